@@ -1,0 +1,238 @@
+"""Typed settings: a file plus overrides in, a checked and complete copy out.
+
+One section per station. An unknown key is an error that names the nearest valid one; nothing is ever
+read as "absent" because it was misspelled. This module loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from flr.errors import ConfigError, nearest
+
+#: Raised when a change makes older resolved configs unreadable.
+CONFIG_VERSION = 1
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TextConfig(Section):
+    """Histories and titles as tokens."""
+
+    window: int = Field(20, ge=1, description="Most recent items of a history that the model reads.")
+    preamble: str = Field("", description="Text before the first title; empty for the compact backbone.")
+    vocabulary_size: int = Field(3000, ge=260, description="Size of the compact backbone's byte-level BPE.")
+    max_title_tokens: int = Field(48, ge=2, description="Longer titles are cut to this many tokens.")
+
+
+class BackboneConfig(Section):
+    """The causal language model that reads histories and writes titles."""
+
+    source: str = Field(
+        "compact", description="`compact`, `smollm2-135m`, a Hugging Face id, or a local folder or GGUF file."
+    )
+    width: int = Field(192, ge=8, description="Hidden width D (compact only).")
+    n_layers: int | None = Field(
+        None, ge=1, description="Keep only the first N layers of a pretrained model; compact: 3 when unset."
+    )
+    n_heads: int = Field(4, ge=1, description="Attention heads (compact only).")
+    feed_forward: int = Field(512, ge=8, description="Width of the gated feed-forward layer (compact only).")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout on embeddings and, where supported, attention.")
+    train: Literal["full", "lora", "frozen"] = Field("full", description="Which backbone weights are trained.")
+    lora_rank: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
+    lora_alpha: float = Field(32.0, gt=0, description="LoRA scale.")
+    lora_dropout: float = Field(0.05, ge=0, lt=1, description="LoRA dropout.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type the weights are held in.")
+
+
+class ReasonerConfig(Section):
+    """Multi-factor attention (METHOD Eqs. 1-5)."""
+
+    kind: Literal["factorized", "none"] = Field("factorized", description="`none`: no thought at all (BIGRec).")
+    n_factors: int = Field(4, ge=1, description="Preference factors K.")
+    n_steps: int = Field(2, ge=1, description="Refinement steps R.")
+    gate: Literal["softmax", "uniform"] = Field("softmax", description="Aggregation weights of the factors.")
+    share_key_value: bool = Field(False, description="One projection for keys and values.")
+    full_width_factors: bool = Field(False, description="Factor width D instead of D / K.")
+    thought_positions: Literal["last", "all"] = Field(
+        "last", description="Feed z^R as one thought position, or z^1..z^R as R of them."
+    )
+
+
+class ObjectiveConfig(Section):
+    """Stage-one loss (METHOD 4 and 5)."""
+
+    likelihood: Literal["catalogue", "vocabulary"] = Field(
+        "catalogue", description="Softmax over the children of a trie node, or over the whole vocabulary."
+    )
+    weighting: Literal["fixed", "uncertainty"] = Field(
+        "fixed", description="Weights below, or learned homoscedastic-uncertainty weights (Kendall et al. 2018)."
+    )
+    lambda_orth: float = Field(0.1, ge=0, description="Weight of the orthogonality loss, Eq. 6.")
+    lambda_div: float = Field(0.1, ge=0, description="Weight of the attention-diversity loss, Eq. 7.")
+    lambda_sparse: float = Field(0.01, ge=0, description="Weight of the sparsity loss, Eq. 8.")
+    regularizer_warmup_steps: int = Field(100, ge=0, description="Steps over which those weights rise from 0.")
+
+
+class TrainingConfig(Section):
+    """Stage-one training on transformers.Trainer."""
+
+    max_steps: int = Field(400, ge=1, description="Optimiser steps.")
+    batch_tokens: int = Field(3200, ge=16, description="Stream tokens per device and step, before accumulation.")
+    row_tokens: int | None = Field(
+        None, ge=16, description="Stream tokens per packed row; unset: what the longest window needs."
+    )
+    gradient_accumulation_steps: int = Field(1, ge=1, description="Batches per optimiser step.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate (AdamW).")
+    warmup_steps: int = Field(50, ge=0, description="Steps of linear warm-up, before a cosine to zero.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    eval_steps: int = Field(100, ge=1, description="Steps between validations and checkpoints.")
+    eval_users: int | None = Field(None, ge=1, description="Validate on this many users only; unset: on all.")
+    patience: int = Field(5, ge=1, description="Stop after this many validations without a better NDCG@10.")
+    mixed_precision: Literal["no", "bf16"] = Field("no", description="Autocast type.")
+    n_threads: int | None = Field(None, ge=1, description="CPU threads; unset: torch decides.")
+
+
+class EvaluationConfig(Section):
+    """Ranking of the whole catalogue."""
+
+    cutoffs: tuple[int, ...] = Field((5, 10, 20), min_length=1, description="Cutoffs k of the metrics.")
+    seen_items: Literal["exclude", "include"] = Field(
+        "exclude", description="Whether items of the user's whole history may be recommended again."
+    )
+    memory_mb: int = Field(1024, ge=16, description="Memory budget of one scoring forward, MiB.")
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    version: int = Field(CONFIG_VERSION, description="Version of this file's layout.")
+    seed: int = Field(0, ge=0, description="Seed of every random stream.")
+    text: TextConfig = TextConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    reasoner: ReasonerConfig = ReasonerConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> Config:
+        compact, reasoner = self.backbone, self.reasoner
+        if compact.source == "compact" and compact.width % (2 * compact.n_heads):
+            raise ValueError(f"backbone.width {compact.width} must be a multiple of 2 x n_heads = {2 * compact.n_heads}")
+        if compact.source == "compact" and not reasoner.full_width_factors and compact.width % reasoner.n_factors:
+            raise ValueError(f"backbone.width {compact.width} must be a multiple of n_factors = {reasoner.n_factors}")
+        if compact.source == "compact" and compact.train != "full":
+            raise ValueError(f"backbone.train {compact.train!r} needs pretrained weights; compact starts from scratch")
+        return self
+
+
+def load_config(
+    path: Path | None = None, overrides: Iterable[str] = (), defaults: Mapping[str, Any] | None = None
+) -> Config:
+    """Return the settings of `defaults`, then of the file, then of the overrides.
+
+    Args:
+        path: YAML or JSON file; None starts from the defaults.
+        overrides: ``section.key=value`` strings; values are read as YAML.
+        defaults: Nested settings that the file overrides.
+
+    Raises:
+        ConfigError: The file is missing or not a mapping, a key is unknown, a value is out of range, or the
+            file was written by another version.
+    """
+    settings: dict[str, Any] = json.loads(json.dumps(defaults or {}))
+    if path is not None:
+        _merge(settings, _read_mapping(path))
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"cannot read the override {override!r}; expected section.key=value")
+        _merge(settings, _nested(key.strip().split("."), yaml.safe_load(value)))
+    return parse_config(settings)
+
+
+def parse_config(settings: Mapping[str, Any]) -> Config:
+    """Return checked settings; see `load_config` for what is raised."""
+    version = settings.get("version", CONFIG_VERSION)
+    if version != CONFIG_VERSION:
+        raise ConfigError(
+            f"this config has version {version!r}, this flr reads version {CONFIG_VERSION}; "
+            "remove the keys that changed (see CHANGELOG.md) and set version accordingly"
+        )
+    _check_keys(settings, Config, "")
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_describe(problem) for problem in error.errors())) from error
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no config file {str(path)!r}; `flr train --help` shows one") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the config file {str(path)!r}: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"the config file {str(path)!r} holds a {type(content).__name__}, expected sections with keys")
+    return content
+
+
+def _merge(into: dict[str, Any], update: Mapping[str, Any]) -> None:
+    for key, value in update.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _nested(keys: list[str], value: Any) -> dict[str, Any]:
+    for key in reversed(keys):
+        value = {key: value}
+    return value  # type: ignore[no-any-return]
+
+
+def _check_keys(settings: Mapping[str, Any], section: type[BaseModel], prefix: str) -> None:
+    for key, value in settings.items():
+        if key not in section.model_fields:
+            raise ConfigError(f"unknown setting {prefix + str(key)!r}: {nearest(str(key), section.model_fields)}")
+        annotation = section.model_fields[key].annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{prefix + str(key)!r} is a section with keys, got {value!r}")
+            _check_keys(value, annotation, f"{prefix}{key}.")
+
+
+def _describe(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if not place:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    return f"{place} = {problem['input']!r}: {problem['msg']}"
+
+
+def describe_settings(section: type[BaseModel] = Config, prefix: str = "") -> list[tuple[str, str, str]]:
+    """Return (key, default, meaning) of every setting, for `--help` and the docs."""
+    rows: list[tuple[str, str, str]] = []
+    for name, info in section.model_fields.items():
+        annotation = info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            rows += describe_settings(annotation, f"{prefix}{name}.")
+        else:
+            choices = get_args(annotation) if getattr(annotation, "__origin__", None) is Literal else ()
+            meaning = (info.description or "") + (f" [{' | '.join(map(str, choices))}]" if choices else "")
+            rows.append((prefix + name, str(info.default), meaning))
+    return rows

@@ -1,0 +1,327 @@
+"""What travels along the road: one record per stretch between two stations.
+
+A station takes the record on its left and returns the record on its right, so no station imports
+another. Arrays are NumPy up to the token streams and torch from the packed batch on; this file imports
+torch for type checking only.
+
+Shape letters, here and everywhere:
+
+==  ==============================================
+B   rows of a batch          P   targets per row
+L   tokens of a stream       T   tokens of all branches of a row
+D   width of hidden states   K   factors
+R   refinement steps         G   thoughts in a group
+N   items                    V   vocabulary
+U   users                    M   trie nodes evaluated
+==  ==============================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import polars as pl
+    import torch
+
+IntArray = npt.NDArray[np.integer[Any]]
+FloatArray = npt.NDArray[np.floating[Any]]
+BoolArray = npt.NDArray[np.bool_]
+
+USER_ID: Final = "user_id"
+ITEM_ID: Final = "item_id"
+TIMESTAMP: Final = "timestamp"
+TITLE: Final = "title"
+RATING: Final = "rating"
+SPLIT: Final = "split"
+ORDER: Final = "order"
+USER_INDEX: Final = "user_index"
+ITEM_INDEX: Final = "item_index"
+
+#: Codes of `UserSequences.split`; a context row is history only, never a target.
+SPLITS: Final = ("context", "train", "valid", "test")
+CONTEXT, TRAIN, VALID, TEST = range(4)
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Raw files, read: who took what when, and what each item is called.
+
+    Attributes:
+        frame: One row per interaction in file order: ``user_id`` (String), ``item_id`` (String),
+            ``timestamp`` (Int64, seconds since 1970), and where the file has them ``rating`` (Float64),
+            ``split`` (String) and ``order`` (Int64, the order within a user).
+        items: One row per listed item: ``item_id`` (String), ``title`` (String, may be null), attributes.
+        source: What was read, for the manifest: paths, format, mapped columns.
+        dropped: Reason -> number of rows that were left out while reading (only where the user allowed it).
+    """
+
+    frame: pl.DataFrame
+    items: pl.DataFrame
+    source: dict[str, Any] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UserSequences:
+    """All interactions, grouped by user and ordered by time within each, in flat arrays.
+
+    Attributes:
+        user_ids: The users' own ids, [U] strings.
+        offsets: User u owns rows ``offsets[u]:offsets[u + 1]``, [U + 1] int64.
+        item_index: Item of each row, int32, 0..N-1.
+        timestamps: Seconds since 1970, int64.
+        split: Code of each row, int8, see `SPLITS`. Never falls within a user (checked on preparation).
+    """
+
+    user_ids: npt.NDArray[np.object_]
+    offsets: IntArray
+    item_index: IntArray
+    timestamps: IntArray
+    split: npt.NDArray[np.int8]
+
+    @property
+    def n_users(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def n_interactions(self) -> int:
+        return len(self.item_index)
+
+    def targets(self, split: int) -> tuple[IntArray, IntArray]:
+        """Return user index and row of every target of `split` that has at least one earlier row."""
+        users = np.repeat(np.arange(self.n_users), np.diff(self.offsets))
+        rows = np.flatnonzero((self.split == split) & (np.arange(self.n_interactions) > self.offsets[users]))
+        return users[rows], rows
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What each of B people took so far, oldest first, in flat arrays.
+
+    Attributes:
+        item_index: Items of all histories, concatenated, int32 or int64.
+        offsets: History b owns ``item_index[offsets[b]:offsets[b + 1]]``, [B + 1] int64.
+    """
+
+    item_index: IntArray
+    offsets: IntArray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> IntArray:
+        return np.diff(self.offsets)
+
+    @classmethod
+    def before(cls, sequences: UserSequences, users: IntArray, rows: IntArray) -> Histories:
+        """Return what each user had taken before the given row of theirs (whole histories, no window)."""
+        starts = sequences.offsets[users]
+        lengths = rows - starts
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        return cls(sequences.item_index[np.repeat(starts, lengths) + within], offsets)
+
+    def window(self, size: int) -> Histories:
+        """Return the last `size` items of every history."""
+        kept = np.minimum(self.lengths, size)
+        offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], kept)
+        return Histories(self.item_index[np.repeat(self.offsets[1:] - kept, kept) + within], offsets)
+
+    def take(self, rows: IntArray) -> Histories:
+        """Return the histories at `rows`, in that order."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        return Histories(self.item_index[np.repeat(self.offsets[rows], lengths) + within], offsets)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items and the cleaned titles they are recommended by.
+
+    Attributes:
+        item_ids: The items' own ids, [N] strings.
+        titles: Cleaned, never-empty title of each item, [N] strings.
+        leaf: Leaf (distinct title) of each item, [N] int32; items with equal titles share one.
+        leaf_titles: Distinct titles, [n_leaves] strings, in order of first appearance.
+        attributes: Further columns of the items table, in item order.
+    """
+
+    item_ids: npt.NDArray[np.object_]
+    titles: npt.NDArray[np.object_]
+    leaf: IntArray
+    leaf_titles: npt.NDArray[np.object_]
+    attributes: pl.DataFrame | None = None
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def n_leaves(self) -> int:
+        return len(self.leaf_titles)
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A prepared folder in memory."""
+
+    sequences: UserSequences
+    items: pl.DataFrame
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TokenizedTitles:
+    """Token ids of every distinct title, each closed by the end-of-item token.
+
+    Attributes:
+        ids: All token ids, concatenated, int64.
+        offsets: Leaf i owns ``ids[offsets[i]:offsets[i + 1]]``, [n_leaves + 1] int64.
+        eoi_id: The end-of-item token.
+    """
+
+    ids: IntArray
+    offsets: IntArray
+    eoi_id: int
+
+    @property
+    def lengths(self) -> IntArray:
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class TokenTrie:
+    """The titles of a catalogue as a token trie in flat integer arrays.
+
+    Nodes are numbered level by level, and within a level by parent and token, so the children of a node
+    are a contiguous run. Node 0 is the root. An edge is named by the node it leads to.
+
+    Attributes:
+        parent: Parent of each node, -1 for the root, [n_nodes] int32.
+        token: Token on the edge into each node, -1 for the root, [n_nodes] int32.
+        depth: Tokens from the root, [n_nodes] int32.
+        child_start: First child of each node, [n_nodes] int32.
+        n_children: Number of children of each node, 0 at leaves, [n_nodes] int32.
+        node_of_leaf: The node that closes each leaf's title, [n_leaves] int32.
+    """
+
+    parent: IntArray
+    token: IntArray
+    depth: IntArray
+    child_start: IntArray
+    n_children: IntArray
+    node_of_leaf: IntArray
+
+    @property
+    def n_nodes(self) -> int:
+        return len(self.parent)
+
+    @property
+    def n_leaves(self) -> int:
+        return len(self.node_of_leaf)
+
+    @property
+    def branching(self) -> BoolArray:
+        """True at nodes with more than one child, [n_nodes]."""
+        return self.n_children > 1
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Shared-prefix training examples: streams of several users per row, and a branch per target.
+
+    Attributes:
+        stream_ids: Token ids of the histories, [B, L] int64.
+        stream_positions: Position of each token within its own segment, [B, L] int64.
+        stream_segments: Number of the segment in the row, -1 at padding, [B, L] int64.
+        target_starts: Stream column at which the target's segment starts, [B, P] int64.
+        target_ends: Stream column of the last prompt token of each target, [B, P] int64.
+        target_items: Item index of each target, -1 at padding, [B, P] int64.
+        branch_ids: Token ids of the branches, 0 at thought slots and padding, [B, T] int64.
+        branch_targets: Which of the row's P targets a branch token belongs to, -1 at padding, [B, T] int64.
+        branch_offsets: Place within the branch, 0 at its first thought, [B, T] int64.
+        score_rows, score_columns: Places (b, t) whose hidden state predicts a token; t = -1 means the last
+            prompt token (models without a thought), [S] int64.
+        score_targets: Column p of the target that each scored place belongs to, [S] int64.
+        score_nodes: Trie node at each scored place, [S] int64.
+        score_children: The child of that node which the target's title takes (a trie node), [S] int64.
+    """
+
+    stream_ids: torch.Tensor
+    stream_positions: torch.Tensor
+    stream_segments: torch.Tensor
+    target_starts: torch.Tensor
+    target_ends: torch.Tensor
+    target_items: torch.Tensor
+    branch_ids: torch.Tensor
+    branch_targets: torch.Tensor
+    branch_offsets: torch.Tensor
+    score_rows: torch.Tensor
+    score_columns: torch.Tensor
+    score_targets: torch.Tensor
+    score_nodes: torch.Tensor
+    score_children: torch.Tensor
+
+    @property
+    def target_mask(self) -> torch.Tensor:
+        """True where a target is real, [B, P]."""
+        return self.target_items >= 0
+
+
+@dataclass(frozen=True)
+class Thought:
+    """The latent thought of each target, and how it came about.
+
+    Attributes:
+        vectors: Input embeddings of the thought positions, [B, P, n_thoughts, D].
+        states: The shared thought z^0..z^R, [B, P, R + 1, D].
+        factors: Factors f_k of every refinement step, [R, B, P, K, d_f].
+        attentions: Attention a_k over the stream of every step, [R, B, P, K, L].
+        gates: Aggregation weights g of every step, [R, B, P, K].
+    """
+
+    vectors: torch.Tensor
+    states: torch.Tensor
+    factors: torch.Tensor
+    attentions: torch.Tensor
+    gates: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best items of each history.
+
+    Attributes:
+        item_index: Best first, [B, k] int64; -1 where fewer than k items were left to rank.
+        log_probs: Natural log of p(item | history), [B, k].
+    """
+
+    item_index: IntArray
+    log_probs: FloatArray
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found.
+
+    Attributes:
+        name: What was evaluated, for example ``"flr"`` or ``"popularity"``.
+        split: ``"valid"`` or ``"test"``.
+        metrics: Metric name -> value, for example ``{"ndcg@10": 0.064}``.
+        per_target: One row per evaluated target (user, item, rank statistics, metrics), for later tests.
+        seconds: Wall-clock time of the evaluation.
+    """
+
+    name: str
+    split: str
+    metrics: dict[str, float]
+    per_target: pl.DataFrame
+    seconds: float
