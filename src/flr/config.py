@@ -62,7 +62,9 @@ class ReasonerConfig(Section):
     n_factors: int = Field(4, ge=1, description="Preference factors K.")
     n_steps: int = Field(2, ge=1, description="Refinement steps R.")
     gate: Literal["softmax", "uniform"] = Field("softmax", description="Aggregation weights of the factors.")
-    share_key_value: bool = Field(False, description="One projection for keys and values.")
+    share: Literal["none", "key_value", "factors"] = Field(
+        "none", description="One projection for keys and values, or one key/value reader for all factors."
+    )
     full_width_factors: bool = Field(False, description="Factor width D instead of D / K.")
     thought_positions: Literal["last", "all"] = Field(
         "last", description="Feed z^R as one thought position, or z^1..z^R as R of them."
@@ -90,12 +92,13 @@ class TrainingConfig(Section):
     max_steps: int = Field(400, ge=1, description="Optimiser steps.")
     batch_tokens: int = Field(3200, ge=16, description="Stream tokens per device and step, before accumulation.")
     row_tokens: int | None = Field(
-        None, ge=16, description="Stream tokens per packed row; unset: what the longest window needs."
+        None, ge=16, description="Stream tokens per packed row; unset: three times what the longest window needs."
     )
     gradient_accumulation_steps: int = Field(1, ge=1, description="Batches per optimiser step.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate (AdamW).")
     warmup_steps: int = Field(50, ge=0, description="Steps of linear warm-up, before a cosine to zero.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
+    adam_beta2: float = Field(0.999, gt=0, lt=1, description="AdamW's decay of squared gradients.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     eval_steps: int = Field(100, ge=1, description="Steps between validations and checkpoints.")
     eval_users: int | None = Field(None, ge=1, description="Validate on this many users only; unset: on all.")
@@ -112,6 +115,51 @@ class EvaluationConfig(Section):
         "exclude", description="Whether items of the user's whole history may be recommended again."
     )
     memory_mb: int = Field(1024, ge=16, description="Memory budget of one scoring forward, MiB.")
+
+
+class PrepareConfig(Section):
+    """Raw files to a prepared folder; kept in the folder's manifest, not among the settings of a run."""
+
+    split: Literal["leave_one_out", "temporal", "given"] = Field(
+        "leave_one_out",
+        description="Last two rows of each user; or a cut in global time; or a column naming each row's part.",
+    )
+    train_fraction: float = Field(0.8, gt=0, lt=1, description="Share of all targets before the first cut (temporal).")
+    valid_fraction: float = Field(0.1, ge=0, lt=1, description="Share of all targets between the cuts (temporal).")
+    test_fraction: float = Field(0.1, ge=0, lt=1, description="Share of all targets after the second cut (temporal).")
+    min_user_interactions: int = Field(1, ge=1, description="k-core: drop users with fewer rows; 1 keeps all.")
+    min_item_interactions: int = Field(1, ge=1, description="k-core: drop items with fewer rows; 1 keeps all.")
+    deduplicate: bool = Field(False, description="Keep the first of rows with equal user, item and time.")
+    catalogue: Literal["interacted", "listed"] = Field(
+        "interacted", description="Rank the items that somebody took, or also those that are only listed."
+    )
+    missing_title: Literal["error", "fallback"] = Field(
+        "error", description="Stop at items without a title, or call them `Untitled item <item_id>`."
+    )
+    on_bad_row: Literal["error", "drop"] = Field(
+        "error", description="Stop at rows that lack a user, an item or a readable time, or drop and count them."
+    )
+    user_column: str | None = Field(None, description="Column of the user's id; unset: a standard name.")
+    item_column: str | None = Field(None, description="Column of the item's id; unset: a standard name.")
+    timestamp_column: str | None = Field(None, description="Column of the time; unset: a standard name.")
+    rating_column: str | None = Field(None, description="Column of the rating; unset: a standard name, if any.")
+    title_column: str | None = Field(None, description="Column of the title; unset: a standard name.")
+    split_column: str | None = Field(None, description="Column of the part (given); unset: `split`.")
+    order_column: str | None = Field(None, description="Column of the order within a user; unset: order by time.")
+    title_template: str | None = Field(
+        None, description="Title made of columns, e.g. `{movie_title} ({release_year})`; empty brackets vanish."
+    )
+
+    @model_validator(mode="after")
+    def _check_fractions(self) -> PrepareConfig:
+        total = self.train_fraction + self.valid_fraction + self.test_fraction
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train_fraction + valid_fraction + test_fraction must be 1, got {total:g}")
+        if self.title_template is not None and self.title_column is not None:
+            raise ValueError(
+                f"title_column {self.title_column!r} and title_template {self.title_template!r} contradict; give one"
+            )
+        return self
 
 
 class Config(Section):

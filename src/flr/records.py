@@ -99,6 +99,21 @@ class UserSequences:
         return users[rows], rows
 
 
+def ragged_indices(starts: IntArray, lengths: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the indices of many runs, concatenated, and the offsets of the runs.
+
+    Args:
+        starts: First index of each run, [n].
+        lengths: Length of each run, [n].
+
+    >>> indices, offsets = ragged_indices(np.array([5, 0]), np.array([2, 3]))
+    >>> indices.tolist(), offsets.tolist()
+    ([5, 6, 0, 1, 2], [0, 2, 5])
+    """
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths), offsets
+
+
 @dataclass(frozen=True)
 class Histories:
     """What each of B people took so far, oldest first, in flat arrays.
@@ -122,24 +137,19 @@ class Histories:
     def before(cls, sequences: UserSequences, users: IntArray, rows: IntArray) -> Histories:
         """Return what each user had taken before the given row of theirs (whole histories, no window)."""
         starts = sequences.offsets[users]
-        lengths = rows - starts
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        return cls(sequences.item_index[np.repeat(starts, lengths) + within], offsets)
+        indices, offsets = ragged_indices(starts, rows - starts)
+        return cls(sequences.item_index[indices], offsets)
 
     def window(self, size: int) -> Histories:
         """Return the last `size` items of every history."""
         kept = np.minimum(self.lengths, size)
-        offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], kept)
-        return Histories(self.item_index[np.repeat(self.offsets[1:] - kept, kept) + within], offsets)
+        indices, offsets = ragged_indices(self.offsets[1:] - kept, kept)
+        return Histories(self.item_index[indices], offsets)
 
     def take(self, rows: IntArray) -> Histories:
         """Return the histories at `rows`, in that order."""
-        lengths = self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        return Histories(self.item_index[np.repeat(self.offsets[rows], lengths) + within], offsets)
+        indices, offsets = ragged_indices(self.offsets[rows], self.lengths[rows])
+        return Histories(self.item_index[indices], offsets)
 
 
 @dataclass(frozen=True)
@@ -232,6 +242,23 @@ class TokenTrie:
     def branching(self) -> BoolArray:
         """True at nodes with more than one child, [n_nodes]."""
         return self.n_children > 1
+
+
+@dataclass(frozen=True)
+class TriePaths:
+    """The choices that writing each title takes: one per node on its path where a token is chosen.
+
+    Attributes:
+        nodes: The nodes, root first, of all leaves concatenated, int32.
+        children: The child (a node) that the title takes at each of them, int32.
+        offsets: Leaf i owns ``nodes[offsets[i]:offsets[i + 1]]``, [n_leaves + 1] int64.
+        n_written: Tokens that must be fed to reach the last of these nodes, [n_leaves] int32.
+    """
+
+    nodes: IntArray
+    children: IntArray
+    offsets: IntArray
+    n_written: IntArray
 
 
 @dataclass(frozen=True)

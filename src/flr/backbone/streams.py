@@ -1,0 +1,165 @@
+"""Encode histories once, extend them, and run branches on them.
+
+A branch reads the cached keys and values of its history and never changes them, so one encoding serves every
+target, every noised thought and every part of the catalogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from flr.records import PackedBatch
+
+
+@dataclass(frozen=True)
+class EncodedStreams:
+    """Histories that the backbone has read.
+
+    Attributes:
+        hidden: Last hidden states, [B, L, D].
+        real: True at tokens, False at padding, [B, L].
+        keys, values: Per layer, [B, heads, L, head width].
+    """
+
+    hidden: Tensor
+    real: Tensor
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+    def as_cache(self) -> DynamicCache:
+        """Return a cache that starts from these keys and values and leaves them untouched when it grows."""
+        cache = DynamicCache()
+        for key, value in zip(self.keys, self.values, strict=True):
+            layer = DynamicLayer()
+            layer.lazy_initialization(key, value)
+            layer.keys, layer.values = key, value
+            cache.layers.append(layer)
+        return cache
+
+    def rows(self, chosen: Tensor | slice) -> EncodedStreams:
+        """Return some of the rows."""
+        keys, values = (tuple(layer[chosen] for layer in layers) for layers in (self.keys, self.values))
+        return EncodedStreams(self.hidden[chosen], self.real[chosen], keys, values)
+
+
+class Backbone(nn.Module):
+    """A causal language model without its loss: embeddings in, hidden states and output weights out.
+
+    Args:
+        transformer: The decoder without a head.
+        output: Weights of an untied output layer, [V, D]; None when they are the input embeddings.
+        dropout: Dropout on the input embeddings.
+    """
+
+    def __init__(self, transformer: PreTrainedModel, output: nn.Parameter | None, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.output = output
+        self.dropout = nn.Dropout(dropout)
+
+    @property
+    def width(self) -> int:
+        return int(self.transformer.config.hidden_size)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """Output embeddings, [V, D]."""
+        return self.embedding.weight if self.output is None else self.output
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        embedding: nn.Embedding = self.transformer.get_input_embeddings()
+        return embedding
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return input embeddings, [..., D]."""
+        return self.dropout(self.embedding(ids))
+
+    def encode(self, ids: Tensor, positions: Tensor, segments: Tensor, past: EncodedStreams | None = None) -> EncodedStreams:
+        """Read token streams, or go on reading them.
+
+        Args:
+            ids: [B, L] token ids.
+            positions: [B, L] position of each token within its segment.
+            segments: [B, L] segment of each token, -1 at padding; tokens see earlier tokens of their segment.
+            past: What was read of the same rows before, one history per row.
+        """
+        return self.extend(past, self.embed(ids), positions, segments)
+
+    def extend(
+        self, past: EncodedStreams | None, embeddings: Tensor, positions: Tensor, segments: Tensor
+    ) -> EncodedStreams:
+        """Go on reading from input embeddings, [B, L, D]; otherwise as `encode`."""
+        mask, real = stream_mask(segments), segments >= 0
+        if past is not None:
+            sees_past = past.real[:, None, None, :].expand(-1, -1, segments.shape[1], -1)
+            mask, real = torch.cat([sees_past, mask], dim=-1), torch.cat([past.real, real], dim=1)
+        cache = DynamicCache() if past is None else past.as_cache()
+        hidden = self._run(embeddings, positions, mask, cache)
+        keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
+        if past is not None:
+            hidden = torch.cat([past.hidden, hidden], dim=1)
+        return EncodedStreams(hidden, real, keys, values)
+
+    def branch(self, streams: EncodedStreams, embeddings: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        """Return the hidden states of branches on encoded streams, [B, T, D]; the streams stay as they are.
+
+        Args:
+            streams: Encoded histories of the same B rows.
+            embeddings: Input embeddings of thoughts and tokens, [B, T, D].
+            positions: [B, T].
+            mask: True where a branch token may look, [B, 1, T, L + T]; every row must look somewhere.
+        """
+        return self._run(embeddings, positions, mask, streams.as_cache())
+
+    def _run(self, embeddings: Tensor, positions: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+        additive = torch.zeros(mask.shape, dtype=embeddings.dtype, device=mask.device)
+        additive.masked_fill_(~mask, torch.finfo(embeddings.dtype).min)
+        out = self.transformer(
+            inputs_embeds=embeddings,
+            attention_mask=additive,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden: Tensor = out.last_hidden_state
+        return hidden
+
+
+def stream_mask(segments: Tensor) -> Tensor:
+    """Return who sees whom within packed streams, [B, 1, L, L]: the same segment, no later token."""
+    same = segments[:, :, None] == segments[:, None, :]
+    n = segments.shape[1]
+    causal = torch.ones(n, n, dtype=torch.bool, device=segments.device).tril()
+    return (same & causal)[:, None]
+
+
+def readable_columns(batch: PackedBatch) -> Tensor:
+    """Return the stream tokens that each target may read, [B, P, L]: its segment up to its last prompt token."""
+    columns = torch.arange(batch.stream_ids.shape[1], device=batch.stream_ids.device)
+    return (columns >= batch.target_starts[..., None]) & (columns <= batch.target_ends[..., None])
+
+
+def branch_mask(batch: PackedBatch) -> Tensor:
+    """Return who sees whom for the branches of a packed batch, [B, 1, T, L + T].
+
+    A branch token sees the stream from its segment's start to its target's last prompt token, and the earlier
+    tokens of its own branch. Padding sees padding only, so that no row of the softmax is empty.
+    """
+    owner = batch.branch_targets.clamp(min=0)
+    of_owner = owner[..., None].expand(-1, -1, batch.stream_ids.shape[1])
+    sees_stream = readable_columns(batch).gather(1, of_owner) & (batch.branch_targets >= 0)[..., None]
+    same = batch.branch_targets[:, :, None] == batch.branch_targets[:, None, :]
+    not_later = batch.branch_offsets[:, None, :] <= batch.branch_offsets[:, :, None]
+    return torch.cat([sees_stream, same & not_later], dim=-1)[:, None]
+
+
+def branch_positions(batch: PackedBatch) -> Tensor:
+    """Return the position of every branch token: right after its target's last prompt token, [B, T]."""
+    ends = batch.stream_positions.gather(1, batch.target_ends)
+    return ends.gather(1, batch.branch_targets.clamp(min=0)) + 1 + batch.branch_offsets

@@ -1,0 +1,1 @@
+"""Recommenders to compare with; each satisfies `flr.evaluation.protocol.Scorer`."""

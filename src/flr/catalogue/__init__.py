@@ -1,0 +1,1 @@
+"""Items -> titles -> token trie."""

@@ -1,0 +1,42 @@
+"""`flr evaluate`: a run folder in, its metrics out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flr.cli import console
+from flr.cli.guard import AsJson, Quiet
+
+
+def evaluate(
+    *,
+    run: Annotated[Path, typer.Option(help="Run folder, made by `flr train`.")],
+    split: Annotated[Literal["valid", "test"], typer.Option(help="Which targets to rank for.")] = "test",
+    data: Annotated[Path | None, typer.Option(help="Prepared folder; unset: the one the run was trained on.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Rank the whole catalogue for every target of a split and measure it.
+
+    The metrics go into the run's metrics.json, the per-target results beside it as Parquet.
+
+    \b
+    Examples:
+      flr evaluate --run runs/ml-100k --split test
+      flr evaluate --run runs/ml-100k --split valid --json
+    """
+    from flr.training.run import evaluate_run
+
+    report = evaluate_run(run, split=split, data=data, progress=console.progress(quiet))
+    if as_json:
+        found = {"name": report.name, "split": report.split, "seconds": report.seconds}
+        console.show_json({**found, "metrics": report.metrics})
+        return
+    console.show_table(
+        ("metric", "value"),
+        report.metrics.items(),
+        title=f"{report.name} on {report.split}: {report.per_target.height:,} targets in {report.seconds:.1f} s",
+    )

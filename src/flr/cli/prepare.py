@@ -1,0 +1,98 @@
+"""`flr prepare`: raw files in, a prepared folder out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from flr.cli import console
+from flr.cli.guard import AsJson, Quiet
+from flr.config import PrepareConfig
+from flr.errors import ConfigError, RequestError
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Return `command` with one option per field of `PrepareConfig`, so that each is described in one place."""
+    signature, hints = inspect.signature(command), get_type_hints(command, include_extras=True)
+    parameters = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    for name, field in PrepareConfig.model_fields.items():
+        hints[name] = Annotated[field.annotation | None, _option(name, field)]  # type: ignore[operator]
+        keyword = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hints[name])
+        parameters.append(keyword)
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = hints
+    return command
+
+
+def _option(name: str, field: FieldInfo) -> Any:
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    facts = [" | ".join(choices)] if choices else []
+    facts += [f"default: {field.default}"] if field.default not in (None, False) else []
+    kind = (
+        "COLUMN"
+        if name.endswith("_column")
+        else "NAME"
+        if choices
+        else {int: "N", float: "SHARE"}.get(
+            field.annotation,
+            "TEXT",  # type: ignore[arg-type]
+        )
+    )
+    return typer.Option(
+        f"--{name.replace('_', '-')}",
+        help=" ".join([field.description or "", *(f"({fact})" for fact in facts)]),
+        metavar=None if field.annotation is bool else kind,
+        show_default=False,
+        rich_help_panel="Settings",
+    )
+
+
+@_with_settings
+def prepare(
+    name: Annotated[str | None, typer.Argument(help="A public data set; `flr fetch` lists them.")] = None,
+    *,
+    output: Annotated[Path, typer.Option(help="The prepared folder, made here.")],
+    interactions: Annotated[
+        Path | None, typer.Option(help="Your rows: CSV, TSV, JSON lines, Parquet or RecBole .inter.")
+    ] = None,
+    items: Annotated[Path | None, typer.Option(help="Your items with titles, in any of these formats.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that is already there.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    **settings: Any,
+) -> None:
+    """Turn raw interactions and titles into a prepared folder: Parquet tables and a manifest.
+
+    \b
+    Examples:
+      flr prepare ml-100k --output data/ml-100k
+      flr prepare --interactions rows.csv --items items.csv --output data/mine
+      flr prepare --interactions rows.parquet --items items.parquet
+        --split given --order-column pos --output data/cds
+    """
+    if (name is None) == (interactions is None):
+        got = "neither" if name is None else f"both {name!r} and {str(interactions)!r}"
+        raise RequestError(f"name a public data set or give --interactions FILE; got {got}")
+    if name is not None and items is not None:
+        raise RequestError(f"{name!r} brings its own items; leave --items {str(items)!r} out")
+    chosen = _settings({key: value for key, value in settings.items() if value is not None})
+    _ = chosen, output, overwrite, as_json, quiet, console
+
+
+def _settings(given: dict[str, Any]) -> PrepareConfig:
+    try:
+        return PrepareConfig.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_problem(one) for one in error.errors())) from error
+
+
+def _problem(problem: Any) -> str:
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    option = "".join(f"--{part} ".replace("_", "-") for part in problem["loc"])
+    return f"{option}{problem['input']}: {message}" if option else message

@@ -1,0 +1,62 @@
+"""`flr train`: prepared data in, a run folder with a model out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flr.cli import console
+from flr.cli.guard import AsJson, Quiet
+from flr.config import describe_settings, load_config
+
+
+def _list_settings(wanted: bool) -> None:
+    if wanted:
+        console.show_table(("setting", "default", "meaning"), describe_settings())
+        raise typer.Exit
+
+
+def train(
+    *,
+    data: Annotated[Path, typer.Option(help="Prepared folder, made by `flr prepare`.")],
+    output: Annotated[Path, typer.Option(help="The run's own folder, made here.")],
+    config: Annotated[Path | None, typer.Option(help="Settings, YAML or JSON; what is left out has defaults.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One setting, over the file; may be repeated."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of every random stream; over file and --set.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run to the same weights.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already there.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    list_settings: Annotated[
+        bool,
+        typer.Option("--list-settings", callback=_list_settings, is_eager=True, help="List all settings and stop."),
+    ] = False,
+) -> None:
+    """Train a model on a prepared folder.
+
+    The run folder receives the resolved settings, seed, versions, data hash, metrics, log, checkpoints and the model.
+
+    \b
+    Examples:
+      flr train --data data/cds --output runs/cds --seed 0
+      flr train --data data/cds --output runs/k1 --set reasoner.n_factors=1
+      flr train --data data/cds --output runs/llm --config smollm2-135m.yaml
+      flr train --data data/cds --output runs/cds --resume
+    """
+    overrides = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
+    if resume and config is None and (output / "config.yaml").is_file():
+        config = output / "config.yaml"
+    resolved = load_config(config, overrides)
+
+    from flr.training.run import train_run
+
+    summary = train_run(resolved, data, output, resume=resume, overwrite=overwrite, progress=console.progress(quiet))
+    if as_json:
+        console.show_json(summary)
+        return
+    console.show_line(str(summary))

@@ -1,0 +1,101 @@
+"""A catalogue made ready for a model: titles as tokens, the trie, and the tables that score it.
+
+Immutable, and apart from the weights: a live catalogue is changed by building another one and swapping it in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flr.catalogue.trie import ancestors_of, build_trie, choice_paths, preorder
+from flr.records import Catalogue, TokenTrie, TriePaths
+from flr.scoring.exact import TreeSlice, tree_slices
+from flr.scoring.likelihood import ChildTable, LeafSums, child_table, counted_nodes, edge_numbers, leaf_sums
+from flr.text.packing import Packer
+from flr.text.template import AppendOnlyTemplate
+from flr.text.tokenizer import TitleTokenizer
+
+#: Trie nodes per tree-masked forward: attention among them grows with the square.
+_NODES_PER_SLICE = 512
+
+
+@dataclass(frozen=True)
+class CompiledCatalogue:
+    """Everything about a catalogue that training and scoring ask for.
+
+    Attributes:
+        catalogue: Items and titles.
+        template: Writes histories as token streams.
+        trie, paths: The titles as a trie, and the choices on the way to each.
+        table: Children by size class, on the model's device.
+        sums: How edges add up to titles.
+        slices: The needed nodes below the root.
+        leaf: Leaf of each item, [N].
+        n_sharing: Items of each leaf, [n_leaves].
+    """
+
+    catalogue: Catalogue
+    template: AppendOnlyTemplate
+    trie: TokenTrie
+    paths: TriePaths
+    table: ChildTable
+    sums: LeafSums
+    slices: tuple[TreeSlice, ...]
+    leaf: Tensor
+    n_sharing: Tensor
+
+    @property
+    def n_needed_nodes(self) -> int:
+        """Trie nodes that scoring the whole catalogue evaluates, the root (the thought itself) included."""
+        return 1 + len({int(node) for part in self.slices for node in part.nodes})
+
+    def packer(self, n_thoughts: int) -> Packer:
+        """Return the builder of training batches for this catalogue."""
+        return Packer(self.template, self.paths, node_depth=self.trie.depth, n_thoughts=n_thoughts)
+
+    def to(self, device: torch.device) -> CompiledCatalogue:
+        """Return the same catalogue with its tables on another device."""
+        return CompiledCatalogue(
+            self.catalogue,
+            self.template,
+            self.trie,
+            self.paths,
+            table=self.table.to(device),
+            sums=self.sums.to(device),
+            slices=tuple(part.to(device) for part in self.slices),
+            leaf=self.leaf.to(device),
+            n_sharing=self.n_sharing.to(device),
+        )
+
+
+def compile_catalogue(
+    catalogue: Catalogue, tokenizer: TitleTokenizer, *, likelihood: str, max_title_tokens: int
+) -> CompiledCatalogue:
+    """Return a catalogue made ready for models that share a tokenizer and a likelihood.
+
+    Args:
+        catalogue: Items and titles.
+        tokenizer: Turns titles into tokens.
+        likelihood: ``"catalogue"`` or ``"vocabulary"``, which decides what counts as a choice.
+        max_title_tokens: Longer titles are cut where that keeps them distinct.
+    """
+    titles = tokenizer.encode_titles(list(catalogue.leaf_titles), max_title_tokens)
+    trie = build_trie(titles)
+    paths = choice_paths(trie, only_branching=likelihood == "catalogue")
+    counted = counted_nodes(trie, likelihood=likelihood)
+    needed = ancestors_of(trie, counted)
+    return CompiledCatalogue(
+        catalogue=catalogue,
+        template=AppendOnlyTemplate(titles, catalogue.leaf, tokenizer.preamble_ids),
+        trie=trie,
+        paths=paths,
+        table=child_table(trie, likelihood=likelihood),
+        sums=leaf_sums(paths, edge_numbers(trie, likelihood=likelihood)),
+        slices=tuple(tree_slices(trie, needed, preorder(trie), _NODES_PER_SLICE)),
+        leaf=torch.from_numpy(catalogue.leaf.astype(np.int64)),
+        n_sharing=torch.from_numpy(np.bincount(catalogue.leaf, minlength=catalogue.n_leaves)),
+    )

@@ -1,0 +1,153 @@
+"""Tables with anybody's column names -> `Interactions`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import polars as pl
+
+from flr.config import PrepareConfig
+from flr.data.readers.columns import STANDARD_NAMES, fill_template, find_column, ids_of, needed_column
+from flr.data.readers.times import Times, read_times
+from flr.errors import DataError, ReadError
+from flr.records import ITEM_ID, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID, Interactions
+
+_READ_AS: Final = {TIMESTAMP: "no time (epoch number or ISO 8601)", ORDER: "no whole number"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it was read, and the column that plays each role in it."""
+
+    frame: pl.DataFrame
+    where: str
+    columns: dict[str, str]
+
+
+def assemble(
+    interactions: pl.DataFrame, items: pl.DataFrame | None, settings: PrepareConfig, source: dict[str, Any]
+) -> Interactions:
+    """Return the record that two tables make.
+
+    Args:
+        interactions: One row per interaction, columns as in the file.
+        items: One row per item; None takes titles from the interactions, where they have any.
+        settings: Column names, and what to do with unreadable rows.
+        source: ``{"interactions": {"path": ..}, "items": {"path": ..} | None}``; told further what was found.
+
+    Raises:
+        ColumnError: A column is missing.
+        ReadError: Rows lack a user, an item or a readable time, and `settings` do not say to drop them.
+        DataError: There are no rows, or one item has several titles.
+    """
+    table = _locate(interactions, settings, source["interactions"]["path"])
+    frame, form, dropped = _interactions_frame(table, settings)
+    if items is None and not _has_titles(interactions, settings):
+        listed = frame.select(ITEM_ID).unique(maintain_order=True).with_columns(_no_title())
+    elif items is None:
+        listed, _ = _items_frame(interactions, settings, table.where, only_titles=True)
+    else:
+        listed, n_repeated = _items_frame(items, settings, source["items"]["path"], only_titles=False)
+        dropped |= {"repeated item rows": n_repeated} if n_repeated else {}
+    return Interactions(frame, listed, {**source, "columns": table.columns, "time": form}, dropped)
+
+
+def _locate(frame: pl.DataFrame, settings: PrepareConfig, where: str) -> Table:
+    if frame.is_empty():
+        raise DataError(f"{where!r} has no rows; expected one row per interaction")
+    needed = [USER_ID, ITEM_ID, TIMESTAMP, *([SPLIT] if settings.split == "given" else [])]
+    columns = {role: needed_column(frame, role, settings, where) for role in needed}
+    for role in (RATING, ORDER):
+        name = find_column(frame, role, settings, where)
+        if name is not None:
+            columns[role] = name
+    return Table(frame, where, columns)
+
+
+def _interactions_frame(table: Table, settings: PrepareConfig) -> tuple[pl.DataFrame, str, dict[str, int]]:
+    """Return the readable rows, how their times were written, and how many rows were dropped."""
+    column = {role: table.frame[name] for role, name in table.columns.items()}
+    times = read_times(column[TIMESTAMP], f"column {table.columns[TIMESTAMP]!r} of {table.where!r}")
+    read = {USER_ID: ids_of(column[USER_ID]), ITEM_ID: ids_of(column[ITEM_ID]), TIMESTAMP: times.seconds}
+    for role, kind in ((RATING, pl.Float64), (SPLIT, pl.String), (ORDER, pl.Int64)):
+        if role in column:
+            read[role] = column[role].cast(kind, strict=False)
+    frame = pl.DataFrame([values.alias(role) for role, values in read.items()])
+    needed = [role for role in (USER_ID, ITEM_ID, TIMESTAMP, ORDER) if role in read]
+    good = frame.select(pl.all_horizontal(pl.col(needed).is_not_null())).to_series()
+    n_bad = len(good) - int(good.sum())
+    if n_bad and settings.on_bad_row == "error":
+        raise _bad_row(table, frame.select(needed), n_bad)
+    if n_bad == len(frame):
+        raise DataError(f"none of the {n_bad} rows of {table.where!r} has a user, an item and a readable time")
+    frame, form = _keep(frame, times, good if n_bad else None)
+    return frame, form, {"unreadable rows": n_bad} if n_bad else {}
+
+
+def _keep(frame: pl.DataFrame, times: Times, good: pl.Series | None) -> tuple[pl.DataFrame, str]:
+    if times.finer is None:
+        return frame if good is None else frame.filter(good), times.form
+    # Whole seconds would tie rows that the file tells apart; file order, which breaks ties, is made to agree.
+    frame = frame.with_columns(times.finer.alias("finer"))
+    frame = (frame if good is None else frame.filter(good)).sort("finer", maintain_order=True).drop("finer")
+    return frame, f"{times.form}, rows put in the order of their fractions of a second"
+
+
+def _bad_row(table: Table, read: pl.DataFrame, n_bad: int) -> ReadError:
+    nulls = read.select(pl.all().is_null())
+    row = int(nulls.select(pl.any_horizontal(pl.all()).arg_max()).item())
+    role = next(role for role in read.columns if nulls[role][row])
+    name = table.columns[role]
+    value = table.frame[name][row]
+    problem = "is empty" if value is None or value == "" else f"is {value!r}, {_READ_AS.get(role, 'not readable')}"
+    others = f" ({n_bad} unreadable rows in all)" if n_bad > 1 else ""
+    return ReadError(
+        f"{name!r} in data row {row + 1} of {table.where!r} {problem}{others}; "
+        "mend the file, or drop such rows with on_bad_row=drop"
+    )
+
+
+def _has_titles(table: pl.DataFrame, settings: PrepareConfig) -> bool:
+    named = settings.title_template is not None or settings.title_column is not None
+    return named or any(name in table.columns for name in STANDARD_NAMES[TITLE])
+
+
+def _no_title() -> pl.Expr:
+    return pl.lit(None, dtype=pl.String).alias(TITLE)
+
+
+def _items_frame(
+    table: pl.DataFrame, settings: PrepareConfig, where: str, *, only_titles: bool
+) -> tuple[pl.DataFrame, int]:
+    """Return item ids, titles and attributes, and how many rows repeated an item."""
+    item = needed_column(table, ITEM_ID, settings, where)
+    if settings.title_template is not None:
+        used, title = {item}, fill_template(settings.title_template, table, where)
+    elif find_column(table, TITLE, settings, where) is None and settings.missing_title == "fallback":
+        used, title = {item}, _no_title()
+    else:
+        name = needed_column(table, TITLE, settings, where)
+        used, title = {item, name}, pl.col(name).cast(pl.String)
+    attributes = [] if only_titles else [name for name in table.columns if name not in used]
+    kept = [pl.col(name).alias(f"{name}_attribute" if name in (ITEM_ID, TITLE) else name) for name in attributes]
+    frame = pl.DataFrame([ids_of(table[item]).alias(ITEM_ID), *table.select(title.alias(TITLE), *kept)])
+    nameless = frame[ITEM_ID].null_count()
+    if nameless and settings.on_bad_row == "error":
+        raise ReadError(f"{nameless} rows of {where!r} have no {item!r}; mend them, or use on_bad_row=drop")
+    frame = frame.filter(pl.col(ITEM_ID).is_not_null())
+    unique = frame.unique(ITEM_ID, keep="first", maintain_order=True)
+    if len(unique) < len(frame):
+        _check_titles_agree(frame, settings, where)
+    return unique, nameless + len(frame) - len(unique)
+
+
+def _check_titles_agree(frame: pl.DataFrame, settings: PrepareConfig, where: str) -> None:
+    titles = frame.group_by(ITEM_ID, maintain_order=True).agg(pl.col(TITLE).drop_nulls().unique(maintain_order=True))
+    several = titles.filter(pl.col(TITLE).list.len() > 1)
+    if len(several) and settings.on_bad_row == "error":
+        item, names = several.row(0)
+        raise DataError(
+            f"{len(several)} items of {where!r} have several titles, such as {item!r}: {names[0]!r} and {names[1]!r}; "
+            "mend them, or keep the first of each with on_bad_row=drop"
+        )

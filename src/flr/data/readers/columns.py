@@ -1,0 +1,85 @@
+"""Which column of anybody's table plays which role, and what ids and titles its cells make."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import polars as pl
+
+from flr.config import PrepareConfig
+from flr.errors import ColumnError, nearest
+from flr.records import ITEM_ID, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID
+
+#: Names under which public data sets have these columns, most telling first.
+STANDARD_NAMES: Final = {
+    USER_ID: ("user_id", "user", "userId", "userid", "uid", "reviewerID", "reviewer_id"),
+    ITEM_ID: ("item_id", "item", "itemId", "itemid", "iid", "parent_asin", "asin", "movieId", "movie_id"),
+    TIMESTAMP: ("timestamp", "time", "unixReviewTime", "unix_timestamp", "ts", "datetime", "date"),
+    RATING: ("rating", "overall", "score", "stars"),
+    TITLE: ("title", "item_title", "movie_title", "name"),
+    SPLIT: ("split",),
+    ORDER: (),
+}
+_SETTING: Final = {USER_ID: "user_column", ITEM_ID: "item_column"}
+
+
+def find_column(table: pl.DataFrame, role: str, settings: PrepareConfig, where: str) -> str | None:
+    """Return the column that plays `role`, or None where no standard name is there.
+
+    Raises:
+        ColumnError: The settings name a column that the table does not have.
+    """
+    setting = _SETTING.get(role, f"{role}_column")
+    named: str | None = getattr(settings, setting)
+    if named is None:
+        return next((name for name in STANDARD_NAMES[role] if name in table.columns), None)
+    if named not in table.columns:
+        raise ColumnError(f"{where!r} has no column {named!r} ({setting}); {nearest(named, table.columns)}")
+    return named
+
+
+def needed_column(table: pl.DataFrame, role: str, settings: PrepareConfig, where: str) -> str:
+    """Return the column that plays `role`.
+
+    Raises:
+        ColumnError: No standard name is there, or the settings name a column that the table does not have.
+    """
+    name = find_column(table, role, settings, where)
+    if name is None:
+        setting = _SETTING.get(role, f"{role}_column")
+        known = ", ".join(STANDARD_NAMES[role])
+        raise ColumnError(
+            f"{where!r} has no {role} column; it has {', '.join(table.columns)}. "
+            f"Name the column with {setting}=..., or call it one of: {known}"
+        )
+    return name
+
+
+def ids_of(column: pl.Series) -> pl.Series:
+    """Return ids as strings, empty ones as null; whole numbers that a file holds as floats lose their ``.0``."""
+    if column.dtype.is_float():
+        whole = column.cast(pl.Int64, strict=False)
+        if bool((whole == column).all()):
+            column = whole
+    text = column.cast(pl.String)
+    return text.set(text == "", None) if column.dtype == pl.String and bool((text == "").any()) else text
+
+
+def fill_template(template: str, table: pl.DataFrame, where: str) -> pl.Expr:
+    """Return titles made of columns: a bracketed part with an empty column vanishes, any other makes no title.
+
+    Raises:
+        ColumnError: The template names a column that the table does not have.
+    """
+    parts = []
+    for piece in re.split(r"(\s*\([^()]*\))", template):
+        words = re.split(r"\{([^{}]*)\}", piece)
+        missing = [name for name in words[1::2] if name not in table.columns]
+        if missing:
+            hint = nearest(missing[0], table.columns)
+            raise ColumnError(f"{where!r} has no column {missing[0]!r} of the title_template {template!r}; {hint}")
+        filled = [pl.lit(word) if place % 2 == 0 else pl.col(word).cast(pl.String) for place, word in enumerate(words)]
+        part = pl.concat_str(filled, ignore_nulls=False)
+        parts.append(part.fill_null("") if piece.lstrip().startswith("(") else part)
+    return pl.concat_str(parts, ignore_nulls=False)

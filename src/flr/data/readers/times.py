@@ -1,0 +1,116 @@
+"""Times as files write them -> seconds since 1970."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from flr.errors import ReadError
+
+#: Epoch unit -> units per second and the magnitude from which on a number is taken for the next finer unit
+#: (1e11 seconds are in the year 5138; 1e11 milliseconds are in 1973).
+UNITS: Final = {
+    "seconds": (1, 1e11),
+    "milliseconds": (1_000, 1e14),
+    "microseconds": (1_000_000, 1e17),
+    "nanoseconds": (1_000_000_000, float("inf")),
+}
+_ISO_FORMATS: Final = ("%FT%T%.f", "%F %T%.f", "%FT%H:%M", "%F %H:%M", "%F")
+_NUMBER: Final = r"^\s*[-+]?\d+(\.\d*)?([eE][-+]?\d+)?\s*$"
+
+
+@dataclass(frozen=True)
+class Times:
+    """A column of times, read.
+
+    Attributes:
+        seconds: Whole seconds since 1970 (rounded down), Int64; null where unreadable.
+        finer: The same in the file's own unit where it is finer than a second and says more, else None.
+        form: How they were written, for the manifest, for example ``"epoch milliseconds"``.
+    """
+
+    seconds: pl.Series
+    finer: pl.Series | None
+    form: str
+
+
+def read_times(column: pl.Series, where: str) -> Times:
+    """Return the times of a column of numbers, dates, or text holding epoch numbers or ISO 8601.
+
+    The unit of epoch numbers is told by their size. ISO times without an offset are taken as UTC.
+
+    Args:
+        column: Of any integer, float, date, datetime or string type.
+        where: File and column, for messages.
+
+    Raises:
+        ReadError: The type cannot hold times, or numbers of different units are mixed.
+    """
+    if column.dtype == pl.Date:
+        return Times(column.cast(pl.Datetime("us")).dt.epoch("s"), None, "date")
+    if isinstance(column.dtype, pl.Datetime):
+        return _times(column.dt.epoch("us"), "microseconds", "datetime")
+    if column.dtype == pl.String:
+        head = column.drop_nulls().head(1000)
+        if head.str.contains(_NUMBER).sum() * 2 < len(head):
+            return _times(_iso_microseconds(column), "microseconds", "ISO 8601")
+        column = _numbers(column)
+    if not column.dtype.is_numeric():
+        raise ReadError(f"{where} has type {column.dtype}; expected epoch numbers, dates or ISO 8601 text")
+    unit = _unit(column, where)
+    return _times(column, unit, f"epoch {unit}")
+
+
+def _times(values: pl.Series, unit: str, form: str) -> Times:
+    per_second = UNITS[unit][0]
+    if values.dtype.is_float():
+        values = values.fill_nan(None)
+        seconds = (values / per_second).floor().cast(pl.Int64, strict=False)
+        whole = bool((values % per_second == 0).all())
+    else:
+        seconds = values.cast(pl.Int64) // per_second
+        whole = per_second == 1 or bool((values % per_second == 0).all())
+    return Times(seconds, None if whole else values, form)
+
+
+def _numbers(text: pl.Series) -> pl.Series:
+    """Return text as whole numbers, or as floats where that loses no value that a float would keep."""
+    text = text.str.strip_chars()
+    whole = text.cast(pl.Int64, strict=False)
+    if whole.null_count() == text.null_count():
+        return whole
+    real = text.cast(pl.Float64, strict=False)
+    return whole if real.null_count() == whole.null_count() else real
+
+
+def _iso_microseconds(text: pl.Series) -> pl.Series:
+    text = text.str.strip_chars()
+    with_offset = text.str.replace(" ", "T").str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+    read = with_offset.dt.epoch("us")
+    for form in _ISO_FORMATS:
+        if read.null_count() == text.null_count():
+            break
+        naive = text.str.to_datetime(form, time_unit="us", strict=False).dt.epoch("us")
+        read = pl.select(pl.coalesce(read, naive)).to_series()
+    return read
+
+
+def _unit(numbers: pl.Series, where: str) -> str:
+    sizes = numbers.cast(pl.Float64).abs()
+    sizes = sizes.filter(sizes > 0)
+    if sizes.is_empty():
+        return "seconds"
+    low, high = (float(size) for size in (sizes.min(), sizes.max()))  # type: ignore[arg-type]
+    smallest, largest = _unit_of(low), _unit_of(high)
+    if smallest != largest:
+        raise ReadError(
+            f"{where} mixes epoch {smallest} (such as {low:.0f}) and {largest} (such as {high:.0f}); "
+            "convert all of them to seconds"
+        )
+    return largest
+
+
+def _unit_of(size: float) -> str:
+    return next(unit for unit, (_, limit) in UNITS.items() if size < limit)

@@ -1,0 +1,1 @@
+"""Ranks, metrics and the evaluation of anything that scores the whole catalogue."""

@@ -1,0 +1,1 @@
+"""Thought -> log-probabilities over the catalogue -> ranking."""

@@ -1,0 +1,228 @@
+"""The catalogue likelihood: at a trie node the next token can only be one of its children.
+
+Nodes are put into size classes by their number of children, so that a softmax over children is a masked
+softmax over a short padded axis: no loop over nodes, no scatter, and the cost follows the number of edges
+rather than the vocabulary.
+
+Source: METHOD Eq. 9.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flr.records import BoolArray, IntArray, TokenTrie, TriePaths
+
+#: Each size class holds nodes with up to this factor more children than its smallest.
+_CLASS_GROWTH = 1.25
+#: Below this many nodes in a class, all their children are scored for all queries in one dense product.
+_DENSE_NODES = 4
+
+
+@dataclass(frozen=True)
+class SizeClass:
+    """Nodes with about the same number of children.
+
+    Attributes:
+        nodes: [n] trie nodes, ascending.
+        edges: [n, c] number of the edge to each child, 0 at padding.
+        tokens: [n, c] tokens of those children, 0 at padding.
+        real: [n, c] True where there is a child.
+    """
+
+    nodes: Tensor
+    edges: Tensor
+    tokens: Tensor
+    real: Tensor
+
+    def to(self, device: torch.device) -> SizeClass:
+        return SizeClass(*(getattr(self, name).to(device) for name in ("nodes", "edges", "tokens", "real")))
+
+
+@dataclass(frozen=True)
+class ChildTable:
+    """The children of all nodes at which a token is chosen, by size class.
+
+    Attributes:
+        classes: Size classes, small nodes first.
+        class_of_node: Size class of each trie node, -1 where nothing is chosen, [n_nodes].
+        place_of_node: Place of each node within its class, [n_nodes].
+        first_child: First child of each node, [n_nodes].
+        token_of_node: Token on the edge into each node, [n_nodes].
+        n_edges: Edges below all counted nodes; an edge's number ascends with the node it leads to.
+        normalise: ``"children"`` (Eq. 9) or ``"vocabulary"``.
+    """
+
+    classes: tuple[SizeClass, ...]
+    class_of_node: Tensor
+    place_of_node: Tensor
+    first_child: Tensor
+    token_of_node: Tensor
+    n_edges: int
+    normalise: str
+
+    def to(self, device: torch.device) -> ChildTable:
+        """Return the table on another device."""
+        moved = (t.to(device) for t in (self.class_of_node, self.place_of_node, self.first_child, self.token_of_node))
+        classes = tuple(part.to(device) for part in self.classes)
+        return ChildTable(classes, *moved, n_edges=self.n_edges, normalise=self.normalise)
+
+
+def child_table(trie: TokenTrie, *, likelihood: str) -> ChildTable:
+    """Return the children of all nodes that count under a likelihood.
+
+    Args:
+        trie: The catalogue's trie.
+        likelihood: ``"catalogue"`` counts branching nodes only; ``"vocabulary"`` counts every inner node.
+    """
+    n_children = trie.n_children.astype(np.int64)
+    chosen = np.flatnonzero(counted_nodes(trie, likelihood=likelihood))
+    size_class = np.ceil(np.log(n_children[chosen]) / np.log(_CLASS_GROWTH)).astype(np.int64)
+    distinct, class_of_chosen = np.unique(size_class, return_inverse=True)
+    class_of_node = np.full(trie.n_nodes, -1)
+    class_of_node[chosen] = class_of_chosen
+    place_of_node = np.zeros(trie.n_nodes, dtype=np.int64)
+    edge_of_node = edge_numbers(trie, likelihood=likelihood)
+    classes = []
+    for number in range(len(distinct)):
+        nodes = chosen[class_of_chosen == number]
+        place_of_node[nodes] = np.arange(len(nodes))
+        classes.append(_size_class(trie, nodes, edge_of_node))
+    as_tensors = (class_of_node, place_of_node, trie.child_start.astype(np.int64), trie.token.astype(np.int64))
+    return ChildTable(
+        tuple(classes),
+        *(torch.from_numpy(array) for array in as_tensors),
+        n_edges=int(n_children[chosen].sum()),
+        normalise="children" if likelihood == "catalogue" else "vocabulary",
+    )
+
+
+def counted_nodes(trie: TokenTrie, *, likelihood: str) -> BoolArray:
+    """Return True at the nodes where a likelihood chooses a token, [n_nodes]."""
+    return trie.n_children > (1 if likelihood == "catalogue" else 0)
+
+
+def edge_numbers(trie: TokenTrie, *, likelihood: str) -> IntArray:
+    """Return the number of the edge into each node, -1 where its parent makes no choice, [n_nodes]."""
+    has_edge = np.concatenate([[False], counted_nodes(trie, likelihood=likelihood)[trie.parent[1:]]])
+    return np.where(has_edge, np.cumsum(has_edge) - 1, -1)
+
+
+def _size_class(trie: TokenTrie, nodes: IntArray, edge_of_node: IntArray) -> SizeClass:
+    counts = trie.n_children[nodes].astype(np.int64)
+    slots = np.arange(counts.max())
+    real = slots < counts[:, None]
+    children = np.where(real, trie.child_start[nodes][:, None] + slots, 0)
+    tokens = np.where(real, trie.token[children], 0)
+    edges = np.where(real, edge_of_node[children], 0)
+    return SizeClass(*(torch.from_numpy(array) for array in (nodes, edges, tokens.astype(np.int64), real)))
+
+
+def choice_log_probs(hidden: Tensor, nodes: Tensor, children: Tensor, table: ChildTable, output: Tensor) -> Tensor:
+    """Return the log-probability of each choice: at a node, with the hidden state there, taking one child.
+
+    Args:
+        hidden: Hidden states at the choices, [S, D].
+        nodes: Trie node of each choice, counted by the table, [S].
+        children: The child taken (a trie node), [S].
+        table: Children by size class.
+        output: Output embeddings, [V, D].
+
+    Returns:
+        Natural logs, float32, [S].
+    """
+    if table.normalise == "vocabulary":
+        log_probs = torch.log_softmax((hidden @ output.T).float(), dim=-1)
+        return log_probs.gather(1, table.token_of_node[children][:, None])[:, 0]
+    out = hidden.new_zeros(len(nodes), dtype=torch.float32)
+    slots = children - table.first_child[nodes]
+    classes = table.class_of_node[nodes]
+    for number, part in enumerate(table.classes):
+        chosen = torch.nonzero(classes == number)[:, 0]
+        if not len(chosen):
+            continue
+        place = table.place_of_node[nodes[chosen]]
+        logits = _logits_of_queries(hidden[chosen], place, part, output)
+        picked = torch.log_softmax(logits, dim=-1).gather(1, slots[chosen, None])[:, 0]
+        out = out.index_put((chosen,), picked)
+    return out
+
+
+def _logits_of_queries(hidden: Tensor, place: Tensor, part: SizeClass, output: Tensor) -> Tensor:
+    """Return masked float32 logits over the children of each query's node, [S, c]."""
+    n, c = part.tokens.shape
+    if n <= _DENSE_NODES:
+        every = (hidden @ output[part.tokens.flatten()].T).unflatten(-1, (n, c))
+        logits = every[torch.arange(len(place), device=place.device), place]
+    else:
+        logits = (torch.nn.functional.embedding(part.tokens[place], output) @ hidden[..., None])[..., 0]
+    return logits.float().masked_fill(~part.real[place], -torch.inf)
+
+
+def write_edge_log_probs(out: Tensor, hidden: Tensor, row_of_node: Tensor, table: ChildTable, output: Tensor) -> None:
+    """Write the log-probability of every edge below the evaluated nodes into `out`.
+
+    Args:
+        out: Natural logs by edge number, float32, [B, n_edges]; other edges are left alone.
+        hidden: Hidden states of evaluated nodes, [B, M, D].
+        row_of_node: Row of each trie node in `hidden`, -1 where it was not evaluated, [n_nodes].
+        table: Children by size class.
+        output: Output embeddings, [V, D].
+    """
+    for part in table.classes:
+        rows = row_of_node[part.nodes]
+        chosen = torch.nonzero(rows >= 0)[:, 0]
+        if not len(chosen):
+            continue
+        states = hidden[:, rows[chosen]]
+        real = part.real[chosen]
+        # One [B, D] x [D, c] product per node, batched over the nodes of the class.
+        logits = torch.matmul(states.transpose(0, 1), output[part.tokens[chosen]].transpose(-1, -2)).float()
+        if table.normalise == "vocabulary":
+            log_probs = logits - torch.logsumexp((states @ output.T).float(), dim=-1).T[..., None]
+        else:
+            log_probs = torch.log_softmax(logits.masked_fill(~real[:, None], -torch.inf), dim=-1)
+        out[:, part.edges[chosen][real]] = log_probs.transpose(0, 1)[:, real]
+
+
+@dataclass(frozen=True)
+class LeafSums:
+    """How edges add up to titles: the edges of each leaf's path, level by level.
+
+    Attributes:
+        levels: For each number n of choices on a path, the leaves with more than n, and their n-th edge.
+        n_leaves: Number of leaves.
+    """
+
+    levels: tuple[tuple[Tensor, Tensor], ...]
+    n_leaves: int
+
+    def to(self, device: torch.device) -> LeafSums:
+        return LeafSums(tuple((a.to(device), b.to(device)) for a, b in self.levels), self.n_leaves)
+
+    def __call__(self, edge_log_probs: Tensor) -> Tensor:
+        """Return log p of every leaf, [B, n_leaves], from log-probabilities of edges, [B, n_edges]."""
+        total = torch.zeros(edge_log_probs.shape[0], self.n_leaves, device=edge_log_probs.device)
+        for leaves, edges in self.levels:
+            total.index_add_(1, leaves, edge_log_probs[:, edges])
+        return total
+
+
+def leaf_sums(paths: TriePaths, edge_of_node: IntArray) -> LeafSums:
+    """Return how the choices on the way to every leaf add up.
+
+    Args:
+        paths: The choices of every leaf.
+        edge_of_node: Number of the edge into each node, [n_nodes].
+    """
+    counts = np.diff(paths.offsets)
+    levels = []
+    for level in range(int(counts.max(initial=0))):
+        leaves = np.flatnonzero(counts > level)
+        edges = edge_of_node[paths.children[paths.offsets[leaves] + level]]
+        levels.append((torch.from_numpy(leaves), torch.from_numpy(edges)))
+    return LeafSums(tuple(levels), len(counts))

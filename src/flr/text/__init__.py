@@ -1,0 +1,1 @@
+"""User sequences -> token streams."""

@@ -1,0 +1,74 @@
+"""The append-only template: `<preamble> title_1 <eoi> ... title_n <eoi>`.
+
+Adding an item to a history only appends tokens, so the key-value cache of a history is a prefix of the cache
+of any longer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flr.records import Histories, IntArray, TokenizedTitles, ragged_indices
+
+
+@dataclass(frozen=True)
+class TokenStreams:
+    """Histories as token ids, in flat arrays.
+
+    Attributes:
+        ids: Tokens of all streams, concatenated, int64.
+        offsets: Stream b owns ``ids[offsets[b]:offsets[b + 1]]``, [B + 1] int64.
+        item_ends: Column, within its stream, of each history item's last token, in the histories' flat order.
+    """
+
+    ids: IntArray
+    offsets: IntArray
+    item_ends: IntArray
+
+    @property
+    def lengths(self) -> IntArray:
+        return np.diff(self.offsets)
+
+
+class AppendOnlyTemplate:
+    """Writes histories as token streams.
+
+    Source: METHOD 2.
+
+    Args:
+        titles: Tokens of every distinct title.
+        leaf: Title of each item, [N].
+        preamble_ids: Tokens before the first title.
+    """
+
+    def __init__(self, titles: TokenizedTitles, leaf: IntArray, preamble_ids: Sequence[int]) -> None:
+        self.titles = titles
+        self.leaf = leaf
+        self.n_preamble = len(preamble_ids)
+        self._pool = np.concatenate([np.asarray(preamble_ids, dtype=np.int64), titles.ids])
+        self._item_lengths = titles.lengths[leaf]
+        self._item_starts = self.n_preamble + titles.offsets[:-1][leaf]
+
+    def stream_lengths(self, starts: IntArray, ends: IntArray, item_index: IntArray) -> IntArray:
+        """Return the tokens that the items ``item_index[start:end]`` take, for many runs at once."""
+        total = np.concatenate([[0], np.cumsum(self._item_lengths[item_index])])
+        return self.n_preamble + total[ends] - total[starts]
+
+    def streams(self, histories: Histories) -> TokenStreams:
+        """Return the token streams of histories, whole (cut them to the model's window before)."""
+        n_items = histories.lengths
+        first_piece = np.concatenate([[0], np.cumsum(n_items + 1)])
+        is_item = np.ones(first_piece[-1], dtype=bool)
+        is_item[first_piece[:-1]] = False
+        starts = np.zeros(len(is_item), dtype=np.int64)
+        lengths = np.full(len(is_item), self.n_preamble, dtype=np.int64)
+        starts[is_item] = self._item_starts[histories.item_index]
+        lengths[is_item] = self._item_lengths[histories.item_index]
+        indices, piece_offsets = ragged_indices(starts, lengths)
+        offsets = piece_offsets[first_piece]
+        owner = np.repeat(np.arange(len(histories)), n_items)
+        item_ends = piece_offsets[1:][is_item] - 1 - offsets[owner]
+        return TokenStreams(self._pool[indices], offsets, item_ends)

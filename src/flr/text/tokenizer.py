@@ -1,0 +1,137 @@
+"""Titles as token ids: a compact byte-level BPE trained on the catalogue, or a pretrained model's tokenizer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from flr.errors import ArtifactError, ConfigError, DataError
+from flr.records import IntArray, TokenizedTitles
+
+PAD, BOS, EOI = "<pad>", "<bos>", "<eoi>"
+
+
+class TitleTokenizer:
+    """Turns titles into token ids, one by one, so that tokens never merge across an item boundary.
+
+    Source: METHOD 2.
+
+    Attributes:
+        preamble_ids: Tokens before the first title of a history, at least one.
+        eoi_id: The end-of-item token; occurs in no title.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, preamble_ids: Sequence[int], eoi_id: int) -> None:
+        # A title that happens to spell a special token is text like any other.
+        tokenizer.encode_special_tokens = True
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self.preamble_ids = tuple(preamble_ids)
+        self.eoi_id = eoi_id
+
+    @classmethod
+    def train(cls, titles: Iterable[str], vocabulary_size: int) -> TitleTokenizer:
+        """Return a byte-level BPE trained on the titles; a year in parentheses, like any word, may become one token.
+
+        Args:
+            titles: The catalogue's distinct titles.
+            vocabulary_size: Upper bound; small catalogues yield fewer tokens.
+        """
+        tokenizer = Tokenizer(models.BPE())
+        words = pre_tokenizers.Split(Regex(r" ?[^ ]+| "), behavior="isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        )
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary_size,
+            special_tokens=[PAD, BOS, EOI],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(titles, trainer=trainer)
+        return cls(tokenizer, preamble_ids=[tokenizer.token_to_id(BOS)], eoi_id=tokenizer.token_to_id(EOI))
+
+    @classmethod
+    def pretrained(cls, tokenizer: Tokenizer, *, preamble: str, end_id: int | None) -> TitleTokenizer:
+        """Return a pretrained model's tokenizer, with a line break closing each title.
+
+        Args:
+            tokenizer: The model's own tokenizer.
+            preamble: Text before the first title.
+            end_id: The model's end-of-text token, used where a line break is not one token.
+
+        Raises:
+            ConfigError: A line break is not one token and the model has no end-of-text token.
+        """
+        line_break = tokenizer.encode("\n", add_special_tokens=False).ids
+        eoi_id = line_break[0] if len(line_break) == 1 else end_id
+        if eoi_id is None:
+            raise ConfigError(f"a line break is {len(line_break)} tokens here and there is no end-of-text token")
+        preamble_ids = tokenizer.encode(preamble, add_special_tokens=False).ids or [eoi_id]
+        return cls(tokenizer, preamble_ids=preamble_ids, eoi_id=eoi_id)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def encode_titles(self, titles: Sequence[str], max_tokens: int) -> TokenizedTitles:
+        """Return the tokens of every title, each closed by the end-of-item token.
+
+        Args:
+            titles: Distinct titles.
+            max_tokens: Longer titles are cut, unless two would then be the same.
+
+        Raises:
+            DataError: A title holds the end-of-item token (a line break, for pretrained tokenizers).
+        """
+        encodings = self._tokenizer.encode_batch_fast(list(titles), add_special_tokens=False)
+        rows = [encoding.ids for encoding in encodings]
+        if max(map(len, rows), default=0) >= max_tokens:
+            rows = _cut(rows, max_tokens - 1)
+        lengths = np.fromiter((len(row) + 1 for row in rows), dtype=np.int64, count=len(rows))
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        ids = np.full(offsets[-1], self.eoi_id, dtype=np.int64)
+        inside = np.ones(offsets[-1], dtype=bool)
+        inside[offsets[1:] - 1] = False
+        ids[inside] = np.fromiter((token for row in rows for token in row), dtype=np.int64, count=int(inside.sum()))
+        if (ids[inside] == self.eoi_id).any():
+            title = titles[int(np.searchsorted(offsets, np.flatnonzero(inside & (ids == self.eoi_id))[0], "right")) - 1]
+            raise DataError(f"the title {title!r} holds the end-of-item token; clean titles before encoding them")
+        return TokenizedTitles(ids, offsets, self.eoi_id)
+
+    def decode(self, ids: IntArray | Sequence[int]) -> str:
+        """Return the text of token ids, without special tokens."""
+        return str(self._tokenizer.decode([int(token) for token in ids], skip_special_tokens=True))
+
+    def to_json(self) -> dict[str, object]:
+        """Return all there is to save; see `from_json`."""
+        return {
+            "tokenizer": self._tokenizer.to_str(),
+            "preamble_ids": list(self.preamble_ids),
+            "eoi_id": self.eoi_id,
+        }
+
+    @classmethod
+    def from_json(cls, saved: dict[str, object]) -> TitleTokenizer:
+        """Return what `to_json` gave.
+
+        Raises:
+            ArtifactError: A key is missing or the tokenizer cannot be read.
+        """
+        try:
+            tokenizer = Tokenizer.from_str(str(saved["tokenizer"]))
+            return cls(tokenizer, preamble_ids=saved["preamble_ids"], eoi_id=int(saved["eoi_id"]))  # type: ignore[arg-type,call-overload]
+        except Exception as error:
+            raise ArtifactError(f"the saved tokenizer cannot be read ({error!r}); save or train the model again") from error
+
+
+def _cut(rows: list[list[int]], length: int) -> list[list[int]]:
+    """Cut long titles where that keeps them distinct."""
+    cut = [tuple(row[:length]) for row in rows]
+    counts = Counter(cut)
+    return [list(short) if counts[short] == 1 else row for short, row in zip(cut, rows, strict=True)]

@@ -1,0 +1,80 @@
+"""The stage-one objective: the recommendation loss plus the regularisers, weighted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from flr.config import ObjectiveConfig
+from flr.model import FLRModel
+from flr.records import PackedBatch
+from flr.scoring.likelihood import ChildTable
+
+RECOMMENDATION = "recommendation"
+
+
+class Objective(nn.Module):
+    """Weighs losses, with fixed weights or with learned homoscedastic-uncertainty weights.
+
+    With fixed weights the total is ``L_rec + sum_i lambda_i L_i``. With uncertainty weights (Kendall et al. 2018)
+    each loss has a learned log-variance s_i, the total is ``sum_i lambda_i' (exp(-s_i) L_i + s_i / 2)``, and a
+    lambda of 0 still switches its loss off.
+
+    Source: METHOD 4.
+
+    Args:
+        config: Weights and the kind of weighting.
+    """
+
+    def __init__(self, config: ObjectiveConfig) -> None:
+        super().__init__()
+        self.weights = {
+            "orthogonality": config.lambda_orth,
+            "diversity": config.lambda_div,
+            "sparsity": config.lambda_sparse,
+        }
+        names = (RECOMMENDATION, *(name for name, weight in self.weights.items() if weight > 0))
+        learned = config.weighting == "uncertainty"
+        self.log_variances = nn.ParameterDict({name: torch.zeros(()) for name in names}) if learned else None
+
+    def forward(self, losses: dict[str, Tensor], n_targets: float, regularizer_scale: float) -> Tensor:
+        """Return the total loss per target.
+
+        Args:
+            losses: Loss name -> sum over the targets of this batch.
+            n_targets: Targets in the whole optimiser batch (all devices and accumulation steps).
+            regularizer_scale: Warm-up factor of the regularisers, 0 to 1.
+        """
+        total = losses[RECOMMENDATION].new_zeros(())
+        for name, loss in losses.items():
+            weight = 1.0 if name == RECOMMENDATION else self.weights[name]
+            if weight == 0:
+                continue
+            scale = 1.0 if name == RECOMMENDATION else regularizer_scale
+            if self.log_variances is None:
+                total = total + scale * weight * loss / n_targets
+            else:
+                log_variance = self.log_variances[name]
+                total = total + scale * (torch.exp(-log_variance) * loss / n_targets + log_variance / 2)
+        return total
+
+
+class TrainedModule(nn.Module):
+    """What the Trainer sees: the model and its objective, one forward from a packed batch to loss sums.
+
+    Args:
+        model: The model in training.
+        objective: Weighs its losses.
+    """
+
+    def __init__(self, model: FLRModel, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(
+        self, batch: PackedBatch, table: ChildTable, n_targets: float, regularizer_scale: float
+    ) -> dict[str, Tensor]:
+        """Return ``loss`` (the total per target) and the sums of its parts over the batch's targets."""
+        losses = self.model(batch, table)
+        return {"loss": self.objective(losses, n_targets, regularizer_scale), **losses}

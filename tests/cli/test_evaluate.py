@@ -1,0 +1,52 @@
+"""`flr evaluate`: a report as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from flr.records import Report
+
+from .conftest import Run
+
+
+@pytest.fixture
+def calls(stand_in: Callable[..., None]) -> list[dict[str, Any]]:
+    """What the evaluation was asked for."""
+    asked: list[dict[str, Any]] = []
+
+    def evaluate_run(run: Path, *, progress: Any, **options: Any) -> Report:
+        asked.append({"run": run, **options})
+        metrics = {"ndcg@10": 0.0641, "hr@10": float("nan")}
+        return Report("flr", options["split"], metrics, pl.DataFrame({"rank": [1, 2]}), 1.25)
+
+    stand_in("flr.training.run", evaluate_run=evaluate_run)
+    return asked
+
+
+def test_a_table(run: Run, calls: list[dict[str, Any]]) -> None:
+    result = run("evaluate", "--run", "runs/x")
+    assert result.exit_code == 0, result.stderr
+    assert calls == [{"run": Path("runs/x"), "split": "test", "data": None}]
+    assert result.stdout.splitlines()[0] == "flr on test: 2 targets in 1.2 s"
+    assert "0.0641" in result.stdout
+
+
+def test_json_has_null_for_what_is_undefined(run: Run, calls: list[dict[str, Any]]) -> None:
+    result = run("evaluate", "--run", "runs/x", "--split", "valid", "--data", "d", "--json")
+    assert calls == [{"run": Path("runs/x"), "split": "valid", "data": Path("d")}]
+    assert json.loads(result.stdout) == {
+        "name": "flr", "split": "valid", "seconds": 1.25, "metrics": {"ndcg@10": 0.0641, "hr@10": None}
+    }  # fmt: skip
+
+
+def test_a_folder_that_is_no_run(run: Run, tmp_path: Path) -> None:
+    result = run("evaluate", "--run", tmp_path / "nothing")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert str(tmp_path / "nothing") in result.stderr
+    assert "Traceback" not in result.stderr

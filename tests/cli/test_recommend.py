@@ -1,0 +1,94 @@
+"""`flr recommend`: histories from options or a file, lists as a table or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Run
+
+
+@dataclass(frozen=True)
+class Item:
+    item_id: str
+    title: str
+    probability: float
+    log_prob: float
+
+
+ALIEN = Item(item_id="183", title="Alien (1979)", probability=0.125, log_prob=-2.0794)
+
+
+@pytest.fixture
+def calls(stand_in: Callable[..., None]) -> list[dict[str, Any]]:
+    """What the recommender was asked for."""
+    asked: list[dict[str, Any]] = []
+
+    class Recommender:
+        @classmethod
+        def load(cls, path: Path) -> Recommender:
+            return cls()
+
+        def recommend(self, histories: list[list[str]], **options: Any) -> list[list[Any]]:
+            asked.append({"histories": histories, **options})
+            return [[ALIEN] for _ in histories]
+
+    stand_in("flr.recommender", Recommender=Recommender)
+    return asked
+
+
+def test_one_history_from_options(run: Run, calls: list[dict[str, Any]]) -> None:
+    result = run("recommend", "--run", "r", "--by", "title", "--history", "Toy Story", "--history", "Heat", "-k", 3)
+    assert result.exit_code == 0, result.stderr
+    assert calls == [
+        {"histories": [["Toy Story", "Heat"]], "k": 3, "by": "title", "exclude_seen": True, "unknown": "error"}
+    ]
+    assert "after Toy Story | Heat" in result.stdout
+    assert "12.50%" in result.stdout
+    assert "Alien (1979)" in result.stdout
+
+
+def test_many_histories_from_a_file(run: Run, calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    path = tmp_path / "people.jsonl"
+    path.write_text('["1", 95]\n\n[]\n', encoding="utf-8")
+    result = run("recommend", "--run", "r", "--histories", path, "--include-seen", "--unknown", "skip", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert calls == [{"histories": [["1", "95"], []], "k": 10, "by": "id", "exclude_seen": False, "unknown": "skip"}]
+    first = json.loads(result.stdout)[0]
+    assert first["history"] == ["1", "95"]
+    assert first["items"] == [{"item_id": "183", "title": "Alien (1979)", "probability": 0.125, "log_prob": -2.0794}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "holds no history"),
+        ('["1"]\n{"a": 1}\n', "line 2: got '{\"a\": 1}', expected a list"),
+        ('["1"\n', "line 1: "),
+        ("[[1]]\n", "line 1: got '[[1]]'"),
+    ],
+)
+def test_a_file_that_is_no_list_of_histories(run: Run, tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "people.jsonl"
+    path.write_text(content, encoding="utf-8")
+    result = run("recommend", "--run", "r", "--histories", path)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_missing_file(run: Run, tmp_path: Path) -> None:
+    result = run("recommend", "--run", "r", "--histories", tmp_path / "no.jsonl")
+    assert result.exit_code == 2
+    assert "no.jsonl" in result.stderr
+
+
+def test_neither_and_both_are_errors(run: Run) -> None:
+    assert "got neither" in run("recommend", "--run", "r").stderr
+    result = run("recommend", "--run", "r", "--history", "1", "--histories", "f.jsonl")
+    assert result.exit_code == 2
+    assert "got both" in result.stderr

@@ -1,0 +1,98 @@
+"""`flr train`: settings from file, options and an interrupted run reach the training; the summary comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flr.config import Config, describe_settings
+from flr.errors import ArtifactError
+
+from .conftest import Run
+
+
+@dataclass
+class Summary:
+    path: Path
+    valid: dict[str, float]
+
+    def __str__(self) -> str:
+        return f"trained -> {self.path}"
+
+
+@pytest.fixture
+def calls(stand_in: Callable[..., None]) -> list[tuple[Config, dict[str, Any]]]:
+    """What training was asked for."""
+    asked: list[tuple[Config, dict[str, Any]]] = []
+
+    def train_run(config: Config, data: Path, output: Path, **options: Any) -> Summary:
+        if data.name == "broken":
+            raise ArtifactError(f"{str(data)!r} has no manifest; prepare it again")
+        options.pop("progress").message("step 10")
+        asked.append((config, {"data": data, "output": output, **options}))
+        return Summary(output, {"ndcg@10": 0.064})
+
+    stand_in("flr.training.run", train_run=train_run)
+    return asked
+
+
+def test_settings_come_from_file_then_set_then_seed(run: Run, calls: list[Any], tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("seed: 3\nreasoner: {n_factors: 2, n_steps: 3}\n", encoding="utf-8")
+    result = run(
+        *("train", "--data", "d", "--output", tmp_path / "r", "--config", path),
+        *("--set", "reasoner.n_factors=1", "--set", "seed=4", "--seed", 5),
+    )
+    assert (result.exit_code, result.stdout) == (0, f"trained -> {tmp_path / 'r'}\n")
+    assert result.stderr == "step 10\n"
+    config, options = calls[0]
+    assert (config.seed, config.reasoner.n_factors, config.reasoner.n_steps) == (5, 1, 3)
+    assert options == {"data": Path("d"), "output": tmp_path / "r", "resume": False, "overwrite": False}
+
+
+def test_resume_takes_the_settings_of_the_run(run: Run, calls: list[Any], tmp_path: Path) -> None:
+    settings = {"seed": 7, "training": {"max_steps": 9}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert run("train", "--data", "d", "--output", tmp_path, "--resume").exit_code == 0
+    config, options = calls[0]
+    assert (config.seed, config.training.max_steps, options["resume"]) == (7, 9, True)
+
+
+def test_json_and_quiet(run: Run, calls: list[Any]) -> None:
+    result = run("train", "--data", "d", "--output", "r", "--json", "--quiet")
+    assert json.loads(result.stdout) == {"path": "r", "valid": {"ndcg@10": 0.064}}
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "training.max_step=1"), "did you mean 'max_steps'?"),
+        (("--set", "training.max_steps=0"), "training.max_steps = 0"),
+        (("--config", "no-such.yaml"), "no-such.yaml"),
+    ],
+)
+def test_wrong_settings_stop_before_anything_is_loaded(
+    run: Run, calls: list[Any], arguments: tuple[str, ...], message: str
+) -> None:
+    result = run("train", "--data", "d", "--output", "r", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert not calls
+
+
+def test_an_unusable_folder_is_one_line(run: Run, calls: list[Any]) -> None:
+    result = run("train", "--data", "broken", "--output", "r")
+    assert (result.exit_code, result.stderr) == (2, "error: 'broken' has no manifest; prepare it again\n")
+
+
+def test_all_settings_are_listed(run: Run) -> None:
+    result = run("train", "--list-settings")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()[2:]] == [key for key, _, _ in describe_settings()]

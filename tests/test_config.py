@@ -1,0 +1,135 @@
+"""Settings: everything checked, nothing silently ignored, and every shipped file loads."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flr.config import CONFIG_VERSION, Config, describe_settings, load_config, parse_config
+from flr.errors import ConfigError
+
+SHIPPED = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_alone_are_a_config() -> None:
+    assert load_config() == Config()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_config_loads(path: Path) -> None:
+    assert load_config(path).version == CONFIG_VERSION
+
+
+def test_there_are_shipped_configs() -> None:
+    assert {"compact", "smollm2-135m"} <= {path.stem for path in SHIPPED}
+
+
+def test_compact_spells_out_the_defaults() -> None:
+    path = Path(__file__).parent.parent / "configs" / "compact.yaml"
+    assert load_config(path) == Config()
+    spelled = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert _keys(spelled) == {key for key, _, _ in describe_settings()}
+
+
+def test_file_over_defaults_and_overrides_over_file(tmp_path: Path) -> None:
+    path = written(tmp_path, "seed: 3\ntraining: {learning_rate: 5e-4, max_steps: 7}\n")
+    config = load_config(
+        path, ["training.max_steps=9", "reasoner.n_factors = 2"], defaults={"seed": 1, "text": {"window": 5}}
+    )
+    assert (config.seed, config.text.window, config.reasoner.n_factors) == (3, 5, 2)
+    assert (config.training.learning_rate, config.training.max_steps) == (5e-4, 9)
+    assert config.training.eval_steps == Config().training.eval_steps
+
+
+def test_defaults_are_not_changed_by_overrides() -> None:
+    defaults = {"text": {"window": 5}}
+    load_config(None, ["text.window=6"], defaults)
+    assert defaults == {"text": {"window": 5}}
+
+
+def test_a_resolved_copy_reads_back_equal(tmp_path: Path) -> None:
+    config = load_config(None, ["seed=4", "evaluation.cutoffs=[1, 10]", "text.preamble='a: b\n'"])
+    assert parse_config(json.loads(config.model_dump_json())) == config
+    assert load_config(written(tmp_path, yaml.safe_dump(config.model_dump(mode="json")))) == config
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "# nothing\n")) == Config()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.learning_rat=1", "unknown setting 'training.learning_rat': did you mean 'learning_rate'?"),
+        ("trianing.max_steps=1", "unknown setting 'trianing': did you mean 'training'?"),
+        ("zzz=1", "unknown setting 'zzz': expected one of: version, seed, text"),
+        ("training.max_steps.x=1", "training.max_steps = {'x': 1}"),
+        ("training.max_steps=0", "training.max_steps = 0: Input should be greater than or equal to 1"),
+        ("training.max_steps=many", "training.max_steps = 'many'"),
+        ("reasoner.gate=hard", "reasoner.gate = 'hard': Input should be 'softmax' or 'uniform'"),
+        ("evaluation.cutoffs=[]", "evaluation.cutoffs = []"),
+        ("text=5", "'text' is a section with keys, got 5"),
+        ("seed", "cannot read the override 'seed'; expected section.key=value"),
+        ("=3", "cannot read the override '=3'; expected section.key=value"),
+        ("version=2", "this config has version 2, this flr reads version 1"),
+        ("backbone.width=190", "backbone.width 190 must be a multiple of 2 x n_heads = 8"),
+        ("reasoner.n_factors=5", "backbone.width 192 must be a multiple of n_factors = 5"),
+        ("backbone.train=lora", "backbone.train 'lora' needs pretrained weights"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_was_expected(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(None, [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "holds a list, expected sections with keys"),
+        ("a: [", "cannot read the config file"),
+        ("version: 0\n", "this config has version 0"),
+        ("reasoner: {n_factor: 3}\n", "unknown setting 'reasoner.n_factor': did you mean 'n_factors'?"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(written(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"there is no config file '{tmp_path / 'no.yaml'}'")):
+        load_config(tmp_path / "no.yaml")
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"settings\.yaml"):
+        load_config(path)
+
+
+def test_pretrained_backbones_may_have_any_width() -> None:
+    assert load_config(None, ["backbone.source=smollm2-135m", "backbone.train=lora", "reasoner.n_factors=9"])
+
+
+def test_every_setting_is_described() -> None:
+    rows = describe_settings()
+    assert all(meaning for _, _, meaning in rows)
+    assert ("reasoner.gate", "softmax", "Aggregation weights of the factors. [softmax | uniform]") in rows
+
+
+def _keys(settings: dict[str, object], prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for key, value in settings.items():
+        found |= _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
+    return found

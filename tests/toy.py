@@ -1,0 +1,77 @@
+"""Small worlds and models that several tests share."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from flr.backbone.loading import compact_backbone
+from flr.compiled import CompiledCatalogue, compile_catalogue
+from flr.config import Config, load_config
+from flr.model import FLRModel, build_reasoner
+from flr.records import CONTEXT, TRAIN, Catalogue, UserSequences
+from flr.text.tokenizer import TitleTokenizer
+
+TITLES = [
+    "The Red House (1990)",
+    "The Red Horse (1990)",
+    "The Blue House (1991)",
+    "Blue Velvet (1986)",
+    "Blue (1993)",
+    "Toy Story (1995)",
+    "Toy Story 2 (1999)",
+    "Heat (1995)",
+    "Alien (1979)",
+    "Aliens (1986)",
+    "Heat (1995)",
+]
+
+SMALL = [
+    "backbone.width=32",
+    "backbone.n_layers=2",
+    "backbone.n_heads=2",
+    "backbone.feed_forward=48",
+    "backbone.dropout=0",
+    "text.vocabulary_size=300",
+    "text.window=6",
+]
+
+
+def small_config(*overrides: str) -> Config:
+    return load_config(None, [*SMALL, *overrides])
+
+
+def toy_catalogue(titles: list[str] = TITLES) -> Catalogue:
+    distinct = list(dict.fromkeys(titles))
+    leaf = np.array([distinct.index(title) for title in titles], dtype=np.int32)
+    ids = np.array([f"i{n}" for n in range(len(titles))], dtype=object)
+    return Catalogue(ids, np.array(titles, dtype=object), leaf, np.array(distinct, dtype=object))
+
+
+def toy_model(*overrides: str, titles: list[str] = TITLES, seed: int = 0) -> tuple[FLRModel, CompiledCatalogue, Config]:
+    """Return a small random model whose logits are far from uniform, its catalogue and config."""
+    config = small_config(*overrides)
+    catalogue = toy_catalogue(titles)
+    torch.manual_seed(seed)
+    tokenizer = TitleTokenizer.train(catalogue.leaf_titles, config.text.vocabulary_size)
+    compiled = compile_catalogue(
+        catalogue, tokenizer, likelihood=config.objective.likelihood, max_title_tokens=config.text.max_title_tokens
+    )
+    backbone = compact_backbone(config.backbone, tokenizer.vocabulary_size)
+    torch.nn.init.normal_(backbone.embedding.weight, std=0.5)
+    model = FLRModel(backbone, build_reasoner(config.reasoner, backbone))
+    if model.reasoner is not None and model.reasoner.gate_weight is not None:
+        torch.nn.init.normal_(model.reasoner.gate_weight, std=0.3)
+    return model, compiled, config
+
+
+def toy_sequences(lengths: list[int], n_items: int = len(TITLES), seed: int = 0) -> UserSequences:
+    """Return users of the given lengths with random items; all rows but the first are training rows."""
+    rng = np.random.default_rng(seed)
+    offsets = np.cumsum([0, *lengths])
+    split = np.full(offsets[-1], TRAIN, dtype=np.int8)
+    split[offsets[:-1]] = CONTEXT
+    users = np.array([f"u{n}" for n in range(len(lengths))], dtype=object)
+    return UserSequences(
+        users, offsets, rng.integers(0, n_items, offsets[-1]).astype(np.int32), np.arange(offsets[-1]), split
+    )
