@@ -18,7 +18,9 @@ def tokenized(*titles: list[int]) -> TokenizedTitles:
 
 def random_titles(seed: int, n: int) -> list[tuple[int, ...]]:
     rng = np.random.default_rng(seed)
-    return sorted({tuple(rng.integers(2, 6, rng.integers(1, 6)).tolist()) for _ in range(n)}, key=lambda _: rng.random())
+    return sorted(
+        {tuple(rng.integers(2, 6, rng.integers(1, 6)).tolist()) for _ in range(n)}, key=lambda _: rng.random()
+    )
 
 
 def spell(trie: TokenTrie, leaf: int) -> list[int]:
@@ -73,7 +75,11 @@ def test_paths_equal_a_walk_from_each_leaf(only_branching: bool) -> None:
 def test_needed_nodes_are_branching_nodes_and_their_ancestors() -> None:
     trie = build_trie(tokenized([2, 3, 4], [2, 3, 5], [6, 7, 8]))
     needed = ancestors_of(trie, trie.branching)
-    assert sorted(map(tuple, ((trie.depth[n], trie.token[n]) for n in np.flatnonzero(needed)))) == [(0, -1), (1, 2), (2, 3)]
+    assert sorted(map(tuple, ((trie.depth[n], trie.token[n]) for n in np.flatnonzero(needed)))) == [
+        (0, -1),
+        (1, 2),
+        (2, 3),
+    ]
 
 
 def test_preorder_puts_every_subtree_in_one_run() -> None:

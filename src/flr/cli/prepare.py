@@ -34,23 +34,21 @@ def _option(name: str, field: FieldInfo) -> Any:
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     facts = [" | ".join(choices)] if choices else []
     facts += [f"default: {field.default}"] if field.default not in (None, False) else []
-    kind = (
-        "COLUMN"
-        if name.endswith("_column")
-        else "NAME"
-        if choices
-        else {int: "N", float: "SHARE"}.get(
-            field.annotation,
-            "TEXT",  # type: ignore[arg-type]
-        )
-    )
     return typer.Option(
         f"--{name.replace('_', '-')}",
         help=" ".join([field.description or "", *(f"({fact})" for fact in facts)]),
-        metavar=None if field.annotation is bool else kind,
+        metavar=_metavar(name, field.annotation),
         show_default=False,
         rich_help_panel="Settings",
     )
+
+
+def _metavar(name: str, annotation: Any) -> str | None:
+    if annotation is bool:
+        return None
+    if annotation in (int, float):
+        return "N" if annotation is int else "SHARE"
+    return "COLUMN" if name.endswith("_column") else "TEXT"
 
 
 @_with_settings
@@ -82,7 +80,31 @@ def prepare(
     if name is not None and items is not None:
         raise RequestError(f"{name!r} brings its own items; leave --items {str(items)!r} out")
     chosen = _settings({key: value for key, value in settings.items() if value is not None})
-    _ = chosen, output, overwrite, as_json, quiet, console
+
+    from flr.data import readers, sources
+    from flr.data.preparation import prepare as prepare_interactions
+    from flr.data.storage import save_prepared
+
+    raw = readers.read(interactions, items, chosen) if interactions else sources.read_source(str(name), chosen)
+    prepared = prepare_interactions(raw, chosen, progress=console.progress(quiet))
+    manifest = save_prepared(prepared, output, overwrite=overwrite).manifest
+    if as_json:
+        console.show_json(manifest)
+        return
+    _show(manifest, output)
+
+
+def _show(manifest: dict[str, Any], output: Path) -> None:
+    console.show_table(("", "count"), [(_words(name), count) for name, count in manifest["counts"].items()])
+    for reason, count in manifest["dropped"].items():
+        console.show_note(f"dropped: {count:,} {_words(reason)}")
+    n_findings = sum(finding["value"] > 0 for finding in manifest["audit"]["findings"])
+    console.show_note(f"{n_findings} findings to know about: flr audit {output}")
+    console.show_line(f"prepared -> {output}")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _settings(given: dict[str, Any]) -> PrepareConfig:

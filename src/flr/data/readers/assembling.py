@@ -49,7 +49,7 @@ def assemble(
         listed, _ = _items_frame(interactions, settings, table.where, only_titles=True)
     else:
         listed, n_repeated = _items_frame(items, settings, source["items"]["path"], only_titles=False)
-        dropped |= {"repeated item rows": n_repeated} if n_repeated else {}
+        dropped |= {"repeated_item_rows": n_repeated} if n_repeated else {}
     return Interactions(frame, listed, {**source, "columns": table.columns, "time": form}, dropped)
 
 
@@ -82,7 +82,7 @@ def _interactions_frame(table: Table, settings: PrepareConfig) -> tuple[pl.DataF
     if n_bad == len(frame):
         raise DataError(f"none of the {n_bad} rows of {table.where!r} has a user, an item and a readable time")
     frame, form = _keep(frame, times, good if n_bad else None)
-    return frame, form, {"unreadable rows": n_bad} if n_bad else {}
+    return frame, form, {"unreadable_rows": n_bad} if n_bad else {}
 
 
 def _keep(frame: pl.DataFrame, times: Times, good: pl.Series | None) -> tuple[pl.DataFrame, str]:

@@ -13,6 +13,7 @@ import polars as pl
 from flr.config import PrepareConfig
 from flr.data.readers.assembling import assemble
 from flr.errors import ReadError
+from flr.persistence import file_sha256
 from flr.records import Interactions
 
 FORMATS: Final = {
@@ -30,10 +31,7 @@ FORMATS: Final = {
 def read(interactions: Path, items: Path | None, settings: PrepareConfig) -> Interactions:
     """Return the interactions and items of delimited files; see `flr.data.readers.read`."""
     tables = {path: read_table(path) for path in (interactions, items) if path is not None}
-    source = {
-        "interactions": {"path": str(interactions), "format": recognise(interactions)},
-        "items": None if items is None else {"path": str(items), "format": recognise(items)},
-    }
+    source = {"interactions": describe(interactions), "items": describe(items) if items else None}
     return assemble(tables.pop(interactions), tables.get(items) if items else None, settings, source)
 
 
@@ -51,6 +49,11 @@ def recognise(path: Path) -> str:
             f"{', '.join(FORMATS)} (text also with .gz); rename or convert it"
         )
     return FORMATS[suffix]
+
+
+def describe(path: Path) -> dict[str, str]:
+    """Return what a manifest says about a file that was read."""
+    return {"path": str(path), "format": recognise(path), "sha256": file_sha256(path)}
 
 
 def existing_file(path: Path) -> Path:

@@ -12,7 +12,7 @@ import polars as pl
 
 from flr.config import PrepareConfig
 from flr.data.readers.assembling import assemble
-from flr.data.readers.delimited import read_table, recognise
+from flr.data.readers.delimited import describe, read_table
 from flr.errors import ReadError
 from flr.records import Interactions
 
@@ -35,10 +35,7 @@ def read(interactions: Path, items: Path | None, settings: PrepareConfig) -> Int
     table = None
     if items is not None:
         table = read_atomic(items) if items.suffix == ".item" else read_table(items)
-    source = {
-        "interactions": {"path": str(interactions), "format": recognise(interactions)},
-        "items": None if items is None else {"path": str(items), "format": recognise(items)},
-    }
+    source = {"interactions": describe(interactions), "items": describe(items) if items else None}
     return assemble(read_atomic(interactions), table, settings, source)
 
 

@@ -1,0 +1,207 @@
+"""Interactions -> user sequences, catalogue and manifest: the journey through the data station."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from flr.config import PrepareConfig
+from flr.data.auditing import audit
+from flr.data.filtering import deduplicate, k_core
+from flr.data.findings import Audit
+from flr.data.splitting import check_leakage, check_time_order, given, leave_one_out, temporal
+from flr.errors import ColumnError, DataError
+from flr.progress import SILENT, Progress
+from flr.records import (
+    ITEM_ID,
+    ITEM_INDEX,
+    ORDER,
+    SPLIT,
+    TIMESTAMP,
+    TITLE,
+    USER_ID,
+    USER_INDEX,
+    BoolArray,
+    IntArray,
+    Interactions,
+    PreparedData,
+    UserSequences,
+)
+
+#: Layout of a prepared folder; raised when older folders become unreadable.
+SCHEMA_VERSION: Final = 1
+_ROW: Final = "file_row"
+
+
+def prepare(
+    interactions: Interactions, settings: PrepareConfig | None = None, *, progress: Progress = SILENT
+) -> PreparedData:
+    """Return interactions filtered, grouped by user, ordered, split, checked for leakage and audited.
+
+    Args:
+        interactions: What a reader returned.
+        settings: Filters, split and what to do with items without a title; None means the defaults.
+        progress: Is told how far it is.
+
+    Returns:
+        Sequences, items in the order of their index, and a manifest: versions, settings, source, counts, what
+        was dropped, how ties were broken, and the audit.
+
+    Raises:
+        DataError: There are no rows, filters leave nothing, an item has no title and the settings allow no
+            fallback, a label is none, or a part of the split is empty.
+        ColumnError: The split or order column was not read.
+        LeakageError: The split would let training see the future of a test target.
+    """
+    settings = settings or PrepareConfig()
+    if interactions.frame.is_empty():
+        raise DataError("there are no interactions to prepare; expected at least one row")
+    with progress.task("prepare", total=5) as step:
+        frame, user_ids, items = _encode(interactions, settings)
+        step(note=f"{len(frame):,} rows read")
+        frame, user_ids, items, dropped = _filter(frame, user_ids, items, settings)
+        _check_titles(items, settings)
+        step(note=f"{len(frame):,} rows kept")
+        frame = _order(frame, settings)
+        step(note="ordered")
+        sequences = _sequences(frame, user_ids, settings)
+        step(note="split")
+        found = audit(sequences, items)
+        step(note="audited")
+    dropped = {**interactions.dropped, **dropped}
+    return PreparedData(sequences, items, _manifest(settings, interactions.source, dropped, found))
+
+
+def _manifest(settings: PrepareConfig, source: dict[str, Any], dropped: dict[str, int], found: Audit) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "flr_version": _flr_version(),
+        "split": settings.split,
+        "tie_break": _tie_break(settings),
+        "counts": found.counts,
+        "dropped": dropped,
+        "settings": settings.model_dump(),
+        "source": source,
+        "audit": found.to_json(),
+    }
+
+
+def _encode(
+    interactions: Interactions, settings: PrepareConfig
+) -> tuple[pl.DataFrame, npt.NDArray[np.object_], pl.DataFrame]:
+    """Return rows with indices for ids, the users' ids, and all items: the listed ones, then those only taken."""
+    frame = interactions.frame
+    needed = {SPLIT: settings.split == "given", ORDER: settings.order_column is not None}
+    for role, is_needed in needed.items():
+        if is_needed and role not in frame.columns:
+            raise ColumnError(
+                f"the interactions have no {role} column, which split={settings.split} needs; read it too"
+            )
+    repeated = interactions.items.filter(pl.col(ITEM_ID).is_duplicated())
+    if len(repeated):
+        raise DataError(f"the items list {repeated[ITEM_ID][0]!r} more than once; keep one row per item")
+    kept = [TIMESTAMP, *(role for role, is_needed in needed.items() if is_needed)]
+    users = frame.select(pl.col(USER_ID).unique(maintain_order=True))
+    taken = frame.select(pl.col(ITEM_ID).unique(maintain_order=True))
+    unlisted = taken.join(interactions.items, on=ITEM_ID, how="anti", maintain_order="left")
+    items = pl.concat([interactions.items, unlisted], how="diagonal")
+    if TITLE not in items.columns:
+        items = items.with_columns(pl.lit(None, dtype=pl.String).alias(TITLE))
+    columns = [
+        _indices(frame[USER_ID], users[USER_ID], USER_INDEX),
+        _indices(frame[ITEM_ID], items[ITEM_ID], ITEM_INDEX),
+    ]
+    return pl.DataFrame([*columns, *frame.select(kept)]), users[USER_ID].to_numpy(), items
+
+
+def _indices(ids: pl.Series, distinct: pl.Series, name: str) -> pl.Series:
+    lookup = pl.DataFrame([distinct.alias("id"), pl.int_range(len(distinct), dtype=pl.Int32, eager=True).alias(name)])
+    return ids.alias("id").to_frame().join(lookup, on="id", how="left", maintain_order="left")[name]
+
+
+def _filter(
+    frame: pl.DataFrame, user_ids: npt.NDArray[np.object_], items: pl.DataFrame, settings: PrepareConfig
+) -> tuple[pl.DataFrame, npt.NDArray[np.object_], pl.DataFrame, dict[str, int]]:
+    """Return rows, users and items without what the settings leave out, renumbered, and the numbers dropped."""
+    dropped: dict[str, int] = {}
+    if settings.deduplicate:
+        n_before = len(frame)
+        frame = deduplicate(frame)
+        dropped["duplicate_rows"] = n_before - len(frame)
+    users, taken = frame[USER_INDEX].to_numpy(), frame[ITEM_INDEX].to_numpy()
+    item_taken = _occurring(taken, len(items))
+    min_user, min_item = settings.min_user_interactions, settings.min_item_interactions
+    if max(min_user, min_item) > 1:
+        kept = k_core(users, taken, min_user=min_user, min_item=min_item)
+        frame, users, taken = frame.filter(pl.Series(kept)), users[kept], taken[kept]
+        dropped["k_core_rows"] = int((~kept).sum())
+        dropped["k_core_users"] = int((~_occurring(users, len(user_ids))).sum())
+        dropped["k_core_items"] = int(item_taken.sum() - _occurring(taken, len(items)).sum())
+    user_used, item_used = _occurring(users, len(user_ids)), _occurring(taken, len(items))
+    if settings.catalogue == "listed":
+        item_used[:] = True
+    for name, index, used in ((USER_INDEX, users, user_used), (ITEM_INDEX, taken, item_used)):
+        if not used.all():
+            renumbered = (np.cumsum(used) - 1).astype(np.int32)
+            frame = frame.with_columns(pl.Series(name, renumbered[index]))
+    return frame, user_ids[user_used], items.filter(pl.Series(item_used)), dropped
+
+
+def _occurring(index: IntArray, n: int) -> BoolArray:
+    return np.bincount(index, minlength=n) > 0
+
+
+def _check_titles(items: pl.DataFrame, settings: PrepareConfig) -> None:
+    missing = items.filter(pl.col(TITLE).is_null() | (pl.col(TITLE).str.strip_chars() == ""))
+    if len(missing) and settings.missing_title == "error":
+        examples = ", ".join(repr(item) for item in missing[ITEM_ID].head(3))
+        raise DataError(
+            f"{len(missing)} of {len(items)} items have no title, such as {examples}; add them to the items table, "
+            "or call them `Untitled item <item_id>` with missing_title=fallback"
+        )
+
+
+def _order(frame: pl.DataFrame, settings: PrepareConfig) -> pl.DataFrame:
+    if settings.split == "temporal":
+        frame = frame.with_row_index(_ROW)
+    keys = [USER_INDEX, ORDER, TIMESTAMP] if settings.order_column else [USER_INDEX, TIMESTAMP]
+    return frame.sort(keys, maintain_order=True)
+
+
+def _tie_break(settings: PrepareConfig) -> str:
+    if settings.order_column:
+        return f"within a user: by {settings.order_column!r}, then by time, then by place in the file"
+    return "within a user: by time, then by place in the file"
+
+
+def _sequences(frame: pl.DataFrame, user_ids: npt.NDArray[np.object_], settings: PrepareConfig) -> UserSequences:
+    counts = np.bincount(frame[USER_INDEX].to_numpy(), minlength=len(user_ids))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    timestamps = frame[TIMESTAMP].to_numpy()
+    if settings.split == "leave_one_out":
+        codes = leave_one_out(offsets)
+    elif settings.split == "given":
+        codes = given(frame[SPLIT])
+    else:
+        codes = temporal(
+            offsets,
+            timestamps,
+            frame[_ROW].to_numpy(),
+            order=frame[ORDER].to_numpy() if settings.order_column else None,
+            train_fraction=settings.train_fraction,
+            valid_fraction=settings.valid_fraction,
+        )
+        check_time_order(codes, timestamps)
+    check_leakage(codes, offsets, user_ids)
+    return UserSequences(user_ids, offsets, frame[ITEM_INDEX].to_numpy(), timestamps, codes)
+
+
+def _flr_version() -> str:
+    try:
+        return version("flr")
+    except PackageNotFoundError:
+        return "unknown"

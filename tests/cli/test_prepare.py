@@ -1,0 +1,88 @@
+"""`flr prepare`: every setting is an option, and what was prepared is counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import flr
+from flr.config import PrepareConfig
+
+from .conftest import Run
+
+
+def test_raw_files_become_a_prepared_folder(
+    run: Run, raw: tuple[Path, Path], columns: tuple[str, ...], tmp_path: Path
+) -> None:
+    rows, items = raw
+    result = run("prepare", "--interactions", rows, "--items", items, "--output", tmp_path / "data", *columns)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == f"prepared -> {tmp_path / 'data'}"
+    assert f"flr audit {tmp_path / 'data'}" in result.stderr
+    prepared = flr.load_prepared(tmp_path / "data")
+    assert (prepared.sequences.n_users, prepared.sequences.n_interactions, prepared.items.height) == (3, 12, 4)
+
+
+def test_json_is_the_manifest_with_the_settings(
+    run: Run, raw: tuple[Path, Path], columns: tuple[str, ...], tmp_path: Path
+) -> None:
+    rows, items = raw
+    result = run(
+        *("prepare", "--interactions", rows, "--items", items, "--output", tmp_path / "data", *columns),
+        *("--split", "temporal", "--train-fraction", 0.5, "--valid-fraction", 0.25, "--test-fraction", 0.25),
+        *("--deduplicate", "--json", "--quiet"),
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    manifest = json.loads(result.stdout)
+    assert manifest["split"] == "temporal"
+    assert (manifest["settings"]["train_fraction"], manifest["settings"]["deduplicate"]) == (0.5, True)
+    assert manifest["settings"]["min_user_interactions"] == PrepareConfig().min_user_interactions
+
+
+def test_an_existing_folder_is_replaced_only_when_asked(
+    run: Run, raw: tuple[Path, Path], columns: tuple[str, ...], tmp_path: Path
+) -> None:
+    arguments = ("prepare", "--interactions", raw[0], "--items", raw[1], "--output", tmp_path / "data", *columns)
+    assert run(*arguments).exit_code == 0
+    before = (tmp_path / "data" / "manifest.json").stat().st_mtime_ns
+    refused = run(*arguments)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert str(tmp_path / "data") in refused.stderr
+    assert (tmp_path / "data" / "manifest.json").stat().st_mtime_ns == before
+    assert run(*arguments, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize("name", PrepareConfig.model_fields)
+def test_every_setting_is_an_option_with_its_meaning(run: Run, name: str) -> None:
+    shown = run("prepare", "--help").output
+    assert f"--{name.replace('_', '-')} " in shown
+    assert (PrepareConfig.model_fields[name].description or "").split()[0] in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--output", "o"), "got neither"),
+        (("ml-100k", "--interactions", "rows.csv", "--output", "o"), "got both 'ml-100k' and 'rows.csv'"),
+        (("ml-100k", "--items", "items.csv", "--output", "o"), "leave --items 'items.csv' out"),
+        (("--interactions", "no-such.csv", "--output", "o"), "no-such.csv"),
+        (("ml-100", "--output", "o"), "did you mean 'ml-100k'?"),
+        (("ml-100k", "--output", "o", "--train-fraction", "0.5"), "must be 1, got 0.7"),
+        (("ml-100k", "--output", "o", "--min-user-interactions", "0"), "--min-user-interactions 0: "),
+        (("ml-100k", "--output", "o", "--split", "random"), "'random'"),
+    ],
+)
+def test_what_cannot_be_prepared_is_one_clear_error(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    result = run("prepare", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert not Path("o").exists()
+
+
+def test_a_wrong_column_names_the_nearest(run: Run, raw: tuple[Path, Path], tmp_path: Path) -> None:
+    result = run("prepare", "--interactions", raw[0], "--output", tmp_path / "data", "--user-column", "persn")
+    assert result.exit_code == 2
+    assert "'persn'" in result.stderr
+    assert "'person'" in result.stderr

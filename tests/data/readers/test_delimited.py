@@ -1,0 +1,231 @@
+"""CSV, TSV, Parquet and JSON lines: equal content gives equal records; damage gives one clear line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from flr.config import PrepareConfig
+from flr.data.readers import read
+from flr.errors import ColumnError, DataError, ReadError
+
+ROWS = [("u1", "7", 5.0, 100), ("u2", "8", 4.0, 90), ("u1", "8", 3.0, 100)]
+NAMES = ("user_id", "item_id", "rating", "timestamp")
+
+
+def as_text(separator: str) -> str:
+    return "\n".join(separator.join(map(str, row)) for row in [NAMES, *ROWS]) + "\n"
+
+
+def as_json_lines() -> str:
+    return "".join(json.dumps(dict(zip(NAMES, row, strict=True))) + "\n" for row in ROWS)
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "rows.csv": lambda path: path.write_text(as_text(",")),
+    "rows.tsv": lambda path: path.write_text(as_text("\t")),
+    "rows.csv.gz": lambda path: path.write_bytes(gzip.compress(as_text(",").encode())),
+    "rows.jsonl": lambda path: path.write_text(as_json_lines()),
+    "rows.jsonl.gz": lambda path: path.write_bytes(gzip.compress(as_json_lines().encode())),
+    "rows.parquet": lambda path: pl.DataFrame(ROWS, NAMES, orient="row").write_parquet(path),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_rows_in_file_order(tmp_path: Path, name: str) -> None:
+    WRITERS[name](tmp_path / name)
+    record = read(tmp_path / name)
+    assert record.frame.select("user_id", "item_id", "rating", "timestamp").rows() == ROWS
+    assert record.frame.schema == {
+        "user_id": pl.String,
+        "item_id": pl.String,
+        "timestamp": pl.Int64,
+        "rating": pl.Float64,
+    }
+    expected = {".csv": "csv", ".tsv": "tsv", ".jsonl": "json lines", ".parquet": "parquet"}
+    assert record.source["interactions"]["format"] == expected[Path(name.removesuffix(".gz")).suffix]
+    assert record.source["time"] == "epoch seconds"
+    assert record.items.rows() == [("7", None), ("8", None)]
+
+
+def write_csv(tmp_path: Path, text: str, name: str = "rows.csv") -> Path:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path / name
+
+
+def test_columns_are_mapped_by_name(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "who,what,when,pos,part\nu1,7,100,2,test\n")
+    settings = PrepareConfig(
+        split="given",
+        user_column="who",
+        item_column="what",
+        timestamp_column="when",
+        order_column="pos",
+        split_column="part",
+    )
+    record = read(path, None, settings)
+    assert record.frame.rows(named=True) == [
+        {"user_id": "u1", "item_id": "7", "timestamp": 100, "split": "test", "order": 2}
+    ]
+    assert record.source["columns"] == {
+        "user_id": "who",
+        "item_id": "what",
+        "timestamp": "when",
+        "split": "part",
+        "order": "pos",
+    }
+
+
+def test_standard_names_of_public_data_sets_are_known(tmp_path: Path) -> None:
+    record = read(write_csv(tmp_path, "reviewerID,asin,overall,unixReviewTime\nA1,B0,5.0,1400000000\n"))
+    assert record.frame.row(0) == ("A1", "B0", 1_400_000_000, 5.0)
+
+
+def test_items_keep_their_attributes_and_titles(tmp_path: Path) -> None:
+    items = write_csv(tmp_path, 'asin,name,brand,item_id\n7,"Anchor, the",Acme,x7\n8,,,x8\n', "items.csv")
+    record = read(write_csv(tmp_path, as_text(",")), items, PrepareConfig(title_column="name", item_column="item_id"))
+    assert record.items.columns == ["item_id", "title", "asin", "brand"]
+    assert record.items.rows() == [("x7", "Anchor, the", "7", "Acme"), ("x8", None, "8", None)]
+
+
+def test_titles_beside_the_interactions_make_the_items(tmp_path: Path) -> None:
+    record = read(write_csv(tmp_path, "user_id,item_id,timestamp,title\nu1,7,1,Anchor\nu2,8,2,Arrow\nu2,7,3,Anchor\n"))
+    assert record.items.rows() == [("7", "Anchor"), ("8", "Arrow")]
+
+
+def test_a_title_is_made_of_columns(tmp_path: Path) -> None:
+    items = write_csv(tmp_path, "item_id,film,year\n7,Anchor,1999\n8,Arrow,\n9,,2001\n", "items.csv")
+    settings = PrepareConfig(title_template="{film} ({year})")
+    assert read(write_csv(tmp_path, as_text(",")), items, settings).items.rows() == [
+        ("7", "Anchor (1999)", "Anchor", "1999"),
+        ("8", "Arrow", "Arrow", None),
+        ("9", None, None, "2001"),
+    ]
+    with pytest.raises(ColumnError, match=r"no column 'yaer' of the title_template .* did you mean 'year'"):
+        read(tmp_path / "rows.csv", items, PrepareConfig(title_template="{film} ({yaer})"))
+
+
+def test_real_csv(shared_data: Path) -> None:
+    folder = shared_data / "raw-fixtures"
+    expected = json.loads((folder / "expected.json").read_text())["csv"]
+    record = read(folder / "csv" / "interactions.csv", folder / "csv" / "items.csv")
+    assert len(record.frame) == expected["interactions"] == 278
+    assert record.frame["user_id"].n_unique() == expected["users"] == 50
+    assert len(record.items) == expected["items"] == 177
+    assert record.items.row(0)[:2] == ("0", "Greatest Hits, Vol. 2")
+
+
+@pytest.mark.parametrize(
+    ("cell", "seconds", "form"),
+    [
+        ("1400000000", 1_400_000_000, "epoch seconds"),
+        ("8.8e8", 880_000_000, "epoch seconds"),
+        ("1400000000000", 1_400_000_000, "epoch milliseconds"),
+        ("1400000000000000", 1_400_000_000, "epoch microseconds"),
+        ("2014-05-13T16:53:20Z", 1_400_000_000, "ISO 8601"),
+        ("2014-05-13 16:53:20", 1_400_000_000, "ISO 8601"),
+        ("2014-05-13T18:53:20+02:00", 1_400_000_000, "ISO 8601"),
+        ("2014-05-13T16:53", 1_399_999_980, "ISO 8601"),
+        ("2014-05-13", 1_399_939_200, "ISO 8601"),
+    ],
+)
+def test_times_are_recognised(tmp_path: Path, cell: str, seconds: int, form: str) -> None:
+    record = read(write_csv(tmp_path, f"user_id,item_id,timestamp\nu,i,{cell}\n"))
+    assert record.frame["timestamp"].to_list() == [seconds]
+    assert record.source["time"] == form
+
+
+def test_times_of_parquet_types(tmp_path: Path) -> None:
+    when = datetime(2014, 5, 13, 16, 53, 20, tzinfo=UTC)
+    frame = pl.DataFrame({"user_id": [1.0], "item_id": [2], "timestamp": [when]})
+    frame.write_parquet(tmp_path / "rows.parquet")
+    assert read(tmp_path / "rows.parquet").frame.row(0) == ("1", "2", 1_400_000_000)
+    frame.with_columns(pl.col("timestamp").dt.date()).write_parquet(tmp_path / "rows.parquet")
+    assert read(tmp_path / "rows.parquet").frame["timestamp"][0] == 1_399_939_200
+
+
+def test_fractions_of_a_second_decide_the_order_that_seconds_leave_open(tmp_path: Path) -> None:
+    record = read(write_csv(tmp_path, "user_id,item_id,timestamp\nu,b,1400000000900\nu,a,1400000000100\n"))
+    assert record.frame.rows() == [("u", "a", 1_400_000_000), ("u", "b", 1_400_000_000)]
+    assert "order of their fractions" in record.source["time"]
+
+
+def test_mixed_units_are_an_error(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "user_id,item_id,timestamp\nu,a,1400000000\nu,b,1400000000000\n")
+    with pytest.raises(ReadError, match=r"mixes epoch seconds \(such as 1400000000\) and milliseconds"):
+        read(path)
+
+
+BAD_FILES = {
+    "missing": (None, "rows.csv", ReadError, r"rows.csv' does not exist"),
+    "unknown format": ("x", "rows.xlsx", ReadError, r"format of 'rows.xlsx' by its name; expected one ending in .csv"),
+    "empty": ("", "rows.csv", ReadError, r"rows.csv' is empty"),
+    "no rows": ("user_id,item_id,timestamp\n", "rows.csv", DataError, r"rows.csv' has no rows"),
+    "no user column": ("usr,item_id,timestamp\n1,2,3\n", "rows.csv", ColumnError, r"has no user_id column; it has usr"),
+    "no time column": ("user_id,item_id\n1,2\n", "rows.csv", ColumnError, r"no timestamp column.*timestamp_column="),
+    "too many fields": ("user_id,item_id,timestamp\n1,2,3\n1,a,b,3\n", "rows.csv", ReadError, r"line 3 has 4 fields"),
+    "no time": (
+        "user_id,item_id,timestamp\n1,2,3\n1,2,soon\n",
+        "rows.csv",
+        ReadError,
+        r"data row 2 .* is 'soon', no time",
+    ),
+    "no item": (
+        "user_id,item_id,timestamp\n1,,3\n1,2,3\n",
+        "rows.csv",
+        ReadError,
+        r"'item_id' in data row 1 .* is empty",
+    ),
+    "broken json": ('{"user_id": 1\n', "rows.jsonl", ReadError, r"cannot read .*rows.jsonl' as json lines"),
+    "no parquet": ("PAR", "rows.parquet", ReadError, r"cannot read .*rows.parquet' as parquet"),
+}
+
+
+@pytest.mark.parametrize(("text", "name", "kind", "message"), BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_bad_files(tmp_path: Path, text: str | None, name: str, kind: type[Exception], message: str) -> None:
+    if text is not None:
+        write_csv(tmp_path, text, name)
+    with pytest.raises(kind, match=message):
+        read(tmp_path / name)
+
+
+def test_text_that_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"user_id,item_id,timestamp\n1,caf\xe9,3\n")
+    with pytest.raises(ReadError, match="it is not UTF-8"):
+        read(tmp_path / "rows.csv")
+
+
+def test_a_misspelt_column_gets_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(ColumnError, match=r"no column 'ratings' \(rating_column\); did you mean 'rating'"):
+        read(write_csv(tmp_path, as_text(",")), None, PrepareConfig(rating_column="ratings"))
+
+
+def test_unreadable_rows_are_dropped_and_counted_when_allowed(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "user_id,item_id,timestamp\n1,2,3\n1,2,soon\n,2,4\n1,3,5\n")
+    record = read(path, None, PrepareConfig(on_bad_row="drop"))
+    assert record.frame.rows() == [("1", "2", 3), ("1", "3", 5)]
+    assert record.dropped == {"unreadable_rows": 2}
+    hopeless = write_csv(tmp_path, "user_id,item_id,timestamp\n1,2,3x\n", "all.csv")
+    with pytest.raises(DataError, match="none of the 1 rows"):
+        read(hopeless, None, PrepareConfig(on_bad_row="drop"))
+
+
+def test_items_without_titles_or_with_two(tmp_path: Path) -> None:
+    rows = write_csv(tmp_path, as_text(","))
+    with pytest.raises(ColumnError, match=r"items.csv' has no title column"):
+        read(rows, write_csv(tmp_path, "item_id,brand\n7,x\n", "items.csv"))
+    assert read(rows, tmp_path / "items.csv", PrepareConfig(missing_title="fallback")).items["title"].to_list() == [
+        None
+    ]
+    twice = write_csv(tmp_path, "item_id,title\n7,Anchor\n7,Arrow\n8,Bridge\n8,Bridge\n", "twice.csv")
+    with pytest.raises(DataError, match=r"1 items .* several titles, such as '7': 'Anchor' and 'Arrow'"):
+        read(rows, twice)
+    record = read(rows, twice, PrepareConfig(on_bad_row="drop"))
+    assert record.items.rows() == [("7", "Anchor"), ("8", "Bridge")]
+    assert record.dropped == {"repeated_item_rows": 2}

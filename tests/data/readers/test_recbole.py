@@ -1,0 +1,49 @@
+"""RecBole atomic files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flr.config import PrepareConfig
+from flr.data.readers import read
+from flr.data.readers.recbole import read_atomic
+from flr.errors import ReadError
+
+
+def test_types_are_taken_off_the_names(tmp_path: Path) -> None:
+    path = tmp_path / "x.item"
+    path.write_text('item_id:token\ttitle:token_seq\tprice:float\n1\tThe "Big" One\t2.5\n')
+    assert read_atomic(path).rows(named=True) == [{"item_id": "1", "title": 'The "Big" One', "price": "2.5"}]
+
+
+def test_the_items_beside_are_found_and_a_folder_will_do(tmp_path: Path) -> None:
+    (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\nu\t1\t8.8e8\n")
+    (tmp_path / "x.item").write_text("item_id:token\ttitle:token_seq\n1\tAnchor\n")
+    record = read(tmp_path)
+    assert record.frame.rows() == [("u", "1", 880_000_000)]
+    assert record.items.rows() == [("1", "Anchor")]
+    assert record.source["interactions"]["format"] == "recbole"
+    assert record.source["items"]["path"].endswith("x.item")
+    (tmp_path / "y.inter").write_text("")
+    with pytest.raises(ReadError, match=r"is a folder with x.inter, y.inter"):
+        read(tmp_path)
+
+
+def test_a_header_without_types_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.inter").write_text("user_id\titem_id:token\n1\t2\n")
+    with pytest.raises(ReadError, match=r"has the field 'user_id'; expected name:type"):
+        read(tmp_path / "x.inter")
+
+
+def test_real_atomic_files(shared_data: Path) -> None:
+    folder = shared_data / "raw-fixtures"
+    expected = json.loads((folder / "expected.json").read_text())["recbole"]
+    record = read(folder / "recbole" / "ml-100k", None, PrepareConfig(title_column="movie_title"))
+    assert len(record.frame) == expected["interactions"] == 1018
+    assert record.frame["user_id"].n_unique() == expected["users"] == 50
+    assert record.frame.row(0) == ("166", "346", 886_397_596, 1.0)
+    assert len(record.items) == expected["items"] == 322
+    assert record.items["title"][1] == "Get Shorty"
