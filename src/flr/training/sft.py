@@ -16,23 +16,22 @@ Launch: ``flr train --data DATA --output RUN``; several processes: ``torchrun --
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, SequentialSampler
-from transformers import Trainer
+from transformers import PrinterCallback, Trainer
 
 from flr.errors import DataError
 from flr.records import TRAIN, IntArray, PackedBatch, UserSequences, ragged_indices
 from flr.scoring.likelihood import ChildTable
 from flr.seeding import generator
 from flr.text.packing import Packer, Windows, pack_rows, training_windows
+from flr.training.validation import Validation
 
-#: Returns metrics such as {"ndcg@10": 0.06} of the model as it is now.
-Validator = Callable[[], dict[str, float]]
 #: Default length of a row, in longest windows.
 _ROW_WINDOWS = 3
 
@@ -72,7 +71,11 @@ class PackedRows(Dataset[Windows]):
         self.sequences, self.packer, self.window, self.seed = sequences, packer, window, seed
         self.n_rows = 0
         self._epoch_starts = [0]
-        self._epoch, self._windows, self._rows = -1, Windows(np.empty(0), np.empty(0)), list[IntArray]()
+        self._epoch, self._windows, self._rows = (
+            -1,
+            Windows(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)),
+            list[IntArray](),
+        )
         longest = self._longest_window()
         self.row_tokens = max(row_tokens or _ROW_WINDOWS * longest, longest)
         self.rows_per_batch = max(1, batch_tokens // self.row_tokens)
@@ -123,17 +126,19 @@ class StageOneTrainer(Trainer):  # type: ignore[misc]
 
     Args:
         table: Children of the catalogue's trie, on the training device.
-        validate: Ranks the validation targets with the model as it is.
+        validation: Ranks the validation targets with the model as it is.
         regularizer_warmup_steps: Steps over which the regularisers' weights rise from 0.
         arguments: As for `transformers.Trainer`.
     """
 
     def __init__(
-        self, *, table: ChildTable, validate: Validator, regularizer_warmup_steps: int, **arguments: Any
+        self, *, table: ChildTable, validation: Validation, regularizer_warmup_steps: int, **arguments: Any
     ) -> None:
-        super().__init__(**arguments)
+        # `evaluate` ranks the catalogue and reads no data set, but a Trainer that evaluates insists on one.
+        super().__init__(eval_dataset=arguments["train_dataset"], **arguments)
+        self.remove_callback(PrinterCallback)
         self.table = table
-        self.validate = validate
+        self.validation = validation
         self.regularizer_warmup_steps = regularizer_warmup_steps
         self.loss_is_scaled_for_ga = True
         self._parts: dict[str, float] = {}
@@ -142,8 +147,12 @@ class StageOneTrainer(Trainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Dataset[Windows] | None = None) -> SequentialSampler:
         return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
 
-    def _get_num_items_in_batch(self, batch_samples: list[dict[str, torch.Tensor]], device: torch.device) -> torch.Tensor:
-        n_targets = sum(((batch["target_items"] >= 0).sum() for batch in batch_samples), torch.zeros((), dtype=torch.long))
+    def _get_num_items_in_batch(
+        self, batch_samples: list[dict[str, torch.Tensor]], device: torch.device
+    ) -> torch.Tensor:
+        n_targets = sum(
+            ((batch["target_items"] >= 0).sum() for batch in batch_samples), torch.zeros((), dtype=torch.long)
+        )
         gathered: torch.Tensor = self.accelerator.gather(n_targets.to(device))
         return gathered.sum()
 
@@ -154,7 +163,7 @@ class StageOneTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return the loss whose gradients, averaged over devices and summed over accumulation, are those of the mean."""
+        """Return the loss whose gradients, averaged over devices and summed over accumulation, are the mean's."""
         assert num_items_in_batch is not None
         batch = PackedBatch(**inputs)
         warmup = self.regularizer_warmup_steps
@@ -178,8 +187,8 @@ class StageOneTrainer(Trainer):  # type: ignore[misc]
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Rank the validation targets and report metrics as ``eval_ndcg@10`` and so on."""
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.validate().items()}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.validation(self.accelerator).items()}
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[has-type]
+        self.control = control
         return metrics
-

@@ -1,0 +1,204 @@
+"""A run folder: opened once, continued after an interruption, closed with what was found.
+
+```
+RUN/
+├── config.yaml       resolved settings
+├── run.json          status, seed, versions, commit, data hash, settings, parameters, seconds
+├── metrics.json      {"valid": {"ndcg@10": ...}, "test": {...}}
+├── *.parquet         one row per evaluated target, for later tests
+├── log.jsonl         one line per logged step
+├── checkpoints/      while training: what `--resume` continues from (torch's own format: load only your own)
+└── model/            the recommender: safetensors, JSON and Parquet
+```
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers.trainer_utils import get_last_checkpoint
+
+from flr.config import Config
+from flr.errors import ArtifactError
+from flr.persistence import read_json, write_json, write_text
+from flr.records import PreparedData
+
+_PACKAGES = ("flr", "torch", "transformers", "accelerate", "tokenizers", "polars", "numpy")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a training run came to.
+
+    Attributes:
+        path: The run folder.
+        best_step: Optimiser step whose weights were kept.
+        n_steps: Optimiser steps taken.
+        valid: Validation metrics of the kept weights.
+        n_parameters: Weights in all.
+        n_trained_parameters: Weights that were trained.
+        train_seconds: Wall-clock time of training, validations included.
+    """
+
+    path: Path
+    best_step: int
+    n_steps: int
+    valid: dict[str, float]
+    n_parameters: int
+    n_trained_parameters: int
+    train_seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"trained {self.n_steps} steps in {self.train_seconds:.0f} s; best at step {self.best_step}: "
+            f"valid NDCG@10 {self.valid['ndcg@10']:.4f}, HR@10 {self.valid['hr@10']:.4f} -> {self.path}"
+        )
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.facts = path / "run.json"
+        self.metrics = path / "metrics.json"
+        self.log = path / "log.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+
+    def start(self, config: Config, prepared: PreparedData, data: Path, *, overwrite: bool) -> None:
+        """Make the folder.
+
+        Raises:
+            ArtifactError: It holds something and `overwrite` is False, or what it holds is no run.
+        """
+        if self._holds_anything():
+            if not overwrite:
+                raise ArtifactError(
+                    f"{str(self.path)!r} is not empty; --resume continues a run, --overwrite replaces one, "
+                    "or name another folder"
+                )
+            if not self.facts.exists():
+                raise ArtifactError(
+                    f"{str(self.path)!r} holds no run.json, so it is no run and is not overwritten; name another folder"
+                )
+            shutil.rmtree(self.path)
+        settings = config.model_dump(mode="json")
+        write_text(self.config, yaml.safe_dump(settings, sort_keys=False))
+        facts = {"data": str(Path(data).resolve()), "data_hash": prepared.manifest["data_hash"]}
+        write_json(
+            self.facts, {"status": "running", "seed": config.seed, **facts, **_environment(), "config": settings}
+        )
+
+    def resume(self, config: Config, prepared: PreparedData) -> str | None:
+        """Return the checkpoint to continue from, None where the run got to none.
+
+        Raises:
+            ArtifactError: The run was started with other settings or data, or its files cannot be read.
+        """
+        self._check_same(config, prepared)
+        last = get_last_checkpoint(str(self.checkpoints)) if self.checkpoints.is_dir() else None
+        _trim_log(self.log, int(last.rsplit("-", 1)[1]) if last else 0)
+        return str(last) if last else None
+
+    def can_resume(self) -> bool:
+        """Return whether there is a run to continue; an empty or missing folder has none."""
+        return self._holds_anything()
+
+    def finished(self, config: Config, prepared: PreparedData) -> RunSummary | None:
+        """Return the summary of a run that is finished, None for any other.
+
+        Raises:
+            ArtifactError: The run was started with other settings or data, or its files cannot be read.
+        """
+        if not self.facts.exists():
+            return None
+        self._check_same(config, prepared)
+        saved = read_json(self.facts, "run")
+        if saved["status"] != "finished":
+            return None
+        valid = read_json(self.metrics, "metrics")["valid"]
+        names = ("best_step", "n_steps", "n_parameters", "n_trained_parameters", "train_seconds")
+        return RunSummary(path=self.path, valid=valid, **{name: saved[name] for name in names})
+
+    def finish(self, summary: RunSummary) -> None:
+        """Write down what the run came to, and drop its checkpoints."""
+        write_json(self.metrics, {"valid": summary.valid})
+        done = {
+            "status": "finished",
+            "best_step": summary.best_step,
+            "n_steps": summary.n_steps,
+            "n_parameters": summary.n_parameters,
+            "n_trained_parameters": summary.n_trained_parameters,
+            "train_seconds": round(summary.train_seconds, 1),
+        }
+        write_json(self.facts, {**read_json(self.facts, "run"), **done})
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def _holds_anything(self) -> bool:
+        return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+
+    def _check_same(self, config: Config, prepared: PreparedData) -> None:
+        saved = read_json(self.facts, "run")
+        data_hash = prepared.manifest["data_hash"]
+        if saved.get("data_hash") != data_hash:
+            raise ArtifactError(
+                f"{str(self.path)!r} was trained on data {saved.get('data_hash')}, got {data_hash}; "
+                "give the data it was started on"
+            )
+        if saved.get("config") != config.model_dump(mode="json"):
+            raise ArtifactError(
+                f"{str(self.path)!r} was started with other settings than given now; resume with its config.yaml"
+            )
+
+
+def _trim_log(path: Path, last_step: int) -> None:
+    """Drop log lines from after the checkpoint, which resumed training writes again."""
+    if path.exists():
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= last_step]
+        write_text(path, "".join(line + "\n" for line in lines))
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a log line; one that a kill cut short counts as written after every checkpoint."""
+    try:
+        return float(json.loads(line)["step"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")
+
+
+def _environment() -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "commit": _commit(),
+        "machine": {"platform": platform.platform(), "threads": torch.get_num_threads(), "gpus": gpus},
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of the source tree that is running, or None where it is not a checkout."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,103 @@
+"""What every stage does while it trains: rank the validation users, and say how it is going."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from transformers import TrainerCallback
+
+from flr.config import Config
+from flr.errors import DataError
+from flr.evaluation.protocol import PER_TARGET, evaluate
+from flr.progress import Progress, Step
+from flr.recommender import Recommender
+from flr.records import VALID, IntArray, PreparedData
+from flr.seeding import generator
+
+#: What decides which weights are kept.
+BEST_METRIC: Final = "ndcg@10"
+
+
+class Validation:
+    """Ranks the whole catalogue for the validation targets, each process for its share of the users.
+
+    Args:
+        recommender: The model in training, as it will be served.
+        prepared: The data.
+
+    Raises:
+        DataError: The data has no validation target.
+    """
+
+    def __init__(self, recommender: Recommender, prepared: PreparedData) -> None:
+        self.recommender = recommender
+        self.sequences = prepared.sequences
+        self.users = _validation_users(recommender.config, prepared)
+
+    def __call__(self, accelerator: Accelerator) -> dict[str, float]:
+        """Return the metrics over all processes."""
+        settings = self.recommender.config.evaluation
+        share = self.users[accelerator.process_index :: accelerator.num_processes]
+        names = [f"{metric}@{k}" for k in settings.cutoffs for metric in PER_TARGET]
+        sums = torch.zeros(1, 1 + len(names), dtype=torch.float64)
+        if len(share):
+            report = evaluate(
+                self.recommender,
+                self.sequences,
+                self.recommender.catalogue.n_items,
+                split="valid",
+                cutoffs=settings.cutoffs,
+                seen_items=settings.seen_items,
+                users=share,
+            )
+            n_targets = report.metrics["n_targets"]
+            sums[0] = torch.tensor([n_targets, *(report.metrics[name] * n_targets for name in names)])
+        device = accelerator.device
+        precise = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        total = accelerator.gather(sums.to(device=device, dtype=precise)).sum(0).tolist()
+        return dict(zip(names, (value / total[0] for value in total[1:]), strict=True))
+
+
+def _validation_users(config: Config, prepared: PreparedData) -> IntArray:
+    users = np.unique(prepared.sequences.targets(VALID)[0])
+    if not len(users):
+        raise DataError("the prepared data has no validation target; prepare it with a split that holds some out")
+    n = config.training.eval_users
+    if n is None or n >= len(users):
+        return users
+    return np.sort(generator(config.seed, "validation users").choice(users, n, replace=False))
+
+
+class Reporter(TrainerCallback):  # type: ignore[misc]
+    """Writes the log file and tells the progress bar.
+
+    Args:
+        progress: Takes validation results.
+        step: Takes finished steps.
+        log: JSON lines, one per logged step.
+    """
+
+    def __init__(self, progress: Progress, step: Step, log: Path) -> None:
+        self.progress, self.step, self.log, self.loss = progress, step, log, ""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.step(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.step(1, self.loss)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not logs or not state.is_world_process_zero:
+            return
+        if "loss" in logs:
+            self.loss = f"loss {logs['loss']:.3f}"
+        if f"eval_{BEST_METRIC}" in logs:
+            scores = f"NDCG@10 {logs['eval_ndcg@10']:.4f}, HR@10 {logs['eval_hr@10']:.4f}"
+            self.progress.message(f"step {state.global_step}: {self.loss}, valid {scores}")
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
