@@ -23,7 +23,9 @@ def title_tokens(compiled: CompiledCatalogue, leaf: int) -> list[int]:
 
 def stream_tokens(compiled: CompiledCatalogue, items: list[int]) -> list[int]:
     """Return the tokens of a history."""
-    ids = compiled.template.streams(Histories(torch.tensor([]).numpy().astype(int), torch.tensor([0, 0]).numpy())).ids.tolist()
+    ids = compiled.template.streams(
+        Histories(torch.tensor([]).numpy().astype(int), torch.tensor([0, 0]).numpy())
+    ).ids.tolist()
     for item in items:
         ids += title_tokens(compiled, int(compiled.catalogue.leaf[item]))
     return ids
@@ -75,7 +77,9 @@ def title_log_prob(
     return total
 
 
-def score_titles(model: FLRModel, items: list[int], compiled: CompiledCatalogue, *, likelihood: str = "catalogue") -> Tensor:
+def score_titles(
+    model: FLRModel, items: list[int], compiled: CompiledCatalogue, *, likelihood: str = "catalogue"
+) -> Tensor:
     """Return log p of every distinct title, [n_leaves], each by its own forward."""
     trie = dict_trie(compiled)
     prompt, _ = think_once(model, items, compiled)
@@ -86,7 +90,9 @@ def score_titles(model: FLRModel, items: list[int], compiled: CompiledCatalogue,
     return torch.stack(scores)
 
 
-def beam_search(model: FLRModel, items: list[int], compiled: CompiledCatalogue, trie: DictTrie, width: int) -> list[tuple[float, tuple[int, ...]]]:
+def beam_search(
+    model: FLRModel, items: list[int], compiled: CompiledCatalogue, trie: DictTrie, width: int
+) -> list[tuple[float, tuple[int, ...]]]:
     """Return the best titles by beam search over a dictionary trie, as (log p, tokens), best first.
 
     Every step runs the whole prompt again for the whole beam, as a decoder without a cache does.
@@ -103,7 +109,9 @@ def beam_search(model: FLRModel, items: list[int], compiled: CompiledCatalogue, 
         for state, (score, path, node) in zip(hidden, beam, strict=True):
             allowed = list(node)
             log_probs = torch.log_softmax(model.backbone.output_weight[allowed] @ state, 0).tolist()
-            candidates += [(score + gain, (*path, token), node[token]) for gain, token in zip(log_probs, allowed, strict=True)]
+            candidates += [
+                (score + gain, (*path, token), node[token]) for gain, token in zip(log_probs, allowed, strict=True)
+            ]
         candidates.sort(key=lambda candidate: -candidate[0])
         candidates = candidates[: width - len(done)]
         done += [(score, path) for score, path, node in candidates if not node]

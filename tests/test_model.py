@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
-from toy import TITLES, toy_model, toy_sequences
-
 from benchmarks import naive
+
 from flr.compiled import CompiledCatalogue
 from flr.model import FLRModel
 from flr.reasoner.regularizers import diversity, orthogonality, sparsity
 from flr.records import Histories, PackedBatch, UserSequences
 from flr.text.packing import Windows, training_windows
+from toy import TITLES, toy_model, toy_sequences
 
 SETTINGS = [
     pytest.param([], id="default"),
@@ -123,7 +125,7 @@ def test_extending_a_cached_history_equals_encoding_it_anew() -> None:
     added = compiled.template.streams(histories([3, 4], [7]))
     added = type(added)(
         ids=np.concatenate(
-            [added.ids[a + compiled.template.n_preamble : b] for a, b in zip(added.offsets, added.offsets[1:])]
+            [added.ids[a + compiled.template.n_preamble : b] for a, b in itertools.pairwise(added.offsets)]
         ),
         offsets=added.offsets - compiled.template.n_preamble * np.arange(3),
         item_ends=added.item_ends - compiled.template.n_preamble,

@@ -178,7 +178,9 @@ class Config(Section):
     def _check_widths(self) -> Config:
         compact, reasoner = self.backbone, self.reasoner
         if compact.source == "compact" and compact.width % (2 * compact.n_heads):
-            raise ValueError(f"backbone.width {compact.width} must be a multiple of 2 x n_heads = {2 * compact.n_heads}")
+            raise ValueError(
+                f"backbone.width {compact.width} must be a multiple of 2 x n_heads = {2 * compact.n_heads}"
+            )
         if compact.source == "compact" and not reasoner.full_width_factors and compact.width % reasoner.n_factors:
             raise ValueError(f"backbone.width {compact.width} must be a multiple of n_factors = {reasoner.n_factors}")
         if compact.source == "compact" and compact.train != "full":
@@ -236,7 +238,9 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(f"the config file {str(path)!r} holds a {type(content).__name__}, expected sections with keys")
+        raise ConfigError(
+            f"the config file {str(path)!r} holds a {type(content).__name__}, expected sections with keys"
+        )
     return content
 
 

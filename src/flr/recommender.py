@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flr.backbone.loading import architecture, backbone_from_config, merge_lora
 from flr.catalogue.titles import build_catalogue, clean_title
-from flr.compiled import CompiledCatalogue, compile_catalogue
+from flr.compiled import compile_catalogue
 from flr.config import Config, parse_config
 from flr.errors import ArtifactError, RequestError, UnknownItemError, nearest
 from flr.model import FLRModel, ThoughtState, build_reasoner
@@ -114,7 +114,11 @@ class Recommender:
             scores = mask_items(scores, rows, torch.from_numpy(indices.item_index.astype(np.int64)))
         ranking = top_items(scores, k)
         return [
-            [self._recommendation(int(item), float(log_prob)) for item, log_prob in zip(items, values, strict=True) if item >= 0]
+            [
+                self._recommendation(int(item), float(log_prob))
+                for item, log_prob in zip(items, values, strict=True)
+                if item >= 0
+            ]
             for items, values in zip(ranking.item_index, ranking.log_probs, strict=True)
         ]
 
@@ -150,7 +154,8 @@ class Recommender:
         hint = nearest(item, list(known)) if len(known) < 200_000 else "check the spelling"
         other = "title" if by == "id" else "id"
         return UnknownItemError(
-            f"history number {number}: no item has the {by} {item!r}; {hint} (to give {other}s instead, say by={other!r})"
+            f"history number {number}: no item has the {by} {item!r}; {hint} "
+            f"(to give {other}s instead, say by={other!r})"
         )
 
     def score(self, histories: Histories, *, factor_weights: Sequence[float] | None = None) -> FloatArray:
@@ -196,7 +201,7 @@ class Recommender:
         per_node = 8 * settings.hidden_size + 3 * settings.intermediate_size + 2 * n_stream
         cache = 2 * settings.num_hidden_layers * settings.hidden_size * n_stream
         outputs = 2 * self.compiled.table.n_edges + 3 * self.catalogue.n_items
-        bytes_per_row = 4 * (n_nodes * per_node + cache + outputs)
+        bytes_per_row = 4 * int(n_nodes * per_node + cache + outputs)
         return max(1, self.config.evaluation.memory_mb * 2**20 // bytes_per_row)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
@@ -266,7 +271,9 @@ def _read_items(path: Path, meta: dict[str, Any]) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(f"{str(path)!r} cannot be read ({error}); train the model again") from error
     if len(items) != meta["n_items"]:
-        raise ArtifactError(f"{str(path)!r} holds {len(items)} items, expected {meta['n_items']}; train the model again")
+        raise ArtifactError(
+            f"{str(path)!r} holds {len(items)} items, expected {meta['n_items']}; train the model again"
+        )
     return items
 
 

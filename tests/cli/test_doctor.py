@@ -30,7 +30,7 @@ def test_the_table_says_the_same(run: Run) -> None:
 
 
 def test_a_full_disk_is_a_warning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = namedtuple("usage", "total used free")(1, 1, 2**20)  # noqa: PYI024
+    usage = namedtuple("usage", "total used free")(1, 1, 2**20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     findings = {finding["subject"]: finding for finding in json.loads(run("doctor", "--json").stdout)}
     assert findings["disk"]["state"] == "warn"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -31,7 +32,7 @@ def test_an_example_can_be_typed(line: str) -> None:
     assert {part for part in arguments if part.startswith("-")} <= known, line
     # `--help` first: parses the line as far as the parser goes, and runs nothing.
     assert CliRunner().invoke(app, [name, *arguments, "--help"]).exit_code == 0
-    settings = [value for part, value in zip(arguments, arguments[1:], strict=False) if part == "--set"]
+    settings = [value for part, value in itertools.pairwise(arguments) if part == "--set"]
     assert load_config(None, settings)
 
 

@@ -185,7 +185,9 @@ def _load(kind: Any, source: str, folder: str, **arguments: Any) -> Any:
     try:
         return kind.from_pretrained(folder, **arguments)
     except ImportError as error:
-        raise ConfigError(f"{source!r} needs a package that is not installed ({error}); pip install 'flr[llm]'") from error
+        raise ConfigError(
+            f"{source!r} needs a package that is not installed ({error}); pip install 'flr[llm]'"
+        ) from error
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         if Path(folder).exists():

@@ -78,9 +78,12 @@ class Backbone(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return input embeddings, [..., D]."""
-        return self.dropout(self.embedding(ids))
+        embeddings: Tensor = self.dropout(self.embedding(ids))
+        return embeddings
 
-    def encode(self, ids: Tensor, positions: Tensor, segments: Tensor, past: EncodedStreams | None = None) -> EncodedStreams:
+    def encode(
+        self, ids: Tensor, positions: Tensor, segments: Tensor, past: EncodedStreams | None = None
+    ) -> EncodedStreams:
         """Read token streams, or go on reading them.
 
         Args:

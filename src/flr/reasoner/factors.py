@@ -63,7 +63,9 @@ class MultiFactorAttention(nn.Module):
         self.query = nn.Linear(width, inner, bias=False)
         self.key = nn.Linear(width, read, bias=False)
         self.value = None if share == "key_value" else nn.Linear(width, read, bias=False)
-        self.gate_weight = nn.Parameter(torch.zeros(n_factors, self.factor_width + width)) if gate == "softmax" else None
+        self.gate_weight = (
+            nn.Parameter(torch.zeros(n_factors, self.factor_width + width)) if gate == "softmax" else None
+        )
         self.mix = nn.Linear(inner, width, bias=False)
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.out = nn.Linear(width, width, bias=True)
@@ -129,5 +131,7 @@ class MultiFactorAttention(nn.Module):
         """Return aggregation weights [B, P, K] (Eq. 3)."""
         if self.gate_weight is None:
             return factor.new_full(factor.shape[:-1], 1 / self.n_factors)
-        reads_factor, reads_state = self.gate_weight.split([self.factor_width, state.shape[-1]], dim=-1)
-        return ((factor * reads_factor).sum(-1) + state @ reads_state.T).softmax(-1)
+        reads_factor = self.gate_weight[:, : self.factor_width]
+        reads_state = self.gate_weight[:, self.factor_width :]
+        gates: Tensor = ((factor * reads_factor).sum(-1) + state @ reads_state.T).softmax(-1)
+        return gates

@@ -40,7 +40,9 @@ def diversity(attentions: Tensor) -> Tensor:
     if not len(first):
         return attentions.new_zeros(attentions.shape[1:3])
     by_factor = attentions.float()
-    overlaps = [torch.minimum(by_factor[..., j, :], by_factor[..., k, :]).sum(-1) for j, k in zip(first, second)]
+    overlaps = [
+        torch.minimum(by_factor[..., j, :], by_factor[..., k, :]).sum(-1) for j, k in zip(first, second, strict=True)
+    ]
     return torch.stack(overlaps).mean(0).mean(0)
 
 
@@ -71,7 +73,8 @@ def step_distances(factors: Tensor) -> Tensor:
     if not len(first):
         return factors.new_zeros(factors.shape[:3])
     unit = torch.nn.functional.normalize(factors.float(), dim=-1, eps=1e-6)
-    return (unit[..., first, :] - unit[..., second, :]).norm(dim=-1).mean(-1)
+    distances: Tensor = torch.linalg.vector_norm(unit[..., first, :] - unit[..., second, :], dim=-1)
+    return distances.mean(-1)
 
 
 def _pairs(n: int, device: torch.device) -> tuple[Tensor, Tensor]:

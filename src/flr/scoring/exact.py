@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flr.records import IntArray, TokenTrie
+from flr.records import BoolArray, IntArray, TokenTrie
 from flr.scoring.likelihood import ChildTable, LeafSums, write_edge_log_probs
 
 #: (token ids [M], depths [M], mask [M, M]) -> hidden states [B, M, D] below the thoughts of B histories.
@@ -43,7 +43,7 @@ class TreeSlice:
         return TreeSlice(*(getattr(self, name).to(device) for name in ("nodes", "tokens", "depths", "mask")))
 
 
-def tree_slices(trie: TokenTrie, needed: IntArray, place: IntArray, max_nodes: int) -> list[TreeSlice]:
+def tree_slices(trie: TokenTrie, needed: BoolArray, place: IntArray, max_nodes: int) -> list[TreeSlice]:
     """Cut the needed nodes into slices of at most `max_nodes` new nodes each.
 
     Args:

@@ -67,9 +67,15 @@ class ChildTable:
 
     def to(self, device: torch.device) -> ChildTable:
         """Return the table on another device."""
-        moved = (t.to(device) for t in (self.class_of_node, self.place_of_node, self.first_child, self.token_of_node))
-        classes = tuple(part.to(device) for part in self.classes)
-        return ChildTable(classes, *moved, n_edges=self.n_edges, normalise=self.normalise)
+        return ChildTable(
+            classes=tuple(part.to(device) for part in self.classes),
+            class_of_node=self.class_of_node.to(device),
+            place_of_node=self.place_of_node.to(device),
+            first_child=self.first_child.to(device),
+            token_of_node=self.token_of_node.to(device),
+            n_edges=self.n_edges,
+            normalise=self.normalise,
+        )
 
 
 def child_table(trie: TokenTrie, *, likelihood: str) -> ChildTable:
@@ -92,10 +98,12 @@ def child_table(trie: TokenTrie, *, likelihood: str) -> ChildTable:
         nodes = chosen[class_of_chosen == number]
         place_of_node[nodes] = np.arange(len(nodes))
         classes.append(_size_class(trie, nodes, edge_of_node))
-    as_tensors = (class_of_node, place_of_node, trie.child_start.astype(np.int64), trie.token.astype(np.int64))
     return ChildTable(
-        tuple(classes),
-        *(torch.from_numpy(array) for array in as_tensors),
+        classes=tuple(classes),
+        class_of_node=torch.from_numpy(class_of_node),
+        place_of_node=torch.from_numpy(place_of_node),
+        first_child=torch.from_numpy(trie.child_start.astype(np.int64)),
+        token_of_node=torch.from_numpy(trie.token.astype(np.int64)),
         n_edges=int(n_children[chosen].sum()),
         normalise="children" if likelihood == "catalogue" else "vocabulary",
     )
@@ -156,11 +164,12 @@ def _logits_of_queries(hidden: Tensor, place: Tensor, part: SizeClass, output: T
     """Return masked float32 logits over the children of each query's node, [S, c]."""
     n, c = part.tokens.shape
     if n <= _DENSE_NODES:
-        every = (hidden @ output[part.tokens.flatten()].T).unflatten(-1, (n, c))
+        every = (hidden @ output[part.tokens.flatten()].T).view(-1, n, c)
         logits = every[torch.arange(len(place), device=place.device), place]
     else:
         logits = (torch.nn.functional.embedding(part.tokens[place], output) @ hidden[..., None])[..., 0]
-    return logits.float().masked_fill(~part.real[place], -torch.inf)
+    masked: Tensor = logits.float().masked_fill(~part.real[place], -torch.inf)
+    return masked
 
 
 def write_edge_log_probs(out: Tensor, hidden: Tensor, row_of_node: Tensor, table: ChildTable, output: Tensor) -> None:

@@ -55,7 +55,8 @@ class AppendOnlyTemplate:
     def stream_lengths(self, starts: IntArray, ends: IntArray, item_index: IntArray) -> IntArray:
         """Return the tokens that the items ``item_index[start:end]`` take, for many runs at once."""
         total = np.concatenate([[0], np.cumsum(self._item_lengths[item_index])])
-        return self.n_preamble + total[ends] - total[starts]
+        lengths: IntArray = self.n_preamble + total[ends] - total[starts]
+        return lengths
 
     def streams(self, histories: Histories) -> TokenStreams:
         """Return the token streams of histories, whole (cut them to the model's window before)."""

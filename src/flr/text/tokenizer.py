@@ -11,7 +11,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from flr.errors import ArtifactError, ConfigError, DataError
 from flr.records import IntArray, TokenizedTitles
 
-PAD, BOS, EOI = "<pad>", "<bos>", "<eoi>"
+#: Byte-level BPE writes a space as another character, so no title can ever spell these.
+PAD, BOS, EOI = "< pad >", "< bos >", "< eoi >"
 
 
 class TitleTokenizer:
@@ -54,7 +55,8 @@ class TitleTokenizer:
             show_progress=False,
         )
         tokenizer.train_from_iterator(titles, trainer=trainer)
-        return cls(tokenizer, preamble_ids=[tokenizer.token_to_id(BOS)], eoi_id=tokenizer.token_to_id(EOI))
+        bos_id, eoi_id = (tokenizer.get_vocab()[token] for token in (BOS, EOI))
+        return cls(tokenizer, preamble_ids=[bos_id], eoi_id=eoi_id)
 
     @classmethod
     def pretrained(cls, tokenizer: Tokenizer, *, preamble: str, end_id: int | None) -> TitleTokenizer:
@@ -127,7 +129,9 @@ class TitleTokenizer:
             tokenizer = Tokenizer.from_str(str(saved["tokenizer"]))
             return cls(tokenizer, preamble_ids=saved["preamble_ids"], eoi_id=int(saved["eoi_id"]))  # type: ignore[arg-type,call-overload]
         except Exception as error:
-            raise ArtifactError(f"the saved tokenizer cannot be read ({error!r}); save or train the model again") from error
+            raise ArtifactError(
+                f"the saved tokenizer cannot be read ({error!r}); save or train the model again"
+            ) from error
 
 
 def _cut(rows: list[list[int]], length: int) -> list[list[int]]:

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import numpy as np
+
+from flr.records import Histories, TokenizedTitles
+from flr.text.template import AppendOnlyTemplate
+
+# Leaf 0 = [10, 11, 1], leaf 1 = [12, 1]; items 0 and 2 share leaf 0.
+TEMPLATE = AppendOnlyTemplate(
+    TokenizedTitles(np.array([10, 11, 1, 12, 1]), np.array([0, 3, 5]), 1), np.array([0, 1, 0]), preamble_ids=[8, 9]
+)
+
+
+def test_streams_are_preamble_and_titles() -> None:
+    streams = TEMPLATE.streams(Histories(np.array([0, 1, 2]), np.array([0, 2, 2, 3])))
+    assert streams.offsets.tolist() == [0, 7, 9, 14]
+    assert streams.ids.tolist() == [8, 9, 10, 11, 1, 12, 1, 8, 9, 8, 9, 10, 11, 1]
+    assert streams.item_ends.tolist() == [4, 6, 4]
+
+
+def test_adding_an_item_only_appends_tokens() -> None:
+    short = TEMPLATE.streams(Histories(np.array([0, 1]), np.array([0, 2])))
+    longer = TEMPLATE.streams(Histories(np.array([0, 1, 1]), np.array([0, 3])))
+    assert longer.ids[: len(short.ids)].tolist() == short.ids.tolist()
+
+
+def test_lengths_are_known_without_writing_the_stream() -> None:
+    items = np.array([0, 1, 2, 1])
+    lengths = TEMPLATE.stream_lengths(np.array([0, 1]), np.array([3, 4]), items)
+    assert lengths.tolist() == [2 + 3 + 2 + 3, 2 + 2 + 3 + 2]
