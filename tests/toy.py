@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import polars as pl
 import torch
 
 from flr.backbone.loading import compact_backbone
 from flr.compiled import CompiledCatalogue, compile_catalogue
-from flr.config import Config, load_config
+from flr.config import Config, PrepareConfig, load_config
+from flr.data.preparation import prepare
+from flr.data.storage import save_prepared
 from flr.model import FLRModel, build_reasoner
-from flr.records import CONTEXT, TRAIN, Catalogue, UserSequences
+from flr.records import CONTEXT, TRAIN, Catalogue, Interactions, UserSequences
 from flr.text.tokenizer import TitleTokenizer
 
 TITLES = [
@@ -75,3 +80,36 @@ def toy_sequences(lengths: list[int], n_items: int = len(TITLES), seed: int = 0)
     return UserSequences(
         users, offsets, rng.integers(0, n_items, offsets[-1]).astype(np.int32), np.arange(offsets[-1]), split
     )
+
+
+#: A tiny model for tests that train; items may come again, and the very first place counts.
+TINY = [
+    *SMALL,
+    "training.batch_tokens=400",
+    "training.learning_rate=0.01",
+    "training.warmup_steps=5",
+    "training.max_steps=80",
+    "training.eval_steps=40",
+    "evaluation.cutoffs=[1,10]",
+    "evaluation.seen_items=include",
+    "objective.regularizer_warmup_steps=10",
+]
+
+
+def ring_interactions(titles: list[str] = TITLES, *, n_users: int = 48, length: int = 9) -> Interactions:
+    """Return a world in which everybody goes round the same ring of items, from any start.
+
+    The next item is a function of the last: a model can and must learn it exactly.
+    """
+    ring = list(dict.fromkeys(titles)) if len(set(titles)) > 1 else titles
+    starts = np.random.default_rng(0).integers(0, len(ring), n_users)
+    rows = [(f"u{u}", f"i{(starts[u] + t) % len(ring)}", t) for u in range(n_users) for t in range(length)]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(len(ring))], "title": ring})
+    return Interactions(frame, items)
+
+
+def prepared_ring(path: Path, titles: list[str] = TITLES, *, n_users: int = 48) -> Path:
+    """Write `ring_interactions` as a prepared folder."""
+    save_prepared(prepare(ring_interactions(titles, n_users=n_users), PrepareConfig()), path)
+    return path

@@ -92,7 +92,7 @@ class TrainingConfig(Section):
     max_steps: int = Field(400, ge=1, description="Optimiser steps.")
     batch_tokens: int = Field(3200, ge=16, description="Stream tokens per device and step, before accumulation.")
     row_tokens: int | None = Field(
-        None, ge=16, description="Stream tokens per packed row; unset: three times what the longest window needs."
+        None, ge=16, description="Stream tokens per packed row; unset: twice what the longest window needs."
     )
     gradient_accumulation_steps: int = Field(1, ge=1, description="Batches per optimiser step.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate (AdamW).")
@@ -114,7 +114,9 @@ class EvaluationConfig(Section):
     seen_items: Literal["exclude", "include"] = Field(
         "exclude", description="Whether items of the user's whole history may be recommended again."
     )
-    memory_mb: int = Field(1024, ge=16, description="Memory budget of one scoring forward, MiB.")
+    memory_mb: int | None = Field(
+        None, ge=16, description="Memory budget of one scoring forward, MiB; unset: 64 on a CPU, 2048 on a GPU."
+    )
 
 
 class PrepareConfig(Section):

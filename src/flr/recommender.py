@@ -28,6 +28,9 @@ from flr.text.tokenizer import TitleTokenizer
 #: Layout of a saved recommender; raised when older folders become unreadable.
 FORMAT_VERSION = 1
 _META, _WEIGHTS, _TOKENIZER, _ITEMS = "recommender.json", "model.safetensors", "tokenizer.json", "items.parquet"
+_META_KEYS = ("config", "architecture", "tied", "n_items")
+#: Memory of one scoring forward, MiB, where the settings name none: what fits a processor's caches is fastest there.
+_CPU_MB, _GPU_MB = 64, 2048
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,8 @@ class Recommender:
         cache = 2 * settings.num_hidden_layers * settings.hidden_size * n_stream
         outputs = 2 * self.compiled.table.n_edges + 3 * self.catalogue.n_items
         bytes_per_row = 4 * int(n_nodes * per_node + cache + outputs)
-        return max(1, self.config.evaluation.memory_mb * 2**20 // bytes_per_row)
+        budget = self.config.evaluation.memory_mb or (_CPU_MB if self.model.device.type == "cpu" else _GPU_MB)
+        return max(1, budget * 2**20 // bytes_per_row)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write the recommender into a folder: safetensors, JSON and Parquet, whole or not at all.
@@ -248,6 +252,8 @@ class Recommender:
                 f"{str(folder)!r} has format version {meta.get('format_version')!r}, this flr reads {FORMAT_VERSION}; "
                 "train again, or install the flr that wrote it"
             )
+        if missing := [name for name in _META_KEYS if name not in meta]:
+            raise ArtifactError(f"{str(folder / _META)!r} lacks {missing[0]!r}, so it is damaged; train again")
         config = parse_config(meta["config"])
         tokenizer = TitleTokenizer.from_json(read_json(folder / _TOKENIZER, "tokenizer"))
         catalogue = build_catalogue(_read_items(folder / _ITEMS, meta))

@@ -14,6 +14,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from flr.backbone.streams import Backbone
 from flr.config import BackboneConfig
@@ -182,6 +183,7 @@ def _resolve(source: str) -> tuple[str, dict[str, Any]]:
 
 
 def _load(kind: Any, source: str, folder: str, **arguments: Any) -> Any:
+    transformers_logging.disable_progress_bar()  # only the command line draws
     try:
         return kind.from_pretrained(folder, **arguments)
     except ImportError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -73,7 +74,8 @@ def show_json(value: object) -> None:
 
 def progress(quiet: bool = False) -> Progress:
     """Return bars on a terminal, plain lines elsewhere, silence when asked for."""
-    if quiet:
+    # Of several processes that train together, the first speaks.
+    if quiet or os.environ.get("RANK", "0") != "0":
         return SILENT
     return Bars() if _console(sys.stderr).is_terminal else Lines()
 

@@ -215,7 +215,7 @@ def _data_facts(prepared: PreparedData) -> dict[str, str | int | float]:
         "users": prepared.sequences.n_users,
         "items": len(prepared.items),
         "interactions": prepared.sequences.n_interactions,
-        "test targets": int(counts["test"]),
+        "test targets": int(counts["test_targets"]),
         "split": "leave-one-out",
     }
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+from torch import distributed
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
@@ -13,7 +16,7 @@ from flr.backbone.loading import compact_backbone, pretrained_backbone, pretrain
 from flr.catalogue.titles import build_catalogue
 from flr.config import Config
 from flr.data.storage import load_prepared
-from flr.errors import ArtifactError, ConfigError, StorageError
+from flr.errors import ArtifactError, ConfigError, DataError, FlrError, StorageError
 from flr.evaluation.protocol import evaluate
 from flr.evaluation.reports import save_report
 from flr.model import FLRModel, build_reasoner
@@ -27,6 +30,8 @@ from flr.training.folder import RunFolder, RunSummary
 from flr.training.objective import Objective, TrainedModule
 from flr.training.sft import PackedRows, StageOneTrainer
 from flr.training.validation import BEST_METRIC, Reporter, Validation
+
+T = TypeVar("T")
 
 
 def train_run(
@@ -52,7 +57,7 @@ def train_run(
     Raises:
         ArtifactError: The folder holds something already, or is resumed with other settings or data.
         ConfigError: `evaluation.cutoffs` lacks the 10 that early stopping watches.
-        DataError: There is nothing to train on or to validate with.
+        DataError: There is nothing to train on, to validate with or, all titles being equal, to choose between.
         StorageError: The disk refused a write; the last checkpoint is kept.
     """
     if 10 not in config.evaluation.cutoffs:
@@ -61,18 +66,27 @@ def train_run(
         )
     prepared = load_prepared(data)
     folder = RunFolder(output)
-    checkpoint = None
-    if resume and folder.can_resume():
-        if finished := folder.finished(config, prepared):
-            return finished
-        checkpoint = folder.resume(config, prepared)
-    else:
+    arguments = _arguments(config, folder)  # joins the other processes, where there are any
+
+    def opened() -> RunSummary | str | None:
+        if resume and folder.can_resume():
+            return folder.finished(config, prepared) or folder.resume(config, prepared)
         folder.start(config, prepared, data, overwrite=overwrite)
+        return None
+
+    checkpoint = on_first_process(opened)
+    if isinstance(checkpoint, RunSummary):
+        return checkpoint
     if config.training.n_threads:
         torch.set_num_threads(config.training.n_threads)
     set_seed(derive_seed(config.seed, "weights") % 2**32)
-    arguments = _arguments(config, folder)
-    recommender = build_recommender(config, build_catalogue(prepared.items), arguments.device)
+    catalogue = build_catalogue(prepared.items)
+    if catalogue.n_leaves == 1:
+        raise DataError(
+            f"all {catalogue.n_items} items are called {catalogue.titles[0]!r}, so there is nothing to choose between; "
+            "give an items table whose titles tell items apart"
+        )
+    recommender = build_recommender(config, catalogue, arguments.device)
     started = time.perf_counter()
     with progress.task("train", config.training.max_steps) as step:
         reporter = Reporter(progress, step, folder.log)
@@ -84,11 +98,30 @@ def train_run(
                 f"cannot write below {str(output)!r}: {error}; free some space, then --resume"
             ) from error
     summary = _summary(trainer, recommender, output, time.perf_counter() - started)
-    if trainer.is_world_process_zero():
+
+    def close() -> None:
         recommender.save(folder.model, overwrite=True)
         folder.finish(summary)
-    trainer.accelerator.wait_for_everyone()
+
+    on_first_process(close)
     return summary
+
+
+def on_first_process(action: Callable[[], T]) -> T:
+    """Do something once, whatever the number of processes; return its result, or raise its error, in all of them."""
+    if not distributed.is_initialized():
+        return action()
+    outcome: list[Any] = [None, None]
+    if distributed.get_rank() == 0:
+        try:
+            outcome[0] = action()
+        except FlrError as error:
+            outcome[1] = error
+    distributed.broadcast_object_list(outcome)
+    result, failure = outcome
+    if failure is not None:
+        raise failure
+    return result  # type: ignore[no-any-return]
 
 
 def build_recommender(config: Config, catalogue: Catalogue, device: torch.device) -> Recommender:

@@ -33,7 +33,7 @@ from flr.text.packing import Packer, Windows, pack_rows, training_windows
 from flr.training.validation import Validation
 
 #: Default length of a row, in longest windows.
-_ROW_WINDOWS = 3
+_ROW_WINDOWS = 2
 
 
 class PackedRows(Dataset[Windows]):
@@ -43,7 +43,7 @@ class PackedRows(Dataset[Windows]):
         sequences: All users.
         packer: Knows the token lengths of windows.
         window: Most history items of a window.
-        row_tokens: Stream tokens of a row; None takes three times what the longest window needs, which keeps
+        row_tokens: Stream tokens of a row; None takes twice what the longest window needs, which keeps
             padding under a tenth.
         batch_tokens: Stream tokens of a batch.
         seed: The run's seed.

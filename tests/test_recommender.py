@@ -1,0 +1,205 @@
+"""The recommender: who may ask what, what comes back, and what is left of it on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from flr.errors import ArtifactError, FlrError, RequestError, StorageError, UnknownItemError
+from flr.model import FLRModel
+from flr.recommender import Recommender
+from flr.records import Histories
+from flr.text.tokenizer import TitleTokenizer
+from toy import TITLES, toy_catalogue, toy_model
+
+
+@pytest.fixture(scope="module")
+def recommender() -> Recommender:
+    return make()
+
+
+def make(*overrides: str, titles: list[str] = TITLES) -> Recommender:
+    model, compiled, config = toy_model(*overrides, titles=titles)
+    tokenizer = TitleTokenizer.train(compiled.catalogue.leaf_titles, config.text.vocabulary_size)
+    return Recommender(model, tokenizer, toy_catalogue(titles), config)
+
+
+def test_the_best_come_first_and_seen_items_do_not_come(recommender: Recommender) -> None:
+    (best,) = recommender.recommend([["i0", "i5"]], k=20)
+    assert len(best) == len(TITLES) - 2
+    assert {item.item_id for item in best} == {f"i{n}" for n in range(len(TITLES))} - {"i0", "i5"}
+    assert [item.log_prob for item in best] == sorted((item.log_prob for item in best), reverse=True)
+    (whole,) = recommender.recommend([["i0", "i5"]], k=20, exclude_seen=False)
+    assert sum(item.probability for item in whole) == pytest.approx(1, abs=1e-5)
+
+
+def test_ids_and_titles_ask_the_same(recommender: Recommender) -> None:
+    by_id = recommender.recommend([["i5", "i8"]], k=3)
+    assert recommender.recommend([["Toy Story (1995)", "Alien  (1979) "]], k=3, by="title") == by_id
+
+
+def test_many_histories_equal_one_at_a_time(recommender: Recommender) -> None:
+    histories = [["i1"], ["i2", "i3", "i4"], ["i5"] * 9, ["i0", "i1", "i2", "i3", "i4", "i5", "i6", "i7"]]
+    together = recommender.recommend(histories, k=4)
+    for history, items in zip(histories, together, strict=True):
+        (alone,) = recommender.recommend([history], k=4)
+        assert [item.item_id for item in alone] == [item.item_id for item in items]
+        assert [i.log_prob for i in alone] == pytest.approx([i.log_prob for i in items], abs=1e-4)
+
+
+def test_only_the_window_of_a_long_history_is_read_but_all_of_it_is_seen(recommender: Recommender) -> None:
+    window = recommender.config.text.window
+    long = ["i0", "i9", *[f"i{n}" for n in range(1, 1 + window)]]
+    (best,) = recommender.recommend([long], k=20)
+    assert not {item.item_id for item in best} & set(long)
+    scores = recommender.score(recommender.resolve([long, long[-window:]]))
+    assert torch.equal(torch.from_numpy(scores[0]), torch.from_numpy(scores[1]))
+
+
+@pytest.mark.parametrize(
+    ("histories", "arguments", "error", "said"),
+    [
+        ([["i0"]], {"k": 0}, RequestError, "k = 0"),
+        ([["i0"], []], {}, RequestError, "history number 1 is empty"),
+        ([["i0", "i55"]], {}, UnknownItemError, "no item has the id 'i55'; did you mean 'i5'"),
+        ([["Alein (1979)"]], {"by": "title"}, UnknownItemError, "did you mean 'Alien \\(1979\\)'"),
+        ([["x", "y"]], {"unknown": "skip"}, RequestError, "holds unknown items only"),
+        ([["i0"]], {"factor_weights": [1.0]}, RequestError, "got 1 factor weights, this model has 4 factors"),
+    ],
+)
+def test_what_cannot_be_answered_is_said(
+    histories: list[list[str]], arguments: dict[str, object], error: type[FlrError], said: str, recommender: Recommender
+) -> None:
+    with pytest.raises(error, match=said):
+        recommender.recommend(histories, **arguments)  # type: ignore[arg-type]
+
+
+def test_unknown_items_can_be_skipped_and_nobody_gets_nothing(recommender: Recommender) -> None:
+    assert recommender.recommend([["i0", "nothing"]], k=2, unknown="skip") == recommender.recommend([["i0"]], k=2)
+    assert recommender.recommend([]) == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["reasoner.kind=none"],
+        ["reasoner.thought_positions=all"],
+        ["reasoner.share=key_value"],
+        ["objective.likelihood=vocabulary"],
+    ],
+)
+def test_what_is_loaded_scores_as_what_was_saved(overrides: list[str], tmp_path: Path) -> None:
+    saved = make(*overrides)
+    saved.save(tmp_path / "model")
+    loaded = Recommender.load(tmp_path / "model")
+    history = saved.resolve([["i1", "i2"], ["i8"]])
+    assert torch.equal(torch.from_numpy(loaded.score(history)), torch.from_numpy(saved.score(history)))
+    assert loaded.config == saved.config
+    kinds = {path.suffix for path in (tmp_path / "model").iterdir()}
+    assert kinds == {".json", ".safetensors", ".parquet"}
+
+
+def test_a_catalogue_of_equal_titles_is_served(tmp_path: Path) -> None:
+    make(titles=["Same (1990)"] * 4).save(tmp_path / "model")
+    (best,) = Recommender.load(tmp_path / "model").recommend([["i1"]], k=10)
+    assert [item.item_id for item in best] == ["i0", "i2", "i3"]
+    assert [item.probability for item in best] == pytest.approx([0.25] * 3)
+
+
+def test_steering_a_factor_changes_the_list(recommender: Recommender) -> None:
+    history = Histories(torch.tensor([1, 2, 3]).numpy(), torch.tensor([0, 3]).numpy())
+    plain = recommender.score(history)
+    assert (recommender.score(history, factor_weights=[1, 1, 1, 1]) == plain).all()
+    assert abs(recommender.score(history, factor_weights=[0, 1, 1, 1]) - plain).max() > 1e-3
+
+
+def test_a_folder_is_not_overwritten_unless_asked(recommender: Recommender, tmp_path: Path) -> None:
+    recommender.save(tmp_path / "model")
+    with pytest.raises(ArtifactError, match="exists already"):
+        recommender.save(tmp_path / "model")
+    recommender.save(tmp_path / "model", overwrite=True)
+
+
+def test_a_full_disk_leaves_the_old_model(
+    recommender: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender.save(tmp_path / "model")
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("flr.recommender.save_file", refuse)
+    with pytest.raises(StorageError, match="No space left on device"):
+        recommender.save(tmp_path / "model", overwrite=True)
+    assert Recommender.load(tmp_path / "model").catalogue.n_items == len(TITLES)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def _cut_short(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def _without_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def _of_another_shape(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["reasoner.scale"] = torch.zeros(3)
+    save_file(weights, folder / "model.safetensors")
+
+
+def _of_another_version(folder: Path) -> None:
+    meta = json.loads((folder / "recommender.json").read_text())
+    (folder / "recommender.json").write_text(json.dumps({**meta, "format_version": 99}))
+
+
+def _of_another_config(folder: Path) -> None:
+    meta = json.loads((folder / "recommender.json").read_text())
+    meta["config"]["version"] = 7
+    (folder / "recommender.json").write_text(json.dumps(meta))
+
+
+def _without_architecture(folder: Path) -> None:
+    meta = json.loads((folder / "recommender.json").read_text())
+    del meta["architecture"]
+    (folder / "recommender.json").write_text(json.dumps(meta))
+
+
+def _without_items(folder: Path) -> None:
+    (folder / "items.parquet").write_bytes(b"PAR1")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_cut_short, "cut short"),
+        (_without_weights, "missing or was cut short"),
+        (_of_another_shape, "does not fit the model"),
+        (_of_another_version, "format version 99, this flr reads 1"),
+        (_of_another_config, "version 7"),
+        (_without_architecture, "architecture"),
+        (_without_items, "cannot be read"),
+    ],
+)
+def test_a_damaged_folder_is_named(damage: object, said: str, recommender: Recommender, tmp_path: Path) -> None:
+    recommender.save(tmp_path / "model")
+    damage(tmp_path / "model")  # type: ignore[operator]
+    with pytest.raises(FlrError, match=said):
+        Recommender.load(tmp_path / "model")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="there is no saved recommender"):
+        Recommender.load(tmp_path / "nowhere")
+
+
+def test_the_model_moves_with_its_tables(recommender: Recommender) -> None:
+    assert isinstance(recommender.model, FLRModel)
+    assert recommender.compiled.leaf.device == recommender.model.device

@@ -1,0 +1,187 @@
+"""Training end to end on a world whose answer is known; results do not depend on how batches are cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flr.config import Config, load_config
+from flr.errors import ArtifactError, ConfigError, DataError, FlrError, StorageError
+from flr.progress import Silent, Step
+from flr.recommender import Recommender
+from flr.training.run import evaluate_run, train_run
+from toy import TINY, TITLES, prepared_ring
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared_ring(tmp_path_factory.mktemp("ring") / "data")
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "ring"
+    train_run(load_config(None, TINY), data, run)
+    return run
+
+
+def short(*overrides: str) -> Config:
+    return load_config(None, [*TINY, "training.max_steps=8", "training.eval_steps=4", *overrides])
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+class InterruptedAt(Silent):
+    """A progress that presses Ctrl-C after so many steps."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.left = n_steps
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Step]:
+        def step(n: int = 1, note: str = "") -> None:
+            self.left -= n
+            if self.left < 0:
+                raise KeyboardInterrupt
+
+        yield step
+
+
+def test_the_ring_is_learned_exactly(trained: Path) -> None:
+    report = evaluate_run(trained, split="test")
+    assert report.metrics["hr@1"] == 1.0
+    saved = json.loads((trained / "metrics.json").read_text())
+    assert saved["test"]["ndcg@10"] == saved["valid"]["ndcg@10"] == 1.0
+
+
+def test_the_run_folder_says_how_it_came_about(trained: Path) -> None:
+    facts = json.loads((trained / "run.json").read_text())
+    assert facts["status"] == "finished"
+    assert facts["versions"]["torch"] == str(torch.__version__)
+    assert facts["config"]["training"]["max_steps"] == 80
+    assert load_config(trained / "config.yaml") == load_config(None, TINY)
+    steps = [json.loads(line)["step"] for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert not (trained / "checkpoints").exists()
+
+
+def test_a_person_the_training_never_saw_gets_the_next_item(trained: Path) -> None:
+    recommender = Recommender.load(trained)
+    best = recommender.recommend([["Alien (1979)"], ["Blue (1993)", "Toy Story (1995)"]], k=1, by="title")
+    ring = list(dict.fromkeys(TITLES))
+    expected = [ring[ring.index("Alien (1979)") + 1], ring[ring.index("Toy Story (1995)") + 1]]
+    assert [items[0].title for items in best] == expected
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(data: Path, tmp_path: Path) -> None:
+    config = short("backbone.dropout=0.1", "objective.weighting=uncertainty")
+    train_run(config, data, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, data, tmp_path / "cut", progress=InterruptedAt(6))
+    assert json.loads((tmp_path / "cut" / "run.json").read_text())["status"] == "running"
+    with pytest.raises(ArtifactError, match="finish it with `flr train --resume`"):
+        evaluate_run(tmp_path / "cut")
+    summary = train_run(config, data, tmp_path / "cut", resume=True)
+    assert summary.n_steps == 8
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    logged = [(tmp_path / name / "log.jsonl").read_text().count('"eval_ndcg@10"') for name in ("whole", "cut")]
+    assert logged == [2, 2]
+
+
+def test_a_finished_run_is_left_alone_when_resumed(data: Path, trained: Path) -> None:
+    before = (trained / "model" / "model.safetensors").stat().st_mtime_ns
+    summary = train_run(load_config(None, TINY), data, trained, resume=True)
+    assert (summary.valid["ndcg@10"], summary.n_steps) == (1.0, 80)
+    assert (trained / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_accumulation_and_processes_do_not_move_the_weights(data: Path, tmp_path: Path) -> None:
+    # Eight rows per step, cut as one batch of eight, as eight of one, and as two processes with four of one.
+    row = ["training.row_tokens=80", "training.max_steps=4"]
+    cuts = {
+        "whole": [*row, "training.batch_tokens=640"],
+        "accumulated": [*row, "training.batch_tokens=80", "training.gradient_accumulation_steps=8"],
+        "processes": [*row, "training.batch_tokens=80", "training.gradient_accumulation_steps=4"],
+    }
+    for name in ("whole", "accumulated"):
+        train_run(short(*cuts[name]), data, tmp_path / name)
+    overrides = [part for value in short_overrides(*cuts["processes"]) for part in ("--set", value)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "flr"]
+    arguments = ["train", "--data", str(data), "--output", str(tmp_path / "processes"), *overrides]
+    done = subprocess.run(
+        [*command, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    whole = weights(tmp_path / "whole")
+    for name in ("accumulated", "processes"):
+        for key, tensor in weights(tmp_path / name).items():
+            torch.testing.assert_close(tensor, whole[key], rtol=1e-4, atol=1e-4, msg=lambda m, k=key: f"{k}: {m}")
+    valid = [json.loads((tmp_path / name / "metrics.json").read_text())["valid"] for name in ("whole", "processes")]
+    assert valid[0] == pytest.approx(valid[1], abs=1e-3)
+
+
+def short_overrides(*overrides: str) -> list[str]:
+    return [*TINY, "training.max_steps=8", "training.eval_steps=4", *overrides]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "said"),
+    [
+        (["evaluation.cutoffs=[5]"], ConfigError, r"\(5,\) must hold 10"),
+        (["seed=3"], ArtifactError, "other settings"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(
+    overrides: list[str], error: type[FlrError], said: str, data: Path, trained: Path
+) -> None:
+    with pytest.raises(error, match=said):
+        train_run(load_config(None, [*TINY, *overrides]), data, trained, resume=True)
+
+
+def test_a_folder_that_is_no_run_is_never_replaced(data: Path, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ArtifactError, match="not empty; --resume continues"):
+        train_run(short(), data, tmp_path)
+    with pytest.raises(ArtifactError, match=r"holds no run\.json"):
+        train_run(short(), data, tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_titles_that_are_all_equal_leave_nothing_to_choose(tmp_path: Path) -> None:
+    data = prepared_ring(tmp_path / "data", ["Same (1990)"] * 5)
+    with pytest.raises(DataError, match=r"all 5 items are called 'Same \(1990\)'"):
+        train_run(short(), data, tmp_path / "run")
+
+
+def test_a_run_of_other_data_is_not_evaluated(trained: Path, tmp_path: Path) -> None:
+    other = prepared_ring(tmp_path / "other", n_users=12)
+    with pytest.raises(ArtifactError, match="give the folder it was trained on"):
+        evaluate_run(trained, data=other)
+
+
+def test_a_full_disk_keeps_the_checkpoint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("flr.training.sft.StageOneTrainer._save_checkpoint", refuse)
+    with pytest.raises(StorageError, match=r"No space left on device.*--resume"):
+        train_run(short(), data, tmp_path / "run")
+    monkeypatch.undo()
+    assert train_run(short(), data, tmp_path / "run", resume=True).n_steps == 8
