@@ -31,7 +31,7 @@ class TextConfig(Section):
 
     window: int = Field(20, ge=1, description="Most recent items of a history that the model reads.")
     preamble: str = Field("", description="Text before the first title; empty for the compact backbone.")
-    vocabulary_size: int = Field(3000, ge=260, description="Size of the compact backbone's byte-level BPE.")
+    vocabulary_size: int = Field(8000, ge=260, description="Size of the compact backbone's byte-level BPE.")
     max_title_tokens: int = Field(48, ge=2, description="Longer titles are cut to this many tokens.")
 
 
@@ -89,7 +89,7 @@ class ObjectiveConfig(Section):
 class TrainingConfig(Section):
     """Stage-one training on transformers.Trainer."""
 
-    max_steps: int = Field(400, ge=1, description="Optimiser steps.")
+    max_steps: int = Field(300, ge=1, description="Optimiser steps.")
     batch_tokens: int = Field(3200, ge=16, description="Stream tokens per device and step, before accumulation.")
     row_tokens: int | None = Field(
         None, ge=16, description="Stream tokens per packed row; unset: twice what the longest window needs."

@@ -25,7 +25,7 @@ def test_the_demo_trains_compares_recommends_and_reports(tmp_path: Path, monkeyp
     assert len(result.examples) == 3
     for example in result.examples:
         assert len(example.recommended) == 5
-        assert example.recommended[0][0] not in example.history
+        assert example.recommended[0][0] == example.taken_next
     page = result.page.read_text(encoding="utf-8")
     for shown in ("Training loss", "Factor 4", result.examples[0].user_id, "last-item-markov"):
         assert shown in page

@@ -72,7 +72,7 @@ def test_padding_is_under_a_tenth_on_real_data(
     interactions, items = (shared_data / folder / name for name in files)
     prepared = prepare(read(interactions, items, settings), settings)
     catalogue = build_catalogue(prepared.items)
-    tokenizer = TitleTokenizer.train(catalogue.leaf_titles, 3000)
+    tokenizer = TitleTokenizer.train(catalogue.leaf_titles, 8000)
     compiled = compile_catalogue(catalogue, tokenizer, likelihood="catalogue", max_title_tokens=48)
     rows = packed_rows(prepared.sequences, compiled, window=20)
     shares = []

@@ -160,7 +160,8 @@ def _examples(recommender: Recommender, prepared: PreparedData, users: Sequence[
     catalogue = recommender.catalogue
     found = [_history(prepared, int(user)) for user in users]
     ids = [[str(catalogue.item_ids[item]) for item in history.item_index] for history, _ in found]
-    recommended: list[list[Recommendation]] = recommender.recommend(ids, k=5)
+    exclude_seen = recommender.config.evaluation.seen_items == "exclude"
+    recommended: list[list[Recommendation]] = recommender.recommend(ids, k=5, exclude_seen=exclude_seen)
     return [
         UserExample(
             user_id=str(prepared.sequences.user_ids[int(user)]),
