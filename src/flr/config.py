@@ -90,7 +90,7 @@ class TrainingConfig(Section):
     """Stage-one training on transformers.Trainer."""
 
     max_steps: int = Field(300, ge=1, description="Optimiser steps.")
-    batch_tokens: int = Field(3200, ge=16, description="Stream tokens per device and step, before accumulation.")
+    batch_tokens: int = Field(2560, ge=16, description="Stream tokens per device and step, before accumulation.")
     row_tokens: int | None = Field(
         None, ge=16, description="Stream tokens per packed row; unset: twice what the longest window needs."
     )

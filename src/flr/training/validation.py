@@ -56,7 +56,8 @@ class Validation:
                 users=share,
             )
             n_targets = report.metrics["n_targets"]
-            sums[0] = torch.tensor([n_targets, *(report.metrics[name] * n_targets for name in names)])
+            found = [n_targets, *(report.metrics[name] * n_targets for name in names)]
+            sums[0] = torch.tensor(found, dtype=torch.float64)
         device = accelerator.device
         precise = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
         total = accelerator.gather(sums.to(device=device, dtype=precise)).sum(0).tolist()

@@ -1,0 +1,70 @@
+"""What a run folder refuses, forgets and remembers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flr.config import Config
+from flr.data.storage import load_prepared
+from flr.errors import ArtifactError
+from flr.records import PreparedData
+from flr.training.folder import RunFolder, RunSummary
+from toy import prepared_ring
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    return load_prepared(prepared_ring(tmp_path_factory.mktemp("ring") / "data"))
+
+
+def started(path: Path, prepared: PreparedData) -> RunFolder:
+    folder = RunFolder(path)
+    folder.start(Config(), prepared, Path("data"), overwrite=False)
+    return folder
+
+
+def test_an_empty_folder_is_started_and_nothing_is_resumed(prepared: PreparedData, tmp_path: Path) -> None:
+    assert not RunFolder(tmp_path).can_resume()
+    folder = started(tmp_path, prepared)
+    assert folder.can_resume()
+    assert folder.finished(Config(), prepared) is None
+    assert folder.resume(Config(), prepared) is None
+
+
+def test_other_settings_or_data_are_refused(prepared: PreparedData, tmp_path: Path) -> None:
+    folder = started(tmp_path / "run", prepared)
+    with pytest.raises(ArtifactError, match=r"other settings.*resume with its config\.yaml"):
+        folder.resume(Config(seed=1), prepared)
+    other = load_prepared(prepared_ring(tmp_path / "data", n_users=9))
+    with pytest.raises(ArtifactError, match=other.manifest["data_hash"]):
+        folder.resume(Config(), other)
+
+
+def test_log_lines_after_the_checkpoint_and_cut_ones_are_dropped(prepared: PreparedData, tmp_path: Path) -> None:
+    folder = started(tmp_path / "run", prepared)
+    (folder.checkpoints / "checkpoint-20").mkdir(parents=True)
+    lines = [json.dumps({"step": step, "loss": 1.0}) for step in (10, 20, 30)]
+    folder.log.write_text("\n".join([*lines, '{"step": 40, "lo']), encoding="utf-8")
+    assert folder.resume(Config(), prepared) == str(folder.checkpoints / "checkpoint-20")
+    assert folder.log.read_text(encoding="utf-8").splitlines() == lines[:2]
+
+
+def test_what_was_finished_is_read_back(prepared: PreparedData, tmp_path: Path) -> None:
+    folder = started(tmp_path / "run", prepared)
+    (folder.checkpoints / "checkpoint-20").mkdir(parents=True)
+    summary = RunSummary(tmp_path / "run", 20, 30, {"ndcg@10": 0.5, "hr@10": 0.6}, 1000, 10, 12.3)
+    folder.finish(summary)
+    assert folder.finished(Config(), prepared) == summary
+    assert not folder.checkpoints.exists()
+    assert "best at step 20: valid NDCG@10 0.5000, HR@10 0.6000" in str(summary)
+
+
+def test_a_file_in_the_way_is_named(prepared: PreparedData, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("not a folder")
+    with pytest.raises(ArtifactError, match="not empty"):
+        RunFolder(tmp_path / "run").start(Config(), prepared, Path("data"), overwrite=False)
+    with pytest.raises(ArtifactError, match=r"no run\.json"):
+        RunFolder(tmp_path / "run").start(Config(), prepared, Path("data"), overwrite=True)
