@@ -41,6 +41,11 @@ def test_compact_spells_out_the_defaults() -> None:
     assert _keys(spelled) == {key for key, _, _ in describe_settings()}
 
 
+@pytest.mark.parametrize("text", ["Items so far:", "[unclosed", "a: b"])
+def test_text_that_looks_like_yaml_is_text(text: str) -> None:
+    assert load_config(None, [f"text.preamble={text}"]).text.preamble == text
+
+
 def test_file_over_defaults_and_overrides_over_file(tmp_path: Path) -> None:
     path = written(tmp_path, "seed: 3\ntraining: {learning_rate: 5e-4, max_steps: 7}\n")
     config = load_config(

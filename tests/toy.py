@@ -7,6 +7,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from flr.backbone.loading import compact_backbone
 from flr.compiled import CompiledCatalogue, compile_catalogue
@@ -113,3 +121,27 @@ def prepared_ring(path: Path, titles: list[str] = TITLES, *, n_users: int = 48) 
     """Write `ring_interactions` as a prepared folder."""
     save_prepared(prepare(ring_interactions(titles, n_users=n_users), PrepareConfig()), path)
     return path
+
+
+SHAPE = {
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+
+
+def save_pretrained(folder: Path, kind: str = "llama", *, tied: bool = True) -> PreTrainedModel:
+    """Write a tiny pretrained model of random weights with a tokenizer, as a Hub folder holds them."""
+    torch.manual_seed(0)
+    if kind == "llama":
+        model = LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=tied))
+    else:
+        model = Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=tied))
+    model.eval().save_pretrained(folder)
+    trained = TitleTokenizer.train(TITLES, 300)
+    PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="< eoi >").save_pretrained(folder)
+    return model

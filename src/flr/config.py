@@ -211,7 +211,7 @@ def load_config(
         key, separator, value = override.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"cannot read the override {override!r}; expected section.key=value")
-        _merge(settings, _nested(key.strip().split("."), yaml.safe_load(value)))
+        _merge(settings, _nested(key.strip().split("."), _value(value)))
     return parse_config(settings)
 
 
@@ -252,6 +252,15 @@ def _merge(into: dict[str, Any], update: Mapping[str, Any]) -> None:
             _merge(into[key], value)
         else:
             into[key] = value
+
+
+def _value(text: str) -> Any:
+    """Return what an override's text means: YAML in one line, or the text itself (`Items so far:` is no mapping)."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return text if isinstance(value, dict) and not text.lstrip().startswith("{") else value
 
 
 def _nested(keys: list[str], value: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from flr.backbone.loading import (
     architecture,
@@ -20,31 +19,9 @@ from flr.backbone.loading import (
 from flr.backbone.streams import Backbone
 from flr.config import BackboneConfig
 from flr.errors import ArtifactError, ConfigError, FetchError, FlrError
-from flr.text.tokenizer import TitleTokenizer
-from toy import TITLES
+from toy import save_pretrained
 
-SHAPE = {
-    "vocab_size": 320,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "pad_token_id": 0,
-}
 IDS = torch.tensor([[3, 9, 27, 81, 243]])
-
-
-def save_model(folder: Path, kind: str = "llama", *, tied: bool = True) -> LlamaForCausalLM | Qwen2ForCausalLM:
-    torch.manual_seed(0)
-    if kind == "llama":
-        model = LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=tied))
-    else:
-        model = Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=tied))
-    model.eval().save_pretrained(folder)
-    trained = TitleTokenizer.train(TITLES, 300)
-    PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="< eoi >").save_pretrained(folder)
-    return model
 
 
 def logits_of(backbone: Backbone) -> torch.Tensor:
@@ -56,7 +33,7 @@ def logits_of(backbone: Backbone) -> torch.Tensor:
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_a_local_folder_gives_the_models_own_logits(kind: str, tied: bool, tmp_path: Path) -> None:
-    model = save_model(tmp_path, kind, tied=tied)
+    model = save_pretrained(tmp_path, kind, tied=tied)
     backbone = pretrained_backbone(BackboneConfig(source=str(tmp_path)))
     assert (backbone.output is None) == tied
     with torch.inference_mode():
@@ -67,7 +44,7 @@ def test_a_hub_id_is_read_from_the_hubs_cache_without_a_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = tmp_path / "models--somebody--tiny"
-    model = save_model(repository / "snapshots" / "abc123")
+    model = save_pretrained(repository / "snapshots" / "abc123")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc123")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
@@ -81,7 +58,7 @@ def test_a_hub_id_is_read_from_the_hubs_cache_without_a_network(
 
 
 def test_the_first_layers_can_be_kept(tmp_path: Path) -> None:
-    save_model(tmp_path, "qwen2")
+    save_pretrained(tmp_path, "qwen2")
     backbone = pretrained_backbone(BackboneConfig(source=str(tmp_path), n_layers=2))
     assert len(backbone.transformer.layers) == backbone.transformer.config.num_hidden_layers == 2
     again = backbone_from_config(architecture(backbone))
@@ -90,7 +67,7 @@ def test_the_first_layers_can_be_kept(tmp_path: Path) -> None:
 
 
 def test_lora_trains_little_and_folds_into_plain_weights(tmp_path: Path) -> None:
-    save_model(tmp_path)
+    save_pretrained(tmp_path)
     backbone = pretrained_backbone(BackboneConfig(source=str(tmp_path), train="lora", lora_rank=4))
     trained = {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
     assert trained
@@ -105,13 +82,13 @@ def test_lora_trains_little_and_folds_into_plain_weights(tmp_path: Path) -> None
 
 
 def test_a_frozen_backbone_trains_nothing(tmp_path: Path) -> None:
-    save_model(tmp_path)
+    save_pretrained(tmp_path)
     backbone = pretrained_backbone(BackboneConfig(source=str(tmp_path), train="frozen"))
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
 
 
 def test_weights_can_be_held_in_bfloat16(tmp_path: Path) -> None:
-    save_model(tmp_path)
+    save_pretrained(tmp_path)
     backbone = pretrained_backbone(BackboneConfig(source=str(tmp_path), dtype="bfloat16"))
     assert {parameter.dtype for parameter in backbone.parameters()} == {torch.bfloat16}
     assert torch.isfinite(logits_of(backbone)).all()
@@ -138,7 +115,7 @@ def test_compact_has_the_shape_its_settings_name() -> None:
 def test_what_cannot_be_loaded_is_said(
     source: str, settings: dict[str, int], error: type[FlrError], said: str, tmp_path: Path
 ) -> None:
-    save_model(tmp_path / "model")
+    save_pretrained(tmp_path / "model")
     (tmp_path / "empty").mkdir()
     path = source if source.startswith(".") else str(tmp_path / (source or "empty"))
     with pytest.raises(error, match=said):

@@ -19,7 +19,7 @@ from flr.errors import ArtifactError, ConfigError, DataError, FlrError, StorageE
 from flr.progress import Silent, Step
 from flr.recommender import Recommender
 from flr.training.run import evaluate_run, train_run
-from toy import TINY, TITLES, prepared_ring
+from toy import TINY, TITLES, prepared_ring, save_pretrained
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,26 @@ def test_a_person_the_training_never_saw_gets_the_next_item(trained: Path) -> No
     ring = list(dict.fromkeys(TITLES))
     expected = [ring[ring.index("Alien (1979)") + 1], ring[ring.index("Toy Story (1995)") + 1]]
     assert [items[0].title for items in best] == expected
+
+
+def test_a_pretrained_model_trains_with_lora_through_the_same_door(data: Path, tmp_path: Path) -> None:
+    save_pretrained(tmp_path / "pretrained", "qwen2")
+    lora = ["backbone.train=lora", "backbone.n_layers=2", "text.preamble=Taken so far:", "training.max_steps=40"]
+    config = load_config(None, [*TINY, f"backbone.source={tmp_path / 'pretrained'}", *lora])
+    summary = train_run(config, data, tmp_path / "run")
+    assert 0 < summary.n_trained_parameters < summary.n_parameters / 2
+    losses = [json.loads(line).get("loss") for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    losses = [loss for loss in losses if loss is not None]
+    assert losses[-1] < losses[0]
+    # What is saved has the LoRA matrices folded in, and scores as the model did while it was trained.
+    report = evaluate_run(tmp_path / "run", split="valid")
+    assert {name: report.metrics[name] for name in summary.valid} == pytest.approx(summary.valid, abs=1e-3)
+
+
+def test_bfloat16_autocast_trains(data: Path, tmp_path: Path) -> None:
+    summary = train_run(short("training.mixed_precision=bf16"), data, tmp_path / "run")
+    assert summary.n_steps == 8
+    assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path / "run").values())
 
 
 def test_an_interrupted_run_resumes_to_the_same_weights(data: Path, tmp_path: Path) -> None:
