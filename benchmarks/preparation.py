@@ -1,7 +1,7 @@
 """How fast and how large is preparing raw interactions, beside a plain Python twin in the same run?
 
-    python benchmarks/preparation.py                                  # 25 M interactions, about two minutes in all
-    python benchmarks/preparation.py --interactions 1000000 --slice 200000
+    python -m benchmarks.preparation                                  # 25 M interactions, about two minutes in all
+    python -m benchmarks.preparation --quick
 
 1. Writes a synthetic CSV file of the size asked for, and its first rows as a smaller file.
 2. Prepares the large file in a process of its own: seconds and peak memory of reading, filtering (5-core),
@@ -112,8 +112,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--interactions", type=int, default=25_000_000, help="rows of the large file")
     parser.add_argument("--slice", type=int, default=1_000_000, help="rows of the small file")
     parser.add_argument("--folder", default=None, help="where to put the files while it runs")
+    parser.add_argument("--quick", action="store_true", help="1 M and 200,000 rows")
     parser.add_argument("--child", default=None, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.interactions, arguments.slice = 1_000_000, 200_000
+    return arguments
 
 
 if __name__ == "__main__":

@@ -109,12 +109,17 @@ def _naive_batch(recommender: Recommender, examples: list[tuple[list[int], int]]
     total = torch.zeros(())
     for row, leaf in enumerate(leaves):
         start, end = compiled.paths.offsets[leaf : leaf + 2]
-        nodes = torch.from_numpy(compiled.paths.nodes[start:end].astype(np.int64))
+        nodes = compiled.paths.nodes[start:end].astype(np.int64)
         children = torch.from_numpy(compiled.paths.children[start:end].astype(np.int64))
         columns = ends[row] + 1 + torch.from_numpy(compiled.trie.depth[nodes].astype(np.int64))
         states = hidden[row, columns]
-        total = total - choice_log_probs(states, nodes, children, compiled.table, model.backbone.output_weight).sum()
+        total = total - _sum_of_choices(recommender, states, nodes, children)
     return total
+
+
+def _sum_of_choices(recommender: Recommender, states: Tensor, nodes: np.ndarray, children: Tensor) -> Tensor:
+    output = recommender.model.backbone.output_weight
+    return choice_log_probs(states, torch.from_numpy(nodes), children, recommender.compiled.table, output).sum()
 
 
 def _forward(model: torch.nn.Module, embeddings: Tensor, real: Tensor) -> Tensor:
