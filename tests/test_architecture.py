@@ -16,7 +16,7 @@ LEVELS = (
     {"data", "catalogue", "text", "backbone", "reasoner", "scoring"},
     {"compiled", "model", "recommender"},
     {"training", "evaluation", "baselines", "diagnostics", "explanation", "experiments"},
-    {"serving", "cli"},
+    {"serving", "cli", "__main__"},
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 STATIONS = LEVELS[1]
