@@ -27,9 +27,9 @@ def started(path: Path, prepared: PreparedData) -> RunFolder:
 
 
 def test_an_empty_folder_is_started_and_nothing_is_resumed(prepared: PreparedData, tmp_path: Path) -> None:
-    assert not RunFolder(tmp_path).can_resume()
+    assert not RunFolder(tmp_path).holds_anything()
     folder = started(tmp_path, prepared)
-    assert folder.can_resume()
+    assert folder.holds_anything()
     assert folder.finished(Config(), prepared) is None
     assert folder.resume(Config(), prepared) is None
 
@@ -38,6 +38,8 @@ def test_other_settings_or_data_are_refused(prepared: PreparedData, tmp_path: Pa
     folder = started(tmp_path / "run", prepared)
     with pytest.raises(ArtifactError, match=r"other settings.*resume with its config\.yaml"):
         folder.resume(Config(seed=1), prepared)
+    assert folder.is_of(Config(), prepared)
+    assert not folder.is_of(Config(seed=1), prepared)
     other = load_prepared(prepared_ring(tmp_path / "data", n_users=9))
     with pytest.raises(ArtifactError, match=other.manifest["data_hash"]):
         folder.resume(Config(), other)

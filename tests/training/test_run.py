@@ -190,6 +190,17 @@ def test_titles_that_are_all_equal_leave_nothing_to_choose(tmp_path: Path) -> No
         train_run(short(), data, tmp_path / "run")
 
 
+def test_what_is_refused_costs_no_earlier_run_and_leaves_no_folder(data: Path, tmp_path: Path) -> None:
+    train_run(short(), data, tmp_path / "run")
+    before = weights(tmp_path / "run")
+    for output in ("run", "new"):
+        with pytest.raises(ArtifactError, match=r"there is no model folder '\./nowhere'"):
+            train_run(short("backbone.source=./nowhere"), data, tmp_path / output, overwrite=True)
+    after = weights(tmp_path / "run")
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_run_of_other_data_is_not_evaluated(trained: Path, tmp_path: Path) -> None:
     other = prepared_ring(tmp_path / "other", n_users=12)
     with pytest.raises(ArtifactError, match="give the folder it was trained on"):

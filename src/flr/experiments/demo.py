@@ -28,6 +28,7 @@ from flr.progress import SILENT, Progress
 from flr.recommender import Recommendation, Recommender
 from flr.records import TEST, Catalogue, Histories, PreparedData, Report
 from flr.seeding import generator
+from flr.training.folder import RunFolder
 from flr.training.run import evaluate_run, train_run
 
 _N_EXAMPLES = 3
@@ -73,7 +74,8 @@ def run_demo(
     config = (config or Config()).model_copy(update={"seed": seed})
     prepared = _prepared(output / "data", source, progress)
     run = output / "run"
-    train_run(config, output / "data", run, resume=_resumable(run, config, prepared), overwrite=True, progress=progress)
+    resume = RunFolder(run).is_of(config, prepared)
+    train_run(config, output / "data", run, resume=resume, overwrite=True, progress=progress)
     model_report = _evaluated(run, progress)
     catalogue = build_catalogue(prepared.items)
     reports = [model_report, *_baselines(prepared, catalogue, config, output / "baselines", progress)]
@@ -89,7 +91,7 @@ def run_demo(
         curve=_curve(run),
         examples=examples,
         attention=_attention(recommender, prepared, int(users[0])),
-        findings=_findings(output / "data"),
+        findings=[finding["effect"] for finding in prepared.manifest["audit"]["findings"] if finding["value"]],
         facts=_run_facts(run),
     )
     page = output / "report.html"
@@ -105,15 +107,6 @@ def _prepared(folder: Path, source: str, progress: Progress) -> PreparedData:
         step()
     prepared = prepare(interactions, PrepareConfig(split="leave_one_out"), progress=progress)
     return save_prepared(prepared, folder)
-
-
-def _resumable(run: Path, config: Config, prepared: PreparedData) -> bool:
-    """Return whether a run of the same settings and data is there, finished or interrupted."""
-    if not (run / "run.json").exists():
-        return False
-    saved = read_json(run / "run.json", "run")
-    settings = config.model_dump(mode="json")
-    return bool(saved.get("data_hash") == prepared.manifest["data_hash"] and saved.get("config") == settings)
 
 
 def _evaluated(run: Path, progress: Progress) -> Report:
@@ -193,7 +186,7 @@ def _attention(recommender: Recommender, prepared: PreparedData, user: int) -> F
 
 
 def _curve(run: Path) -> TrainingCurve:
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in RunFolder(run).log.read_text(encoding="utf-8").splitlines()]
     losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
     valid = [(line["step"], line["eval_ndcg@10"]) for line in lines if "eval_ndcg@10" in line]
     return TrainingCurve(
@@ -201,13 +194,8 @@ def _curve(run: Path) -> TrainingCurve:
         losses=[loss for _, loss in losses],
         valid_steps=[step for step, _ in valid],
         valid_ndcg=[value for _, value in valid],
-        kept_step=read_json(run / "run.json", "run").get("best_step"),
+        kept_step=read_json(RunFolder(run).facts, "run").get("best_step"),
     )
-
-
-def _findings(data: Path) -> list[str]:
-    audit = read_json(data / "audit.json", "audit")
-    return [str(finding["effect"]) for finding in audit["findings"] if finding["value"]]
 
 
 def _data_facts(prepared: PreparedData) -> dict[str, str | int | float]:
@@ -234,7 +222,7 @@ def _settings(config: Config, recommender: Recommender) -> dict[str, str | int |
 
 
 def _run_facts(run: Path) -> dict[str, str | int | float]:
-    saved = read_json(run / "run.json", "run")
+    saved = read_json(RunFolder(run).facts, "run")
     return {
         "seed": saved["seed"],
         "training": f"{saved['train_seconds']:.0f} s, {saved['n_steps']} steps",

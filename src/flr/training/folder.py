@@ -81,22 +81,28 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
 
-    def start(self, config: Config, prepared: PreparedData, data: Path, *, overwrite: bool) -> None:
-        """Make the folder.
+    def check_free(self, *, overwrite: bool) -> None:
+        """Check that a new run may be made here.
 
         Raises:
-            ArtifactError: It holds something and `overwrite` is False, or what it holds is no run.
+            ArtifactError: The folder holds something and `overwrite` is False, or what it holds is no run.
         """
-        if self._holds_anything():
-            if not overwrite:
-                raise ArtifactError(
-                    f"{str(self.path)!r} is not empty; --resume continues a run, --overwrite replaces one, "
-                    "or name another folder"
-                )
-            if not self.facts.exists():
-                raise ArtifactError(
-                    f"{str(self.path)!r} holds no run.json, so it is no run and is not overwritten; name another folder"
-                )
+        if not self.holds_anything():
+            return
+        if not overwrite:
+            raise ArtifactError(
+                f"{str(self.path)!r} is not empty; --resume continues a run, --overwrite replaces one, "
+                "or name another folder"
+            )
+        if not self.facts.exists():
+            raise ArtifactError(
+                f"{str(self.path)!r} holds no run.json, so it is no run and is not overwritten; name another folder"
+            )
+
+    def start(self, config: Config, prepared: PreparedData, data: Path, *, overwrite: bool) -> None:
+        """Make the folder in place of what was there; see `check_free` for what is raised."""
+        self.check_free(overwrite=overwrite)
+        if self.path.exists():
             shutil.rmtree(self.path)
         settings = config.model_dump(mode="json")
         write_text(self.config, yaml.safe_dump(settings, sort_keys=False))
@@ -116,9 +122,19 @@ class RunFolder:
         _trim_log(self.log, int(last.rsplit("-", 1)[1]) if last else 0)
         return str(last) if last else None
 
-    def can_resume(self) -> bool:
-        """Return whether there is a run to continue; an empty or missing folder has none."""
-        return self._holds_anything()
+    def holds_anything(self) -> bool:
+        """Return whether there is something here; an empty or missing folder holds nothing to resume."""
+        return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+
+    def is_of(self, config: Config, prepared: PreparedData) -> bool:
+        """Return whether a run of these settings and data is here, finished or interrupted."""
+        if not self.facts.exists():
+            return False
+        try:
+            self._check_same(config, prepared)
+        except ArtifactError:
+            return False
+        return True
 
     def finished(self, config: Config, prepared: PreparedData) -> RunSummary | None:
         """Return the summary of a run that is finished, None for any other.
@@ -149,9 +165,6 @@ class RunFolder:
         }
         write_json(self.facts, {**read_json(self.facts, "run"), **done})
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-
-    def _holds_anything(self) -> bool:
-        return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
 
     def _check_same(self, config: Config, prepared: PreparedData) -> None:
         saved = read_json(self.facts, "run")

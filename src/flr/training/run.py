@@ -68,13 +68,13 @@ def train_run(
     folder = RunFolder(output)
     arguments = _arguments(config, folder)  # joins the other processes, where there are any
 
-    def opened() -> RunSummary | str | None:
-        if resume and folder.can_resume():
-            return folder.finished(config, prepared) or folder.resume(config, prepared)
-        folder.start(config, prepared, data, overwrite=overwrite)
-        return None
+    def looked_up() -> tuple[bool, RunSummary | str | None]:
+        if resume and folder.holds_anything():
+            return False, folder.finished(config, prepared) or folder.resume(config, prepared)
+        folder.check_free(overwrite=overwrite)
+        return True, None
 
-    checkpoint = on_first_process(opened)
+    is_new, checkpoint = on_first_process(looked_up)
     if isinstance(checkpoint, RunSummary):
         return checkpoint
     if config.training.n_threads:
@@ -87,10 +87,13 @@ def train_run(
             "give an items table whose titles tell items apart"
         )
     recommender = build_recommender(config, catalogue, arguments.device)
+    rows, validation = _rows(recommender, prepared), Validation(recommender, prepared)
+    if is_new:  # only now that nothing more can be refused: what is there may be about to go
+        on_first_process(lambda: folder.start(config, prepared, data, overwrite=overwrite))
     started = time.perf_counter()
     with progress.task("train", config.training.max_steps) as step:
         reporter = Reporter(progress, step, folder.log)
-        trainer = _trainer(recommender, prepared, arguments, reporter)
+        trainer = _trainer(recommender, (rows, validation), arguments, reporter)
         try:
             trainer.train(resume_from_checkpoint=checkpoint)
         except OSError as error:
@@ -137,29 +140,32 @@ def build_recommender(config: Config, catalogue: Catalogue, device: torch.device
     return Recommender(model.to(device), tokenizer, catalogue, config)
 
 
-def _trainer(
-    recommender: Recommender, prepared: PreparedData, arguments: TrainingArguments, reporter: Reporter
-) -> StageOneTrainer:
-    config, model = recommender.config, recommender.model
-    settings = config.training
-    rows = PackedRows(
+def _rows(recommender: Recommender, prepared: PreparedData) -> PackedRows:
+    config = recommender.config
+    return PackedRows(
         prepared.sequences,
-        recommender.compiled.packer(model.n_thoughts),
+        recommender.compiled.packer(recommender.model.n_thoughts),
         window=config.text.window,
-        row_tokens=settings.row_tokens,
-        batch_tokens=settings.batch_tokens,
+        row_tokens=config.training.row_tokens,
+        batch_tokens=config.training.batch_tokens,
         seed=config.seed,
     )
+
+
+def _trainer(
+    recommender: Recommender, data: tuple[PackedRows, Validation], arguments: TrainingArguments, reporter: Reporter
+) -> StageOneTrainer:
+    (rows, validation), config, settings = data, recommender.config, recommender.config.training
     n_batches = settings.max_steps * settings.gradient_accumulation_steps * arguments.world_size
     arguments.per_device_train_batch_size = rows.rows_per_batch
     return StageOneTrainer(
-        model=TrainedModule(model, Objective(config.objective)),
+        model=TrainedModule(recommender.model, Objective(config.objective)),
         args=arguments,
         train_dataset=rows.limit(n_batches),
         data_collator=rows.collate,
         table=recommender.compiled.table,
         regularizer_warmup_steps=config.objective.regularizer_warmup_steps,
-        validation=Validation(recommender, prepared),
+        validation=validation,
         callbacks=[EarlyStoppingCallback(settings.patience), reporter],
     )
 
