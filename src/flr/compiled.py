@@ -15,6 +15,7 @@ from flr.catalogue.trie import ancestors_of, build_trie, choice_paths, preorder
 from flr.records import Catalogue, TokenTrie, TriePaths
 from flr.scoring.exact import TreeSlice, tree_slices
 from flr.scoring.likelihood import ChildTable, LeafSums, child_table, counted_nodes, edge_numbers, leaf_sums
+from flr.scoring.pruned import sole_leaves
 from flr.text.packing import Packer
 from flr.text.template import AppendOnlyTemplate
 from flr.text.tokenizer import TitleTokenizer
@@ -34,6 +35,7 @@ class CompiledCatalogue:
         table: Children by size class, on the model's device.
         sums: How edges add up to titles.
         slices: The needed nodes below the root.
+        sole_leaf: Leaf that each node leads to without a further choice, -1 at needed nodes, [n_nodes].
         leaf: Leaf of each item, [N].
         n_sharing: Items of each leaf, [n_leaves].
     """
@@ -45,6 +47,7 @@ class CompiledCatalogue:
     table: ChildTable
     sums: LeafSums
     slices: tuple[TreeSlice, ...]
+    sole_leaf: Tensor
     leaf: Tensor
     n_sharing: Tensor
 
@@ -67,6 +70,7 @@ class CompiledCatalogue:
             table=self.table.to(device),
             sums=self.sums.to(device),
             slices=tuple(part.to(device) for part in self.slices),
+            sole_leaf=self.sole_leaf.to(device),
             leaf=self.leaf.to(device),
             n_sharing=self.n_sharing.to(device),
         )
@@ -96,6 +100,7 @@ def compile_catalogue(
         table=child_table(trie, likelihood=likelihood),
         sums=leaf_sums(paths, edge_numbers(trie, likelihood=likelihood)),
         slices=tuple(tree_slices(trie, needed, preorder(trie), _NODES_PER_SLICE)),
+        sole_leaf=torch.from_numpy(sole_leaves(trie, needed)),
         leaf=torch.from_numpy(catalogue.leaf.astype(np.int64)),
         n_sharing=torch.from_numpy(np.bincount(catalogue.leaf, minlength=catalogue.n_leaves)),
     )

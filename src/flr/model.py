@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from flr.backbone.prefixes import HistoriesOf, PrefixReader
 from flr.backbone.streams import Backbone, EncodedStreams, branch_mask, branch_positions, readable_columns
 from flr.compiled import CompiledCatalogue
 from flr.config import ReasonerConfig
@@ -15,7 +16,11 @@ from flr.reasoner.regularizers import diversity, orthogonality, sparsity
 from flr.records import PackedBatch, Thought
 from flr.scoring.exact import catalogue_log_probs, item_log_probs
 from flr.scoring.likelihood import ChildTable, choice_log_probs
+from flr.scoring.pruned import Floor, leaf_log_probs_above
 from flr.text.template import TokenStreams
+
+#: Trie nodes that one call of the backbone reads when it prunes: what fits a processor's caches, or fills a GPU.
+_NODES_PER_CALL = {True: 1024, False: 65536}
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,19 @@ class ThoughtState:
     root_hidden: Tensor
     next_position: Tensor
     thought: Thought | None
+
+
+@dataclass(frozen=True)
+class WrittenTitles:
+    """The targets' titles of a packed batch, written after their thoughts.
+
+    Attributes:
+        log_probs: Natural log of each choice, in the order of the batch's scored places, float32, [S].
+        root_hidden: Hidden state that predicts the first token of each target's title, [B, P, D].
+    """
+
+    log_probs: Tensor
+    root_hidden: Tensor
 
 
 class FLRModel(nn.Module):
@@ -70,16 +88,49 @@ class FLRModel(nn.Module):
             ``recommendation``: minus log p(title | history); ``orthogonality``, ``diversity`` and ``sparsity``,
             where there is a reasoner. Scalars, float32.
         """
-        streams = self.backbone.encode(batch.stream_ids, batch.stream_positions, batch.stream_segments)
-        thought = self._think(streams.hidden, readable_columns(batch), batch.target_ends)
-        hidden = self._score_hidden(batch, streams, thought)
-        log_probs = choice_log_probs(
-            hidden, batch.score_nodes, batch.score_children, table, self.backbone.output_weight
-        )
-        losses = {"recommendation": -log_probs.sum()}
+        streams = self.encode(batch)
+        thought = self.reason(batch, streams)
+        choices = self.write(batch, streams, None if thought is None else thought.vectors, table)
+        losses = {"recommendation": -choices.log_probs.sum()}
         if thought is not None:
             losses |= self._regularizers(batch, thought)
         return losses
+
+    def encode(self, batch: PackedBatch) -> EncodedStreams:
+        """Read the histories of a packed batch."""
+        return self.backbone.encode(batch.stream_ids, batch.stream_positions, batch.stream_segments)
+
+    def reason(self, batch: PackedBatch, streams: EncodedStreams) -> Thought | None:
+        """Think once for every target of a packed batch; None for a model without a thought."""
+        return self._think(streams.hidden, readable_columns(batch), batch.target_ends)
+
+    def write(
+        self, batch: PackedBatch, streams: EncodedStreams, vectors: Tensor | None, table: ChildTable
+    ) -> WrittenTitles:
+        """Return how probable the targets' titles are after given thoughts.
+
+        Args:
+            batch: Whose titles are written.
+            streams: Its histories, encoded.
+            vectors: Thoughts of its targets, [B, P, n_thoughts, D]; None for a model without a thought.
+            table: Children of the catalogue's trie.
+        """
+        prompt_column = batch.target_ends[batch.score_rows, batch.score_targets]
+        at_choices = streams.hidden[batch.score_rows, prompt_column]
+        root = streams.hidden.gather(1, batch.target_ends[..., None].expand(-1, -1, streams.hidden.shape[-1]))
+        if batch.branch_ids.shape[1]:
+            embeddings = self._branch_embeddings(batch, vectors)
+            hidden = self.backbone.branch(streams, embeddings, branch_positions(batch), branch_mask(batch))
+            from_branch = hidden[batch.score_rows, batch.score_columns.clamp(min=0)]
+            at_choices = torch.where((batch.score_columns < 0)[:, None], at_choices, from_branch)
+            if vectors is not None:
+                rows, columns = torch.nonzero(
+                    (batch.branch_offsets == self.n_thoughts - 1) & (batch.branch_targets >= 0), as_tuple=True
+                )
+                root = root.index_put((rows, batch.branch_targets[rows, columns]), hidden[rows, columns])
+        nodes, children = batch.score_nodes, batch.score_children
+        log_probs = choice_log_probs(at_choices, nodes, children, table, self.backbone.output_weight)
+        return WrittenTitles(log_probs, root)
 
     def _think(
         self, hidden: Tensor, readable: Tensor, ends: Tensor, factor_weights: Tensor | None = None
@@ -89,24 +140,11 @@ class FLRModel(nn.Module):
         thought: Thought = self.reasoner(hidden.to(self.reasoner.out.weight.dtype), readable, ends, factor_weights)
         return thought
 
-    def _score_hidden(self, batch: PackedBatch, streams: EncodedStreams, thought: Thought | None) -> Tensor:
-        """Return the hidden states that predict the scored tokens, [S, D]."""
-        prompt_column = batch.target_ends[batch.score_rows, batch.score_targets]
-        from_prompt = streams.hidden[batch.score_rows, prompt_column]
-        if batch.branch_ids.shape[1] == 0:
-            return from_prompt
-        embeddings = self._branch_embeddings(batch, thought)
-        hidden = self.backbone.branch(streams, embeddings, branch_positions(batch), branch_mask(batch))
-        from_branch = hidden[batch.score_rows, batch.score_columns.clamp(min=0)]
-        if thought is not None:
-            return from_branch
-        return torch.where((batch.score_columns < 0)[:, None], from_prompt, from_branch)
-
-    def _branch_embeddings(self, batch: PackedBatch, thought: Thought | None) -> Tensor:
+    def _branch_embeddings(self, batch: PackedBatch, vectors: Tensor | None) -> Tensor:
         tokens = self.backbone.embed(batch.branch_ids)
-        if thought is None:
+        if vectors is None:
             return tokens
-        vectors = thought.vectors.to(tokens.dtype).flatten(1, 2)
+        vectors = vectors.to(tokens.dtype).flatten(1, 2)
         slot = batch.branch_targets.clamp(min=0) * self.n_thoughts + batch.branch_offsets.clamp(max=self.n_thoughts - 1)
         thoughts = vectors.gather(1, slot[..., None].expand(-1, -1, vectors.shape[-1]))
         is_thought = (batch.branch_offsets < self.n_thoughts) & (batch.branch_targets >= 0)
@@ -150,10 +188,14 @@ class FLRModel(nn.Module):
         if thought is None:
             root = streams.hidden.gather(1, ends[..., None].expand(-1, -1, streams.hidden.shape[-1]))[:, 0]
             return ThoughtState(streams, root, next_position, None)
-        vectors = thought.vectors[:, 0].to(self.backbone.embedding.weight.dtype)
-        positions = next_position[:, None] + torch.arange(self.n_thoughts, device=self.device)
-        extended = self.backbone.extend(streams, vectors, positions, torch.zeros_like(positions))
+        extended = self._with_thoughts(streams, thought.vectors[:, 0])
         return ThoughtState(extended, extended.hidden[:, -1], next_position + self.n_thoughts, thought)
+
+    def _with_thoughts(self, streams: EncodedStreams, vectors: Tensor) -> EncodedStreams:
+        """Return histories, one per row, with thoughts [B, n_thoughts, D] appended."""
+        positions = streams.real.sum(1)[:, None] + torch.arange(self.n_thoughts, device=self.device)
+        vectors = vectors.to(self.backbone.embedding.weight.dtype)
+        return self.backbone.extend(streams, vectors, positions, torch.zeros_like(positions))
 
     def score(self, state: ThoughtState, compiled: CompiledCatalogue) -> Tensor:
         """Return log p(item | history) of the whole catalogue, float32, [B, N].
@@ -179,6 +221,65 @@ class FLRModel(nn.Module):
             output=self.backbone.output_weight,
         )
         return item_log_probs(leaves, compiled.leaf, compiled.n_sharing)
+
+    def score_above(self, state: ThoughtState, compiled: CompiledCatalogue, floor: Floor) -> Tensor:
+        """Return log p(title | history) of the distinct titles that reach a floor, float32, [B, n_leaves].
+
+        Agrees with `score` on these; titles below may be -inf.
+
+        Args:
+            state: Histories with their thoughts.
+            compiled: The catalogue, on the model's device.
+            floor: See `flr.scoring.pruned`.
+        """
+        return self._above(
+            state.root_hidden, lambda rows: (state.streams.rows(rows), state.next_position[rows]), compiled, floor
+        )
+
+    def score_targets_above(
+        self,
+        batch: PackedBatch,
+        streams: EncodedStreams,
+        vectors: Tensor,
+        root_hidden: Tensor,
+        *,
+        compiled: CompiledCatalogue,
+        floor: Floor,
+    ) -> Tensor:
+        """Return the same as `score_above` for thoughts on the targets of a packed batch, [n * S, n_leaves].
+
+        Args:
+            batch: Whose S real targets are asked about, in the order of `PackedBatch.target_mask`.
+            streams: Its histories, encoded.
+            vectors: n thoughts for each, [n, S, n_thoughts, D].
+            root_hidden: Hidden state after each thought, [n, S, D].
+            compiled: The catalogue, on the model's device.
+            floor: See `flr.scoring.pruned`.
+        """
+        of_row, column = torch.nonzero(batch.target_mask, as_tuple=True)
+        starts, ends = batch.target_starts[of_row, column], batch.target_ends[of_row, column]
+        by_row = vectors.flatten(0, 1)
+
+        def histories_of(rows: Tensor) -> tuple[EncodedStreams, Tensor]:
+            target = rows % len(of_row)
+            histories = streams.runs(of_row[target], starts[target], ends[target])
+            return self._with_thoughts(histories, by_row[rows]), (ends - starts)[target] + 1 + self.n_thoughts
+
+        return self._above(root_hidden.flatten(0, 1), histories_of, compiled, floor)
+
+    def _above(
+        self, root_hidden: Tensor, histories_of: HistoriesOf, compiled: CompiledCatalogue, floor: Floor
+    ) -> Tensor:
+        return leaf_log_probs_above(
+            root_hidden,
+            lambda: PrefixReader(self.backbone, histories_of, compiled.table.token_of_node),
+            floor,
+            table=compiled.table,
+            sole_leaf=compiled.sole_leaf,
+            n_leaves=compiled.catalogue.n_leaves,
+            output=self.backbone.output_weight,
+            max_nodes=_NODES_PER_CALL[self.device.type == "cpu"],
+        )
 
 
 def build_reasoner(config: ReasonerConfig, backbone: Backbone) -> MultiFactorAttention | None:

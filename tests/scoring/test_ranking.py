@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from flr.scoring.ranking import mask_items, top_items
+from flr.scoring.ranking import top_items
 
 
 def test_best_first_and_ties_keep_the_order_of_items() -> None:
@@ -12,7 +12,7 @@ def test_best_first_and_ties_keep_the_order_of_items() -> None:
 
 
 def test_masked_items_never_show_even_when_few_are_left() -> None:
-    scores = mask_items(torch.tensor([[1.0, 2, 3]]), torch.tensor([0, 0]), torch.tensor([2, 0]))
+    scores = torch.tensor([[-torch.inf, 2, -torch.inf]])
     assert top_items(scores, 5).item_index.tolist() == [[1, -1, -1]]
 
 

@@ -6,6 +6,8 @@ layers and with LoRA, and the text half of a tokenizer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +111,7 @@ def pretrained_backbone(config: BackboneConfig) -> Backbone:
     if config.train == "frozen":
         backbone.requires_grad_(False)
     elif config.train == "lora":
-        _add_lora(backbone, config)
+        add_lora(backbone, config)
     return backbone
 
 
@@ -145,6 +147,21 @@ def architecture(backbone: Backbone) -> dict[str, Any]:
     for key in ("quantization_config", "_name_or_path", "transformers_version", "dtype", "torch_dtype"):
         settings.pop(key, None)
     return settings
+
+
+@contextmanager
+def without_lora(backbone: Backbone) -> Iterator[None]:
+    """Switch LoRA matrices off for a while."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = [module for module in backbone.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 def merge_lora(backbone: Backbone) -> dict[str, Tensor]:
@@ -212,11 +229,16 @@ def _keep_layers(transformer: PreTrainedModel, config: BackboneConfig) -> None:
         transformer.config.layer_types = transformer.config.layer_types[: config.n_layers]
 
 
-def _add_lora(backbone: Backbone, config: BackboneConfig) -> None:
+def add_lora(backbone: Backbone, config: BackboneConfig) -> None:
+    """Freeze a backbone and give it LoRA matrices to train, which change nothing at first.
+
+    Raises:
+        ConfigError: peft is not installed.
+    """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise ConfigError("backbone.train = 'lora' needs peft; pip install 'flr[llm]'") from None
+        raise ConfigError("LoRA needs peft; pip install 'flr[llm]'") from None
     backbone.requires_grad_(False)
     lora = LoraConfig(
         r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, target_modules="all-linear"

@@ -46,6 +46,20 @@ class EncodedStreams:
         keys, values = (tuple(layer[chosen] for layer in layers) for layers in (self.keys, self.values))
         return EncodedStreams(self.hidden[chosen], self.real[chosen], keys, values)
 
+    def runs(self, rows: Tensor, starts: Tensor, ends: Tensor) -> EncodedStreams:
+        """Return runs of columns as rows of their own, each moved to column 0.
+
+        Args:
+            rows: Row of each run, [n].
+            starts, ends: First and last column of each run, [n].
+        """
+        offsets = torch.arange(int((ends - starts).max()) + 1, device=rows.device)
+        real = offsets <= (ends - starts)[:, None]
+        columns = torch.minimum(starts[:, None] + offsets, ends[:, None])
+        place = (rows[:, None], slice(None), columns)
+        keys, values = (tuple(layer[place].transpose(1, 2) for layer in layers) for layers in (self.keys, self.values))
+        return EncodedStreams(self.hidden[rows[:, None], columns], real, keys, values)
+
 
 class Backbone(nn.Module):
     """A causal language model without its loss: embeddings in, hidden states and output weights out.
@@ -98,15 +112,29 @@ class Backbone(nn.Module):
         self, past: EncodedStreams | None, embeddings: Tensor, positions: Tensor, segments: Tensor
     ) -> EncodedStreams:
         """Go on reading from input embeddings, [B, L, D]; otherwise as `encode`."""
-        mask, real = stream_mask(segments), segments >= 0
+        mask = stream_mask(segments)
         if past is not None:
             sees_past = past.real[:, None, None, :].expand(-1, -1, segments.shape[1], -1)
-            mask, real = torch.cat([sees_past, mask], dim=-1), torch.cat([past.real, real], dim=1)
+            mask = torch.cat([sees_past, mask], dim=-1)
+        return self.grow(past, embeddings, positions, mask, segments >= 0)
+
+    def grow(
+        self, past: EncodedStreams | None, embeddings: Tensor, positions: Tensor, mask: Tensor, real: Tensor
+    ) -> EncodedStreams:
+        """Go on reading under any mask.
+
+        Args:
+            past: What was read of the same B rows before, L tokens each; None starts (L = 0).
+            embeddings: Input embeddings of the new tokens, [B, T, D].
+            positions: [B, T].
+            mask: True where a new token may look, [B, 1, T, L + T]; every row must look somewhere.
+            real: True at new tokens, False at padding, [B, T].
+        """
         cache = DynamicCache() if past is None else past.as_cache()
         hidden = self._run(embeddings, positions, mask, cache)
         keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
         if past is not None:
-            hidden = torch.cat([past.hidden, hidden], dim=1)
+            hidden, real = torch.cat([past.hidden, hidden], dim=1), torch.cat([past.real, real], dim=1)
         return EncodedStreams(hidden, real, keys, values)
 
     def branch(self, streams: EncodedStreams, embeddings: Tensor, positions: Tensor, mask: Tensor) -> Tensor:

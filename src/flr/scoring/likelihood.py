@@ -160,6 +160,61 @@ def choice_log_probs(hidden: Tensor, nodes: Tensor, children: Tensor, table: Chi
     return out
 
 
+def child_log_probs(hidden: Tensor, nodes: Tensor, table: ChildTable, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return every child of some nodes and the log-probability of stepping to it.
+
+    Args:
+        hidden: Hidden states at the nodes, [F, D].
+        nodes: Trie nodes, not leaves; one that makes no choice steps to its only child with log-probability 0, [F].
+        table: Children by size class.
+        output: Output embeddings, [V, D].
+
+    Returns:
+        For each child, in no particular order: the place of its parent in `nodes`, the child (a trie node), and the
+        natural log, float32; [n] each.
+    """
+    classes, first = table.class_of_node[nodes], table.first_child[nodes]
+    forced = torch.nonzero(classes < 0)[:, 0]
+    found = [(forced, first[forced], hidden.new_zeros(len(forced), dtype=torch.float32))]
+    for number, part in enumerate(table.classes):
+        chosen = torch.nonzero(classes == number)[:, 0]
+        if not len(chosen):
+            continue
+        place = table.place_of_node[nodes[chosen]]
+        log_probs = _normalised(_logits_of_queries(hidden[chosen], place, part, output), hidden[chosen], table, output)
+        real = part.real[place]
+        owners = chosen[:, None].expand_as(real)[real]
+        children = (first[chosen][:, None] + torch.arange(real.shape[1], device=nodes.device))[real]
+        found.append((owners, children, log_probs[real]))
+    owners, children, log_probs = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return owners, children, log_probs
+
+
+def children_of_one(hidden: Tensor, node: int, table: ChildTable, output: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the children of one node [c] and the log-probability of each after every hidden state there, [B, c].
+
+    Args:
+        hidden: Hidden states at the node, [B, D].
+        node: A trie node, not a leaf.
+        table: Children by size class.
+        output: Output embeddings, [V, D].
+    """
+    first, number = table.first_child[node], int(table.class_of_node[node])
+    if number < 0:
+        return first[None], hidden.new_zeros(len(hidden), 1, dtype=torch.float32)
+    part, place = table.classes[number], table.place_of_node[node]
+    tokens = part.tokens[place][part.real[place]]
+    logits = (hidden @ output[tokens].T).float()
+    return first + torch.arange(len(tokens), device=hidden.device), _normalised(logits, hidden, table, output)
+
+
+def _normalised(logits: Tensor, hidden: Tensor, table: ChildTable, output: Tensor) -> Tensor:
+    """Return log-probabilities from the logits of children, [n, c], with -inf at padding."""
+    if table.normalise == "vocabulary":
+        return logits - torch.logsumexp((hidden @ output.T).float(), dim=-1, keepdim=True)
+    return torch.log_softmax(logits, dim=-1)
+
+
 def _logits_of_queries(hidden: Tensor, place: Tensor, part: SizeClass, output: Tensor) -> Tensor:
     """Return masked float32 logits over the children of each query's node, [S, c]."""
     n, c = part.tokens.shape

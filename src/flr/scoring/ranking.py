@@ -1,4 +1,4 @@
-"""Scores -> the best k items, with masks on items."""
+"""Scores -> the best k items."""
 
 from __future__ import annotations
 
@@ -6,18 +6,6 @@ import torch
 from torch import Tensor
 
 from flr.records import Ranking
-
-
-def mask_items(scores: Tensor, rows: Tensor, items: Tensor) -> Tensor:
-    """Return scores with -inf at the given (row, item) pairs.
-
-    Args:
-        scores: [B, N].
-        rows, items: Pairs to leave out, for example what each user has taken already, [n].
-    """
-    masked = scores.clone()
-    masked[rows, items] = -torch.inf
-    return masked
 
 
 def top_items(scores: Tensor, k: int) -> Ranking:
