@@ -11,6 +11,8 @@ from torch import Tensor
 from flr.compiled import CompiledCatalogue
 from flr.model import FLRModel
 from flr.records import Histories, Thought
+from flr.training.grpo import PolicyModule
+from flr.training.rollouts import PolicyBatch, Rollout, target_of_choice
 
 DictTrie = dict[int, "DictTrie"]
 
@@ -117,3 +119,68 @@ def beam_search(
         done += [(score, path) for score, path, node in candidates if not node]
         beam = [candidate for candidate in candidates if candidate[2]]
     return sorted(done, reverse=True)[:width]
+
+
+def policy_loss(
+    policy: PolicyModule, batch: PolicyBatch, rollout: Rollout, histories: list[list[int]], compiled: CompiledCatalogue
+) -> Tensor:
+    """Return the stage-two loss of a batch, summed over its targets; every thought reads its whole history anew.
+
+    Args:
+        policy: Thinks.
+        batch: Whose targets are written.
+        rollout: The noise of the thoughts, what they earned and what was thought and written before.
+        histories: Items that each target is thought about, oldest first.
+        compiled: The catalogue.
+    """
+    settings, trie, total = policy.settings, dict_trie(compiled), torch.zeros(())
+    rows, columns = torch.nonzero(batch.packed.target_mask, as_tuple=True)
+    owners = target_of_choice(batch.packed)
+    for target, (row, column, history) in enumerate(zip(rows, columns, histories, strict=True)):
+        old, reference = rollout.old[row, column], rollout.reference[row, column]
+        advantages = rollout.advantages[target]
+        leaf = int(compiled.catalogue.leaf[batch.packed.target_items[row, column]])
+        tokens = title_tokens(compiled, leaf)
+        for number in range(settings.group_size):
+            prompt, thought = think_once(policy.model, history, compiled)
+            assert thought is not None
+            new, prompt = thought.vectors[0, 0], prompt[: -policy.model.n_thoughts]
+            noise = rollout.noise[number - 1, row, column] * policy.sigma if number else torch.zeros_like(new)
+            if settings.update == "latent":
+                sample = old + noise
+                log_ratio = ((sample - old).square().sum() - (sample - new).square().sum()) / (2 * policy.sigma**2)
+                value = _clipped(log_ratio, advantages[number], settings.clip_low, settings.clip_high)
+                kl = (new - reference).square().sum() / (2 * policy.sigma**2)
+            else:
+                gains = _choices(policy.model, torch.cat([prompt, new + noise]), tokens, trie)
+                assert rollout.reference_log_probs is not None
+                before, stage_one = (
+                    values[number, owners == target]
+                    for values in (rollout.choice_log_probs, rollout.reference_log_probs)
+                )
+                ratios = [
+                    _clipped(gain, advantages[number], settings.clip_low, settings.clip_high) for gain in gains - before
+                ]
+                value = torch.stack(ratios).mean()
+                kl = (torch.exp(stage_one - gains) - (stage_one - gains) - 1).mean()
+            total = total + (settings.beta * kl - value) / settings.group_size
+    return total
+
+
+def _clipped(log_ratio: Tensor, advantage: Tensor, low: float, high: float) -> Tensor:
+    ratio = log_ratio.exp()
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
+
+
+def _choices(model: FLRModel, prompt: Tensor, tokens: list[int], trie: DictTrie) -> Tensor:
+    """Return the log-probability of each choice that writing a title takes, under the catalogue likelihood."""
+    embeddings = torch.cat([prompt, model.backbone.embed(torch.tensor(tokens))])
+    hidden = plain_forward(model, embeddings)[len(prompt) - 1 :]
+    node, found = trie, []
+    for place, token in enumerate(tokens):
+        if len(node) > 1:
+            allowed = list(node)
+            logits = (model.backbone.output_weight @ hidden[place])[allowed]
+            found.append(torch.log_softmax(logits, 0)[allowed.index(token)])
+        node = node[token]
+    return torch.stack(found)

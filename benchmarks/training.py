@@ -22,7 +22,7 @@ from flr.recommender import Recommender
 from flr.records import PackedBatch, UserSequences
 from flr.scoring.likelihood import choice_log_probs
 from flr.text.packing import Windows
-from flr.training.sft import PackedRows
+from flr.training.trainer import PackedRows
 
 
 def main() -> None:

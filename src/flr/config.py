@@ -107,6 +107,50 @@ class TrainingConfig(Section):
     n_threads: int | None = Field(None, ge=1, description="CPU threads; unset: torch decides.")
 
 
+class PolicyConfig(Section):
+    """Stage two, `flr train --stage grpo` (METHOD 7)."""
+
+    reward: str = Field(
+        "likelihood", description="Weighted sum of likelihood, ndcg@k, reciprocal_rank, ... or module:function."
+    )
+    advantage: Literal["group", "batch"] = Field(
+        "group", description="Against the thoughts of one history, or against the noiseless thoughts of the batch."
+    )
+    update: Literal["latent", "token"] = Field(
+        "latent", description="Ratio of the thoughts' Gaussian densities, or of the title's token likelihoods."
+    )
+    group_size: int = Field(8, ge=2, description="Thoughts per history G, the first without noise.")
+    sigma: float = Field(0.5, gt=0, description="Noise of a thought, relative to the RMS of the input embeddings.")
+    clip_low: float = Field(0.2, gt=0, lt=1, description="Ratios count down to 1 minus this.")
+    clip_high: float = Field(0.2, gt=0, description="Ratios count up to 1 plus this.")
+    beta: float = Field(0.01, ge=0, description="Weight of the divergence from the stage-one policy, Eq. 13.")
+    updates_per_rollout: int = Field(1, ge=1, description="Optimiser steps on the same thoughts.")
+    targets_per_row: int | None = Field(
+        None, ge=1, description="Targets drawn from each packed row; unset: all, dear with rewards that rank."
+    )
+    train: Literal["reasoner", "lora"] = Field("reasoner", description="Leave the backbone as it is, or add LoRA.")
+    max_steps: int = Field(100, ge=1, description="Optimiser steps.")
+    batch_tokens: int = Field(2560, ge=16, description="Stream tokens per device and step, before accumulation.")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="Batches per optimiser step.")
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate (AdamW).")
+    warmup_steps: int = Field(5, ge=0, description="Steps of linear warm-up, before a cosine to zero.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    eval_steps: int = Field(20, ge=1, description="Steps between validations, of which the guard keeps the best.")
+    max_drop: float = Field(
+        0.02, ge=0, description="Relative fall of NDCG@10 below the best at which the guard rolls back."
+    )
+    patience: int = Field(3, ge=1, description="Stop after this many validations without a better NDCG@10.")
+
+    @model_validator(mode="after")
+    def _check_steps(self) -> PolicyConfig:
+        if self.eval_steps % self.updates_per_rollout:
+            raise ValueError(
+                f"grpo.eval_steps {self.eval_steps} must be a multiple of grpo.updates_per_rollout "
+                f"{self.updates_per_rollout}, so that a resumed run draws the same thoughts"
+            )
+        return self
+
+
 class EvaluationConfig(Section):
     """Ranking of the whole catalogue."""
 
@@ -174,6 +218,7 @@ class Config(Section):
     reasoner: ReasonerConfig = ReasonerConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     training: TrainingConfig = TrainingConfig()
+    grpo: PolicyConfig = PolicyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from flr.cli import console
 from flr.cli.guard import AsJson, Quiet
 from flr.config import describe_settings, load_config
+from flr.errors import ConfigError
+from flr.persistence import read_json
 
 
 def _list_settings(wanted: bool) -> None:
@@ -20,8 +22,16 @@ def _list_settings(wanted: bool) -> None:
 
 def train(
     *,
-    data: Annotated[Path, typer.Option(help="Prepared folder, made by `flr prepare`.")],
     output: Annotated[Path, typer.Option(help="The run's own folder, made here.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Prepared folder, made by `flr prepare`; grpo: unset takes that of --from.")
+    ] = None,
+    stage: Annotated[
+        Literal["sft", "grpo"], typer.Option(help="sft: learn titles. grpo: optimise the thoughts of a trained run.")
+    ] = "sft",
+    source: Annotated[
+        Path | None, typer.Option("--from", help="The run that stage grpo starts from; it stays as it is.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings, YAML or JSON; what is left out has defaults.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -47,15 +57,27 @@ def train(
       flr train --data data/cds --output runs/k1 --set reasoner.n_factors=1
       flr train --data data/cds --output runs/llm --config smollm2-135m.yaml
       flr train --data data/cds --output runs/cds --resume
+      flr train --stage grpo --from runs/cds --output runs/cds-grpo --set grpo.reward=ndcg@10
     """
     overrides = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
     if resume and config is None and (output / "config.yaml").is_file():
         config = output / "config.yaml"
-    resolved = load_config(config, overrides)
+    options: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "progress": console.progress(quiet)}
+    if stage == "grpo":
+        if source is None:
+            raise ConfigError("--stage grpo got no --from; name the run of stage one whose thoughts it optimises")
+        resolved = load_config(config, overrides, read_json(source / "run.json", "run").get("config"))
+        from flr.training.alignment import align_run
 
-    from flr.training.run import train_run
+        summary = align_run(resolved, source, output, data=data, **options)
+    else:
+        if data is None or source is not None:
+            given = "no --data" if data is None else f"--from {str(source)!r}"
+            raise ConfigError(f"--stage sft got {given}; it takes --data, and --from belongs to --stage grpo")
+        resolved = load_config(config, overrides)
+        from flr.training.run import train_run
 
-    summary = train_run(resolved, data, output, resume=resume, overwrite=overwrite, progress=console.progress(quiet))
+        summary = train_run(resolved, data, output, **options)
     if as_json:
         console.show_json(summary)
         return

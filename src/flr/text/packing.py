@@ -120,13 +120,23 @@ class Packer:
         """Return the stream tokens of each window (its last item is a target only)."""
         return self.template.stream_lengths(windows.starts, windows.ends - 1, sequences.item_index)
 
-    def collate(self, windows: Windows, rows: IntArray, sequences: UserSequences) -> PackedBatch:
+    def target_rows(self, windows: Windows, sequences: UserSequences) -> tuple[IntArray, IntArray]:
+        """Return the training targets of windows: the window each falls into, and its row of the sequences."""
+        rows, offsets = ragged_indices(windows.starts + 1, windows.ends - windows.starts - 1)
+        owners = np.repeat(np.arange(len(windows)), np.diff(offsets))
+        kept = sequences.split[rows] == TRAIN
+        return owners[kept], rows[kept]
+
+    def collate(
+        self, windows: Windows, rows: IntArray, sequences: UserSequences, asked: IntArray | None = None
+    ) -> PackedBatch:
         """Return one batch.
 
         Args:
             windows: The segments of the batch, grouped by row.
             rows: Row of each segment, ascending from 0.
             sequences: The users the windows are cut from.
+            asked: Places among `target_rows` of the targets that get a branch, ascending; None takes all.
         """
         n_items = windows.ends - windows.starts - 1
         history_rows, item_offsets = ragged_indices(windows.starts, n_items)
@@ -139,7 +149,8 @@ class Packer:
         shape = (int(rows[-1]) + 1, int(place[1].max()) + 1)
 
         item_segment = np.repeat(np.arange(len(windows)), n_items)
-        kept = sequences.split[history_rows + 1] == TRAIN
+        kept = np.flatnonzero(sequences.split[history_rows + 1] == TRAIN)
+        kept = kept if asked is None else kept[asked]
         target_segment = item_segment[kept]
         targets = {
             "starts": start_columns[target_segment],

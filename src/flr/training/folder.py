@@ -28,7 +28,7 @@ import torch
 import yaml
 from transformers.trainer_utils import get_last_checkpoint
 
-from flr.config import Config
+from flr.config import Config, parse_config
 from flr.errors import ArtifactError
 from flr.persistence import read_json, write_json, write_text
 from flr.records import PreparedData
@@ -48,6 +48,7 @@ class RunSummary:
         n_parameters: Weights in all.
         n_trained_parameters: Weights that were trained.
         train_seconds: Wall-clock time of training, validations included.
+        stage_one: Validation metrics that stage two started from; None for a run of stage one.
     """
 
     path: Path
@@ -57,10 +58,20 @@ class RunSummary:
     n_parameters: int
     n_trained_parameters: int
     train_seconds: float
+    stage_one: dict[str, float] | None = None
+
+    @property
+    def winner(self) -> str:
+        """Return the stage whose weights were kept, ``"sft"`` or ``"grpo"``."""
+        return "sft" if self.stage_one is None or self.best_step == 0 else "grpo"
 
     def __str__(self) -> str:
+        kept = f"best at step {self.best_step}"
+        if self.stage_one is not None:
+            found = "stage one wins" if self.winner == "sft" else f"stage two wins, {kept}"
+            kept = f"{found} (stage one: valid NDCG@10 {self.stage_one['ndcg@10']:.4f})"
         return (
-            f"trained {self.n_steps} steps in {self.train_seconds:.0f} s; best at step {self.best_step}: "
+            f"trained {self.n_steps} steps in {self.train_seconds:.0f} s; {kept}: "
             f"valid NDCG@10 {self.valid['ndcg@10']:.4f}, HR@10 {self.valid['hr@10']:.4f} -> {self.path}"
         )
 
@@ -99,17 +110,18 @@ class RunFolder:
                 f"{str(self.path)!r} holds no run.json, so it is no run and is not overwritten; name another folder"
             )
 
-    def start(self, config: Config, prepared: PreparedData, data: Path, *, overwrite: bool) -> None:
-        """Make the folder in place of what was there; see `check_free` for what is raised."""
+    def start(
+        self, config: Config, prepared: PreparedData, data: Path, *, overwrite: bool, facts: dict[str, Any]
+    ) -> None:
+        """Make the folder in place of what was there, with further facts; see `check_free` for what is raised."""
         self.check_free(overwrite=overwrite)
         if self.path.exists():
             shutil.rmtree(self.path)
         settings = config.model_dump(mode="json")
         write_text(self.config, yaml.safe_dump(settings, sort_keys=False))
-        facts = {"data": str(Path(data).resolve()), "data_hash": prepared.manifest["data_hash"]}
-        write_json(
-            self.facts, {"status": "running", "seed": config.seed, **facts, **_environment(), "config": settings}
-        )
+        about_data = {"data": str(Path(data).resolve()), "data_hash": prepared.manifest["data_hash"]}
+        begun = {"status": "running", **facts, "seed": config.seed, **about_data}
+        write_json(self.facts, {**begun, **_environment(), "config": settings})
 
     def resume(self, config: Config, prepared: PreparedData) -> str | None:
         """Return the checkpoint to continue from, None where the run got to none.
@@ -150,7 +162,8 @@ class RunFolder:
             return None
         valid = read_json(self.metrics, "metrics")["valid"]
         names = ("best_step", "n_steps", "n_parameters", "n_trained_parameters", "train_seconds")
-        return RunSummary(path=self.path, valid=valid, **{name: saved[name] for name in names})
+        known = {name: saved[name] for name in names}
+        return RunSummary(path=self.path, valid=valid, stage_one=saved.get("stage_one"), **known)
 
     def finish(self, summary: RunSummary) -> None:
         """Write down what the run came to, and drop its checkpoints."""
@@ -162,6 +175,8 @@ class RunFolder:
             "n_parameters": summary.n_parameters,
             "n_trained_parameters": summary.n_trained_parameters,
             "train_seconds": round(summary.train_seconds, 1),
+            "winner": summary.winner,
+            **({} if summary.stage_one is None else {"stage_one": summary.stage_one}),
         }
         write_json(self.facts, {**read_json(self.facts, "run"), **done})
         shutil.rmtree(self.checkpoints, ignore_errors=True)
@@ -174,7 +189,7 @@ class RunFolder:
                 f"{str(self.path)!r} was trained on data {saved.get('data_hash')}, got {data_hash}; "
                 "give the data it was started on"
             )
-        if saved.get("config") != config.model_dump(mode="json"):
+        if parse_config(saved.get("config", {})) != config:
             raise ArtifactError(
                 f"{str(self.path)!r} was started with other settings than given now; resume with its config.yaml"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from flr.backbone.loading import compact_backbone, pretrained_backbone, pretrained_tokenizer
 from flr.catalogue.titles import build_catalogue
-from flr.config import Config
+from flr.config import Config, PolicyConfig, TrainingConfig
 from flr.data.storage import load_prepared
 from flr.errors import ArtifactError, ConfigError, DataError, FlrError, StorageError
 from flr.evaluation.protocol import evaluate
@@ -28,10 +29,13 @@ from flr.seeding import derive_seed
 from flr.text.tokenizer import TitleTokenizer
 from flr.training.folder import RunFolder, RunSummary
 from flr.training.objective import Objective, TrainedModule
-from flr.training.sft import PackedRows, StageOneTrainer
+from flr.training.sft import StageOneTrainer
+from flr.training.trainer import PackedRows, PackedTrainer
 from flr.training.validation import BEST_METRIC, Reporter, Validation
 
 T = TypeVar("T")
+#: Optimiser steps between two lines of the log, where validations do not ask for more.
+_LOG_STEPS = 10
 
 
 def train_run(
@@ -60,25 +64,10 @@ def train_run(
         DataError: There is nothing to train on, to validate with or, all titles being equal, to choose between.
         StorageError: The disk refused a write; the last checkpoint is kept.
     """
-    if 10 not in config.evaluation.cutoffs:
-        raise ConfigError(
-            f"evaluation.cutoffs = {config.evaluation.cutoffs} must hold 10; early stopping watches NDCG@10"
-        )
     prepared = load_prepared(data)
-    folder = RunFolder(output)
-    arguments = _arguments(config, folder)  # joins the other processes, where there are any
-
-    def looked_up() -> tuple[bool, RunSummary | str | None]:
-        if resume and folder.holds_anything():
-            return False, folder.finished(config, prepared) or folder.resume(config, prepared)
-        folder.check_free(overwrite=overwrite)
-        return True, None
-
-    is_new, checkpoint = on_first_process(looked_up)
-    if isinstance(checkpoint, RunSummary):
-        return checkpoint
-    if config.training.n_threads:
-        torch.set_num_threads(config.training.n_threads)
+    journey = open_journey(config, prepared, data, output, resume=resume, overwrite=overwrite)
+    if journey.summary is not None:
+        return journey.summary
     set_seed(derive_seed(config.seed, "weights") % 2**32)
     catalogue = build_catalogue(prepared.items)
     if catalogue.n_leaves == 1:
@@ -86,28 +75,112 @@ def train_run(
             f"all {catalogue.n_items} items are called {catalogue.titles[0]!r}, so there is nothing to choose between; "
             "give an items table whose titles tell items apart"
         )
-    recommender = build_recommender(config, catalogue, arguments.device)
+    recommender = build_recommender(config, catalogue, journey.arguments.device)
     rows, validation = _rows(recommender, prepared), Validation(recommender, prepared)
-    if is_new:  # only now that nothing more can be refused: what is there may be about to go
-        on_first_process(lambda: folder.start(config, prepared, data, overwrite=overwrite))
-    started = time.perf_counter()
+    journey.begin({"stage": "sft"})
     with progress.task("train", config.training.max_steps) as step:
-        reporter = Reporter(progress, step, folder.log)
-        trainer = _trainer(recommender, (rows, validation), arguments, reporter)
+        reporter = Reporter(progress, step, journey.folder.log)
+        trainer = _trainer(recommender, (rows, validation), journey.arguments, reporter)
+        seconds = journey.train(trainer)
+    return journey.finish(recommender, _summary(trainer, recommender, output, seconds))
+
+
+@dataclass
+class Journey:
+    """One training run, from its folder's opening to its closing, whatever the stage and the number of processes.
+
+    Attributes:
+        config, prepared, data: What is trained, on what.
+        folder: The run folder.
+        arguments: The Trainer's; making them joined the other processes, where there are any.
+        overwrite: Whether `begin` may replace what is there.
+        is_new: Whether the run starts afresh.
+        checkpoint: What a resumed run continues from.
+        summary: What a finished run came to; None for one that is to be trained.
+    """
+
+    config: Config
+    prepared: PreparedData
+    data: Path
+    folder: RunFolder
+    arguments: TrainingArguments
+    overwrite: bool
+    is_new: bool = True
+    checkpoint: str | None = None
+    summary: RunSummary | None = None
+
+    def begin(self, facts: dict[str, Any]) -> None:
+        """Make the folder of a new run; call it only when nothing more can be refused: what is there goes."""
+        if self.is_new:
+            on_first_process(
+                lambda: self.folder.start(self.config, self.prepared, self.data, overwrite=self.overwrite, facts=facts)
+            )
+
+    def train(self, trainer: PackedTrainer) -> float:
+        """Train, and return how many seconds it took."""
+        started = time.perf_counter()
         try:
-            trainer.train(resume_from_checkpoint=checkpoint)
+            trainer.train(resume_from_checkpoint=self.checkpoint)
         except OSError as error:
             raise StorageError(
-                f"cannot write below {str(output)!r}: {error}; free some space, then --resume"
+                f"cannot write below {str(self.folder.path)!r}: {error}; free some space, then --resume"
             ) from error
-    summary = _summary(trainer, recommender, output, time.perf_counter() - started)
+        return time.perf_counter() - started
 
-    def close() -> None:
-        recommender.save(folder.model, overwrite=True)
-        folder.finish(summary)
+    def finish(self, recommender: Recommender, summary: RunSummary) -> RunSummary:
+        """Save the model and close the folder."""
 
-    on_first_process(close)
-    return summary
+        def close() -> None:
+            recommender.save(self.folder.model, overwrite=True)
+            self.folder.finish(summary)
+
+        on_first_process(close)
+        return summary
+
+
+def open_journey(
+    config: Config,
+    prepared: PreparedData,
+    data: Path,
+    output: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    stage: TrainingConfig | PolicyConfig | None = None,
+) -> Journey:
+    """Look up what is in a run folder without changing it; `train_run` lists what is raised.
+
+    Args:
+        config: Resolved settings.
+        prepared, data: The data and its folder.
+        output: The run's own folder.
+        resume: Whether to continue what is there.
+        overwrite: Whether to replace what is there.
+        stage: The section that sets the Trainer's steps; None takes stage one's.
+    """
+    if 10 not in config.evaluation.cutoffs:
+        raise ConfigError(
+            f"evaluation.cutoffs = {config.evaluation.cutoffs} must hold 10; early stopping watches NDCG@10"
+        )
+    folder = RunFolder(output)
+    journey = Journey(
+        config, prepared, data, folder, training_arguments(config, stage or config.training, folder), overwrite
+    )
+
+    def looked_up() -> tuple[bool, RunSummary | str | None]:
+        if resume and folder.holds_anything():
+            return False, folder.finished(config, prepared) or folder.resume(config, prepared)
+        folder.check_free(overwrite=overwrite)
+        return True, None
+
+    journey.is_new, found = on_first_process(looked_up)
+    if isinstance(found, RunSummary):
+        journey.summary = found
+    else:
+        journey.checkpoint = found
+    if config.training.n_threads:
+        torch.set_num_threads(config.training.n_threads)
+    return journey
 
 
 def on_first_process(action: Callable[[], T]) -> T:
@@ -170,30 +243,31 @@ def _trainer(
     )
 
 
-def _arguments(config: Config, folder: RunFolder) -> TrainingArguments:
+def training_arguments(config: Config, stage: TrainingConfig | PolicyConfig, folder: RunFolder) -> TrainingArguments:
+    """Return the Trainer's arguments; stage one keeps its best checkpoint, stage two leaves that to its guard."""
     settings = config.training
     transformers_logging.set_verbosity_error()
     return TrainingArguments(
         output_dir=str(folder.checkpoints),
-        max_steps=settings.max_steps,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        learning_rate=settings.learning_rate,
+        max_steps=stage.max_steps,
+        gradient_accumulation_steps=stage.gradient_accumulation_steps,
+        learning_rate=stage.learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=settings.warmup_steps,
+        warmup_steps=stage.warmup_steps,
         weight_decay=settings.weight_decay,
         adam_beta2=settings.adam_beta2,
-        max_grad_norm=settings.max_grad_norm,
+        max_grad_norm=stage.max_grad_norm,
         bf16=settings.mixed_precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
         eval_strategy="steps",
         save_strategy="steps",
-        eval_steps=settings.eval_steps,
-        save_steps=settings.eval_steps,
+        eval_steps=stage.eval_steps,
+        save_steps=stage.eval_steps,
         save_total_limit=1,
-        load_best_model_at_end=True,
+        load_best_model_at_end=stage is settings,
         metric_for_best_model=f"eval_{BEST_METRIC}",
         greater_is_better=True,
-        logging_steps=10,
+        logging_steps=min(_LOG_STEPS, stage.eval_steps),
         logging_nan_inf_filter=False,
         seed=derive_seed(config.seed, "dropout") % 2**32,
         remove_unused_columns=False,
@@ -232,17 +306,7 @@ def evaluate_run(run: Path, *, split: str = "test", data: Path | None = None, pr
     Raises:
         ArtifactError: The run or the data is missing, unfinished or not the data of the run.
     """
-    facts = read_json(RunFolder(run).facts, "run")
-    if facts.get("status") != "finished":
-        raise ArtifactError(
-            f"the run {str(run)!r} is {facts.get('status')!r}; finish it with `flr train --resume` first"
-        )
-    prepared = load_prepared(data or Path(facts["data"]))
-    if prepared.manifest["data_hash"] != facts["data_hash"]:
-        raise ArtifactError(
-            f"the data has hash {prepared.manifest['data_hash']}, the run was trained on {facts['data_hash']}; "
-            "give the folder it was trained on with --data"
-        )
+    prepared = finished_run_data(run, data)[0]
     recommender = Recommender.load(run)
     settings = recommender.config.evaluation
     report = evaluate(
@@ -256,3 +320,20 @@ def evaluate_run(run: Path, *, split: str = "test", data: Path | None = None, pr
     )
     save_report(report, run)
     return report
+
+
+def finished_run_data(run: Path, data: Path | None) -> tuple[PreparedData, Path]:
+    """Return the data that a finished run was trained on, and its folder; `evaluate_run` lists what is raised."""
+    facts = read_json(RunFolder(run).facts, "run")
+    if facts.get("status") != "finished":
+        raise ArtifactError(
+            f"the run {str(run)!r} is {facts.get('status')!r}; finish it with `flr train --resume` first"
+        )
+    folder = data or Path(facts["data"])
+    prepared = load_prepared(folder)
+    if prepared.manifest["data_hash"] != facts["data_hash"]:
+        raise ArtifactError(
+            f"the data has hash {prepared.manifest['data_hash']}, the run was trained on {facts['data_hash']}; "
+            "give the folder it was trained on with --data"
+        )
+    return prepared, folder

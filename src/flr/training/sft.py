@@ -15,146 +15,25 @@ Launch: ``flr train --data DATA --output RUN``; several processes: ``torchrun --
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import Dataset, SequentialSampler
-from transformers import PrinterCallback, Trainer
 
-from flr.errors import DataError
-from flr.records import TRAIN, IntArray, PackedBatch, UserSequences, ragged_indices
-from flr.scoring.likelihood import ChildTable
-from flr.seeding import generator
-from flr.text.packing import Packer, Windows, pack_rows, training_windows
-from flr.training.validation import Validation
-
-#: Default length of a row, in longest windows.
-_ROW_WINDOWS = 2
+from flr.records import PackedBatch
+from flr.training.trainer import PackedTrainer
 
 
-class PackedRows(Dataset[Windows]):
-    """Packed rows of user windows, as many as asked for; each epoch draws its own windows and packing.
+class StageOneTrainer(PackedTrainer):
+    """Minimises the stage-one objective.
 
     Args:
-        sequences: All users.
-        packer: Knows the token lengths of windows.
-        window: Most history items of a window.
-        row_tokens: Stream tokens of a row; None takes twice what the longest window needs, which keeps
-            padding under a tenth.
-        batch_tokens: Stream tokens of a batch.
-        seed: The run's seed.
-
-    Attributes:
-        row_tokens: Stream tokens of a row, at least what the longest window needs.
-        rows_per_batch: Rows in a batch, at least one.
-
-    Raises:
-        DataError: No user has a training target.
-    """
-
-    def __init__(
-        self,
-        sequences: UserSequences,
-        packer: Packer,
-        *,
-        window: int,
-        row_tokens: int | None,
-        batch_tokens: int,
-        seed: int,
-    ) -> None:
-        if not (sequences.split == TRAIN).any():
-            raise DataError("the prepared data has no training target; prepare it with less held out or more users")
-        self.sequences, self.packer, self.window, self.seed = sequences, packer, window, seed
-        self.n_rows = 0
-        self._epoch_starts = [0]
-        self._epoch, self._windows, self._rows = (
-            -1,
-            Windows(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)),
-            list[IntArray](),
-        )
-        longest = self._longest_window()
-        self.row_tokens = max(row_tokens or _ROW_WINDOWS * longest, longest)
-        self.rows_per_batch = max(1, batch_tokens // self.row_tokens)
-
-    def _longest_window(self) -> int:
-        """Return the most stream tokens that `window` items of one user take, wherever they start."""
-        n_rows = np.diff(self.sequences.offsets)
-        n_phases = np.maximum(n_rows - self.window, 0) + 1
-        first, _ = ragged_indices(self.sequences.offsets[:-1], n_phases)
-        last = np.minimum(first + self.window, np.repeat(self.sequences.offsets[1:], n_phases))
-        lengths = self.packer.template.stream_lengths(first, last, self.sequences.item_index)
-        return int(lengths.max(initial=0))
-
-    def limit(self, n_batches: int) -> PackedRows:
-        """Set the length to so many batches."""
-        self.n_rows = n_batches * self.rows_per_batch
-        return self
-
-    def __len__(self) -> int:
-        return self.n_rows
-
-    def __getitem__(self, index: int) -> Windows:
-        while index >= self._epoch_starts[-1]:
-            self._plan(len(self._epoch_starts) - 1)
-            self._epoch_starts.append(self._epoch_starts[-1] + len(self._rows))
-        epoch = bisect_right(self._epoch_starts, index) - 1
-        self._plan(epoch)
-        return self._windows.take(self._rows[index - self._epoch_starts[epoch]])
-
-    def _plan(self, epoch: int) -> None:
-        if epoch == self._epoch:
-            return
-        self._windows = training_windows(self.sequences, self.window, generator(self.seed, "windows", epoch))
-        lengths = self.packer.lengths(self._windows, self.sequences)
-        self._rows = pack_rows(lengths, self.row_tokens, generator(self.seed, "packing", epoch))
-        self._epoch = epoch
-
-    def collate(self, rows: Sequence[Windows]) -> dict[str, torch.Tensor]:
-        """Return the fields of a `PackedBatch` from the windows of several rows."""
-        windows = Windows(np.concatenate([row.starts for row in rows]), np.concatenate([row.ends for row in rows]))
-        numbers = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-        batch = self.packer.collate(windows, numbers, self.sequences)
-        return {field.name: getattr(batch, field.name) for field in fields(batch)}
-
-
-class StageOneTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer whose examples are packed rows and whose evaluation ranks the whole catalogue.
-
-    Args:
-        table: Children of the catalogue's trie, on the training device.
-        validation: Ranks the validation targets with the model as it is.
         regularizer_warmup_steps: Steps over which the regularisers' weights rise from 0.
-        arguments: As for `transformers.Trainer`.
+        arguments: As for `PackedTrainer`.
     """
 
-    def __init__(
-        self, *, table: ChildTable, validation: Validation, regularizer_warmup_steps: int, **arguments: Any
-    ) -> None:
-        # `evaluate` ranks the catalogue and reads no data set, but a Trainer that evaluates insists on one.
-        super().__init__(eval_dataset=arguments["train_dataset"], **arguments)
-        self.remove_callback(PrinterCallback)
-        self.table = table
-        self.validation = validation
+    def __init__(self, *, regularizer_warmup_steps: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
         self.regularizer_warmup_steps = regularizer_warmup_steps
-        self.loss_is_scaled_for_ga = True
-        self._parts: dict[str, float] = {}
-        self._n_targets = 0.0
-
-    def _get_train_sampler(self, train_dataset: Dataset[Windows] | None = None) -> SequentialSampler:
-        return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
-
-    def _get_num_items_in_batch(
-        self, batch_samples: list[dict[str, torch.Tensor]], device: torch.device
-    ) -> torch.Tensor:
-        n_targets = sum(
-            ((batch["target_items"] >= 0).sum() for batch in batch_samples), torch.zeros((), dtype=torch.long)
-        )
-        gathered: torch.Tensor = self.accelerator.gather(n_targets.to(device))
-        return gathered.sum()
 
     def compute_loss(
         self,
@@ -169,26 +48,7 @@ class StageOneTrainer(Trainer):  # type: ignore[misc]
         warmup = self.regularizer_warmup_steps
         scale = 1.0 if not warmup else min(1.0, self.state.global_step / warmup)
         losses = model(batch, self.table, num_items_in_batch, scale)
-        n_targets = float(batch.target_mask.sum())
-        self._n_targets += n_targets
-        for name, loss in losses.items():
-            if name != "loss":
-                self._parts[name] = self._parts.get(name, 0.0) + float(loss.detach())
+        parts = {name: loss for name, loss in losses.items() if name != "loss"}
+        self.count(parts, float(batch.target_mask.sum()))
         loss = losses["loss"] * self.accelerator.num_processes
         return (loss, losses) if return_outputs else loss
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, adding the mean of each part of the loss since the last time."""
-        if "loss" in logs and self._n_targets:
-            logs |= {name: total / self._n_targets for name, total in self._parts.items()}
-            logs["targets"] = self._n_targets
-            self._parts, self._n_targets = {}, 0.0
-        super().log(logs, start_time)
-
-    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Rank the validation targets and report metrics as ``eval_ndcg@10`` and so on."""
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.validation(self.accelerator).items()}
-        self.log(metrics)
-        control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[has-type]
-        self.control = control
-        return metrics

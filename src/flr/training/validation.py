@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,11 +17,31 @@ from flr.errors import DataError
 from flr.evaluation.protocol import PER_TARGET, evaluate
 from flr.progress import Progress, Step
 from flr.recommender import Recommender
-from flr.records import VALID, IntArray, PreparedData
+from flr.records import VALID, FloatArray, Histories, IntArray, PreparedData
 from flr.seeding import generator
 
 #: What decides which weights are kept.
 BEST_METRIC: Final = "ndcg@10"
+
+
+@dataclass(frozen=True)
+class BestItems:
+    """A scorer of no more items than the metrics look at; the others are -inf, hence misses.
+
+    Attributes:
+        recommender: Scores.
+        k: Largest cutoff.
+        exclude_seen: Whether items of the history are no candidates.
+    """
+
+    recommender: Recommender
+    k: int
+    exclude_seen: bool
+    name = "flr"
+
+    def score(self, histories: Histories) -> FloatArray:
+        """Return log-probabilities, [B, N]."""
+        return self.recommender.score_best(histories, self.k, exclude_seen=self.exclude_seen)
 
 
 class Validation:
@@ -46,8 +67,9 @@ class Validation:
         names = [f"{metric}@{k}" for k in settings.cutoffs for metric in PER_TARGET]
         sums = torch.zeros(1, 1 + len(names), dtype=torch.float64)
         if len(share):
+            exclude_seen = settings.seen_items == "exclude"
             report = evaluate(
-                self.recommender,
+                BestItems(self.recommender, max(settings.cutoffs), exclude_seen),
                 self.sequences,
                 self.recommender.catalogue.n_items,
                 split="valid",
@@ -84,21 +106,23 @@ class Reporter(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, progress: Progress, step: Step, log: Path) -> None:
-        self.progress, self.step, self.log, self.loss = progress, step, log, ""
+        self.progress, self.step, self.log, self.note = progress, step, log, ""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.step(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.step(1, self.loss)
+        self.step(1, self.note)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if not logs or not state.is_world_process_zero:
             return
-        if "loss" in logs:
-            self.loss = f"loss {logs['loss']:.3f}"
+        if "reward" in logs:
+            self.note = f"reward {logs['reward']:.4f}"
+        elif "loss" in logs:
+            self.note = f"loss {logs['loss']:.3f}"
         if f"eval_{BEST_METRIC}" in logs:
             scores = f"NDCG@10 {logs['eval_ndcg@10']:.4f}, HR@10 {logs['eval_hr@10']:.4f}"
-            self.progress.message(f"step {state.global_step}: {self.loss}, valid {scores}")
+            self.progress.message(f"step {state.global_step}: {self.note}, valid {scores}")
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": state.global_step, **logs}) + "\n")

@@ -16,7 +16,7 @@ from flr.data.readers import read
 from flr.errors import DataError
 from flr.records import CONTEXT, UserSequences
 from flr.text.tokenizer import TitleTokenizer
-from flr.training.sft import PackedRows
+from flr.training.trainer import PackedRows
 from toy import toy_model, toy_sequences
 
 

@@ -1,0 +1,142 @@
+"""From a run of stage one to a run of stage two: its policy optimised, or stage one's weights kept."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from transformers import set_seed
+
+from flr.config import Config, parse_config
+from flr.errors import ArtifactError, ConfigError
+from flr.persistence import read_json
+from flr.progress import SILENT, Progress
+from flr.recommender import Recommender
+from flr.records import PreparedData
+from flr.seeding import derive_seed
+from flr.training.folder import RunFolder, RunSummary
+from flr.training.grpo import PolicyModule, PolicyTrainer
+from flr.training.guard import Guard
+from flr.training.rewards import parse_reward
+from flr.training.rollouts import Environment, PolicyRows
+from flr.training.run import finished_run_data, open_journey
+from flr.training.validation import Reporter, Validation
+
+#: Sections of the settings that belong to the model and must stay as stage one left them.
+_OF_THE_MODEL = ("text", "backbone", "reasoner", "objective")
+
+
+def align_run(
+    config: Config,
+    source: Path,
+    output: Path,
+    *,
+    data: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> RunSummary:
+    """Train stage two from a finished run of stage one and write a run folder of its own.
+
+    The result is never below stage one on validation: where no step is better, its weights are what is saved.
+
+    Args:
+        config: Resolved settings; those of the model must be the run's.
+        source: Run folder of stage one.
+        output: The new run's own folder.
+        data: Prepared folder; None takes the one stage one was trained on.
+        resume: Continue an interrupted run to the weights of an uninterrupted one.
+        overwrite: Replace a run that is already there.
+        progress: Told about steps and validations.
+
+    Raises:
+        ArtifactError: The source is no finished run, the data is not its data, or the output holds something.
+        ConfigError: Settings of the model differ from the run's, the model has no thought, or the reward is unknown.
+        StorageError: The disk refused a write; the last checkpoint is kept.
+    """
+    reward = parse_reward(config.grpo.reward)
+    prepared, data = finished_run_data(source, data)
+    _check_model_settings(config, source)
+    _check_apart(source, output)
+    journey = open_journey(config, prepared, data, output, resume=resume, overwrite=overwrite, stage=config.grpo)
+    if journey.summary is not None:
+        return journey.summary
+    set_seed(derive_seed(config.seed, "policy weights") % 2**32)
+    loaded = Recommender.load(source, device=journey.arguments.device)
+    recommender = Recommender(loaded.model, loaded.tokenizer, loaded.catalogue, config)
+    module = PolicyModule(recommender.model, config)
+    validation, rows = Validation(recommender, prepared), _rows(recommender, prepared)
+    rows.batches_per_step = config.grpo.gradient_accumulation_steps * journey.arguments.world_size
+    journey.arguments.per_device_train_batch_size = rows.rows_per_batch
+    guard = Guard(module, max_drop=config.grpo.max_drop, patience=config.grpo.patience)
+    journey.begin({"stage": "grpo", "from": str(source.resolve()), "from_hash": _weights_hash(source)})
+    with progress.task("align", config.grpo.max_steps) as step:
+        trainer = PolicyTrainer(
+            model=module,
+            args=journey.arguments,
+            train_dataset=rows.limit(config.grpo.max_steps * rows.batches_per_step),
+            data_collator=rows.collate,
+            validation=validation,
+            environment=Environment(recommender.model, recommender.compiled, config.evaluation.seen_items == "exclude"),
+            reward=reward,
+            guard=guard,
+            callbacks=[Reporter(progress, step, journey.folder.log)],
+        )
+        stage_one = validation(trainer.accelerator)
+        guard.begin(stage_one)
+        progress.message(f"stage one: valid NDCG@10 {stage_one['ndcg@10']:.4f}, HR@10 {stage_one['hr@10']:.4f}")
+        if journey.checkpoint is not None:
+            guard.load(journey.folder.checkpoints, int(journey.checkpoint.rsplit("-", 1)[1]))
+        seconds = journey.train(trainer)
+    guard.restore()
+    parameters = list(recommender.model.parameters())
+    return journey.finish(
+        recommender,
+        RunSummary(
+            path=output,
+            best_step=guard.best_step,
+            n_steps=trainer.state.global_step,
+            valid=guard.best_metrics,
+            n_parameters=sum(p.numel() for p in parameters),
+            n_trained_parameters=sum(p.numel() for p in parameters if p.requires_grad),
+            train_seconds=seconds,
+            stage_one=stage_one,
+        ),
+    )
+
+
+def _rows(recommender: Recommender, prepared: PreparedData) -> PolicyRows:
+    config = recommender.config
+    return PolicyRows(
+        prepared.sequences,
+        recommender.compiled.packer(recommender.model.n_thoughts),
+        window=config.text.window,
+        row_tokens=config.training.row_tokens,
+        batch_tokens=config.grpo.batch_tokens,
+        seed=config.seed,
+        targets_per_row=config.grpo.targets_per_row,
+        updates_per_rollout=config.grpo.updates_per_rollout,
+    )
+
+
+def _check_model_settings(config: Config, source: Path) -> None:
+    trained = parse_config(read_json(RunFolder(source).facts, "run")["config"])
+    for section in _OF_THE_MODEL:
+        given, expected = getattr(config, section), getattr(trained, section)
+        for name in type(given).model_fields:
+            if getattr(given, name) != getattr(expected, name):
+                raise ConfigError(
+                    f"{section}.{name} = {getattr(given, name)!r}, but {str(source)!r} was trained with "
+                    f"{getattr(expected, name)!r}; stage two keeps the model, leave {section!r} out"
+                )
+
+
+def _check_apart(source: Path, output: Path) -> None:
+    if source.resolve() == output.resolve():
+        raise ArtifactError(f"--from and --output are both {str(source)!r}; stage two needs a folder of its own")
+
+
+def _weights_hash(source: Path) -> str:
+    weights = RunFolder(source).model / "model.safetensors"
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
