@@ -64,6 +64,40 @@ def test_resume_takes_the_settings_of_the_run(run: Run, calls: list[Any], tmp_pa
     assert (config.seed, config.training.max_steps, options["resume"]) == (7, 9, True)
 
 
+def test_stage_two_starts_from_the_settings_of_its_run(run: Run, stand_in: Callable[..., None], tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def align_run(config: Config, source: Path, output: Path, **options: Any) -> Summary:
+        asked.append((config, source, output, options["data"]))
+        return Summary(output, {"ndcg@10": 0.07})
+
+    stand_in("flr.training.alignment", align_run=align_run)
+    stand_in("flr.training.run", on_first_process=lambda action: action())
+    stand_in("flr.experiments.policy", write_policy_report=asked.append)
+    (tmp_path / "run.json").write_text(json.dumps({"config": {"seed": 7, "reasoner": {"n_factors": 2}}}))
+    arguments = ("--stage", "grpo", "--from", tmp_path, "--output", "r", "--set", "grpo.reward=ndcg@5")
+    assert run("train", *arguments).exit_code == 0
+    config, source, output, data = asked[0]
+    assert (config.seed, config.reasoner.n_factors, config.grpo.reward) == (7, 2, "ndcg@5")
+    assert (source, output, data, asked[1]) == (tmp_path, Path("r"), None, Path("r"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--stage", "grpo"), "--stage grpo got no --from"),
+        (("--stage", "grpo", "--from", "no-such-run"), "there is no run 'no-such-run/run.json'"),
+        ((), "--stage sft got no --data"),
+        (("--data", "d", "--from", "r1"), "--stage sft got --from 'r1'"),
+    ],
+)
+def test_stages_say_what_they_need(run: Run, calls: list[Any], arguments: tuple[str, ...], message: str) -> None:
+    result = run("train", "--output", "r", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert not calls
+
+
 def test_json_and_quiet(run: Run, calls: list[Any]) -> None:
     result = run("train", "--data", "d", "--output", "r", "--json", "--quiet")
     assert json.loads(result.stdout) == {"path": "r", "valid": {"ndcg@10": 0.064}}
@@ -76,6 +110,10 @@ def test_json_and_quiet(run: Run, calls: list[Any]) -> None:
         (("--set", "training.max_step=1"), "did you mean 'max_steps'?"),
         (("--set", "training.max_steps=0"), "training.max_steps = 0"),
         (("--config", "no-such.yaml"), "no-such.yaml"),
+        (
+            ("--set", "grpo.updates_per_rollout=3"),
+            "grpo.eval_steps 20 must be a multiple of grpo.updates_per_rollout 3",
+        ),
     ],
 )
 def test_wrong_settings_stop_before_anything_is_loaded(

@@ -22,7 +22,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 
 def started(path: Path, prepared: PreparedData) -> RunFolder:
     folder = RunFolder(path)
-    folder.start(Config(), prepared, Path("data"), overwrite=False)
+    folder.start(Config(), prepared, Path("data"), overwrite=False, facts={"stage": "sft"})
     return folder
 
 
@@ -67,6 +67,6 @@ def test_what_was_finished_is_read_back(prepared: PreparedData, tmp_path: Path) 
 def test_a_file_in_the_way_is_named(prepared: PreparedData, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("not a folder")
     with pytest.raises(ArtifactError, match="not empty"):
-        RunFolder(tmp_path / "run").start(Config(), prepared, Path("data"), overwrite=False)
+        RunFolder(tmp_path / "run").start(Config(), prepared, Path("data"), overwrite=False, facts={"stage": "sft"})
     with pytest.raises(ArtifactError, match=r"no run\.json"):
-        RunFolder(tmp_path / "run").start(Config(), prepared, Path("data"), overwrite=True)
+        RunFolder(tmp_path / "run").start(Config(), prepared, Path("data"), overwrite=True, facts={"stage": "sft"})

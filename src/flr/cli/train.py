@@ -67,9 +67,12 @@ def train(
         if source is None:
             raise ConfigError("--stage grpo got no --from; name the run of stage one whose thoughts it optimises")
         resolved = load_config(config, overrides, read_json(source / "run.json", "run").get("config"))
+        from flr.experiments.policy import write_policy_report
         from flr.training.alignment import align_run
+        from flr.training.run import on_first_process
 
         summary = align_run(resolved, source, output, data=data, **options)
+        on_first_process(lambda: write_policy_report(output))
     else:
         if data is None or source is not None:
             given = "no --data" if data is None else f"--from {str(source)!r}"

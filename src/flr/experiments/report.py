@@ -30,6 +30,18 @@ def write_run_report(path: Path, content: RunReportContent) -> None:
 
 def render_run_report(content: RunReportContent) -> str:
     """Return the page of a run as HTML with neither script nor outside resource; all text is escaped."""
+    return template("demo.html.j2").render(
+        content=content,
+        summary=_summary(content),
+        table=_results_table(content),
+        intervals=_intervals(content),
+        panels=_panels(content.curve),
+        heat_map=_heat_map(content.attention) if content.attention else None,
+    )
+
+
+def template(name: str) -> jinja2.Template:
+    """Return a template of report pages; it escapes all text and refuses names it is not given."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("flr.experiments"),
         autoescape=True,
@@ -38,14 +50,7 @@ def render_run_report(content: RunReportContent) -> str:
         lstrip_blocks=True,
     )
     environment.filters["shown"] = _shown
-    return environment.get_template("demo.html.j2").render(
-        content=content,
-        summary=_summary(content),
-        table=_results_table(content),
-        intervals=_intervals(content),
-        panels=_panels(content.curve),
-        heat_map=_heat_map(content.attention) if content.attention else None,
-    )
+    return environment.get_template(name)
 
 
 def _shown(value: Value) -> str:
