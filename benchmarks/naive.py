@@ -51,13 +51,15 @@ def plain_forward(model: FLRModel, embeddings: Tensor) -> Tensor:
 
 
 def think_once(model: FLRModel, items: list[int], compiled: CompiledCatalogue) -> tuple[Tensor, Thought | None]:
-    """Return the input embeddings of a history with its thoughts, [L + n_thoughts, D], and the thought."""
+    """Return the input embeddings that titles see, a history with its thoughts [L + n_thoughts, D], and the thought."""
     embeddings = model.backbone.embed(torch.tensor(stream_tokens(compiled, items)))
     if model.reasoner is None:
         return embeddings, None
     hidden = plain_forward(model, embeddings)
     n = len(hidden)
     thought = model.reasoner(hidden[None], torch.ones(1, 1, n, dtype=torch.bool), torch.tensor([[n - 1]]))
+    if model.is_bottleneck:
+        return thought.vectors[0, 0], thought
     return torch.cat([embeddings, thought.vectors[0, 0]]), thought
 
 

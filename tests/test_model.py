@@ -23,6 +23,7 @@ SETTINGS = [
     pytest.param(["reasoner.thought_positions=all", "reasoner.n_steps=3"], id="three thought positions"),
     pytest.param(["reasoner.gate=uniform", "reasoner.share=key_value"], id="uniform gate, shared key and value"),
     pytest.param(["reasoner.share=factors", "reasoner.full_width_factors=true"], id="one reader, full width"),
+    pytest.param(["reasoner.titles_see=thought"], id="bottleneck"),
     pytest.param(["objective.likelihood=vocabulary"], id="vocabulary likelihood"),
     pytest.param(["objective.likelihood=vocabulary", "reasoner.kind=none"], id="BIGRec"),
 ]

@@ -69,6 +69,9 @@ class ReasonerConfig(Section):
     thought_positions: Literal["last", "all"] = Field(
         "last", description="Feed z^R as one thought position, or z^1..z^R as R of them."
     )
+    titles_see: Literal["history", "thought"] = Field(
+        "history", description="What is written after a thought sees the history too, or the thought alone."
+    )
 
 
 class ObjectiveConfig(Section):

@@ -72,6 +72,11 @@ class FLRModel(nn.Module):
         return 0 if self.reasoner is None else self.reasoner.n_thoughts
 
     @property
+    def is_bottleneck(self) -> bool:
+        """Whether titles see the thought alone."""
+        return self.reasoner is not None and self.reasoner.is_bottleneck
+
+    @property
     def device(self) -> torch.device:
         return self.backbone.embedding.weight.device
 
@@ -120,7 +125,7 @@ class FLRModel(nn.Module):
         root = streams.hidden.gather(1, batch.target_ends[..., None].expand(-1, -1, streams.hidden.shape[-1]))
         if batch.branch_ids.shape[1]:
             embeddings = self._branch_embeddings(batch, vectors)
-            hidden = self.backbone.branch(streams, embeddings, branch_positions(batch), branch_mask(batch))
+            hidden = self._branches(batch, streams, embeddings)
             from_branch = hidden[batch.score_rows, batch.score_columns.clamp(min=0)]
             at_choices = torch.where((batch.score_columns < 0)[:, None], at_choices, from_branch)
             if vectors is not None:
@@ -139,6 +144,14 @@ class FLRModel(nn.Module):
             return None
         thought: Thought = self.reasoner(hidden.to(self.reasoner.out.weight.dtype), readable, ends, factor_weights)
         return thought
+
+    def _branches(self, batch: PackedBatch, streams: EncodedStreams, embeddings: Tensor) -> Tensor:
+        """Return the hidden states of the batch's branches, [B, T, D]."""
+        positions, mask = branch_positions(batch), branch_mask(batch)
+        if not self.is_bottleneck:
+            return self.backbone.branch(streams, embeddings, positions, mask)
+        among_branches = mask[..., streams.real.shape[1] :]
+        return self.backbone.grow(None, embeddings, positions, among_branches, batch.branch_targets >= 0).hidden
 
     def _branch_embeddings(self, batch: PackedBatch, vectors: Tensor | None) -> Tensor:
         tokens = self.backbone.embed(batch.branch_ids)
@@ -192,10 +205,11 @@ class FLRModel(nn.Module):
         return ThoughtState(extended, extended.hidden[:, -1], next_position + self.n_thoughts, thought)
 
     def _with_thoughts(self, streams: EncodedStreams, vectors: Tensor) -> EncodedStreams:
-        """Return histories, one per row, with thoughts [B, n_thoughts, D] appended."""
+        """Return what titles see: histories, one per row, with thoughts [B, n_thoughts, D] appended, or these alone."""
         positions = streams.real.sum(1)[:, None] + torch.arange(self.n_thoughts, device=self.device)
         vectors = vectors.to(self.backbone.embedding.weight.dtype)
-        return self.backbone.extend(streams, vectors, positions, torch.zeros_like(positions))
+        past = None if self.is_bottleneck else streams
+        return self.backbone.extend(past, vectors, positions, torch.zeros_like(positions))
 
     def score(self, state: ThoughtState, compiled: CompiledCatalogue) -> Tensor:
         """Return log p(item | history) of the whole catalogue, float32, [B, N].
@@ -297,4 +311,5 @@ def build_reasoner(config: ReasonerConfig, backbone: Backbone) -> MultiFactorAtt
         share=config.share,
         full_width_factors=config.full_width_factors,
         thought_positions=config.thought_positions,
+        is_bottleneck=config.titles_see == "thought",
     )

@@ -32,6 +32,7 @@ class MultiFactorAttention(nn.Module):
             factors read through one W_key and one W_val of width d_f; their queries differ).
         full_width_factors: d_f = D instead of D / K.
         thought_positions: ``"last"`` feeds z^R, ``"all"`` feeds z^1..z^R as R positions.
+        is_bottleneck: Whether titles are written after the thought alone, without sight of the history (ours).
 
     Raises:
         ConfigError: D is not a multiple of K and the factors are not full-width.
@@ -48,6 +49,7 @@ class MultiFactorAttention(nn.Module):
         share: str = "none",
         full_width_factors: bool = False,
         thought_positions: str = "last",
+        is_bottleneck: bool = False,
     ) -> None:
         super().__init__()
         if not full_width_factors and width % n_factors:
@@ -58,6 +60,7 @@ class MultiFactorAttention(nn.Module):
         self.n_factors, self.n_steps = n_factors, n_steps
         self.factor_width = width if full_width_factors else width // n_factors
         self.gate, self.share, self.thought_positions = gate, share, thought_positions
+        self.is_bottleneck = is_bottleneck
         inner = n_factors * self.factor_width
         read = self.factor_width if share == "factors" else inner
         self.query = nn.Linear(width, inner, bias=False)
