@@ -97,6 +97,6 @@ def _panels(lines: list[dict[str, float]], kept_step: int) -> list[dict[str, str
     for name, title, meaning, digits in _PANELS:
         points = [(line["step"], line[name]) for line in lines if name in line]
         steps, values = [step for step, _ in points], [value for _, value in points]
-        panel = Panel("", steps, values, dots=True, marked_step=kept_step, height=70, digits=digits)
-        found.append({"title": title, "meaning": meaning, "drawing": line_panel(panel, last_step=last, step_axis=True)})
+        panel = Panel(title, steps, values, dots=True, marked_step=kept_step, height=70, digits=digits)
+        found.append({"meaning": meaning, "drawing": line_panel(panel, last_step=last, step_axis=True)})
     return found
