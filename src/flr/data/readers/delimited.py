@@ -11,10 +11,8 @@ from typing import Final
 import polars as pl
 
 from flr.config import PrepareConfig
-from flr.data.readers.assembling import assemble
+from flr.data.readers.formats import RawTable, about_file
 from flr.errors import ReadError
-from flr.persistence import file_sha256
-from flr.records import Interactions
 
 FORMATS: Final = {
     ".csv": "csv",
@@ -28,11 +26,29 @@ FORMATS: Final = {
 }
 
 
-def read(interactions: Path, items: Path | None, settings: PrepareConfig) -> Interactions:
-    """Return the interactions and items of delimited files; see `flr.data.readers.read`."""
-    tables = {path: read_table(path) for path in (interactions, items) if path is not None}
-    source = {"interactions": describe(interactions), "items": describe(items) if items else None}
-    return assemble(tables.pop(interactions), tables.get(items) if items else None, settings, source)
+def recognises(path: Path) -> bool:
+    """Return whether a path may be a table; what is none of any kind is said when it is read."""
+    return not path.is_dir()
+
+
+def recognises_items(path: Path) -> bool:
+    """Return whether a path may be a table; see `recognises`."""
+    return recognises(path)
+
+
+def items_beside(path: Path) -> Path | None:
+    """Return None: a table names no other."""
+    return None
+
+
+def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
+    """Return the table of one file; see `read_table`."""
+    return RawTable(read_table(path), about_file(path, recognise(path)))
+
+
+def read_items(path: Path, settings: PrepareConfig) -> RawTable:
+    """Return the table of one file; see `read_table`."""
+    return read_interactions(path, settings)
 
 
 def recognise(path: Path) -> str:
@@ -49,11 +65,6 @@ def recognise(path: Path) -> str:
             f"{', '.join(FORMATS)} (text also with .gz); rename or convert it"
         )
     return FORMATS[suffix]
-
-
-def describe(path: Path) -> dict[str, str]:
-    """Return what a manifest says about a file that was read."""
-    return {"path": str(path), "format": recognise(path), "sha256": file_sha256(path)}
 
 
 def existing_file(path: Path) -> Path:
