@@ -18,6 +18,8 @@ from flr.records import Interactions
 FORMATS: Final = tuple(
     cast(Format, one) for one in (recbole, lcrec, hugging_face, movielens, latentr3, amazon, delimited)
 )
+#: MovieLens' ``u.item`` ends like a file of RecBole's.
+_ITEM_FORMATS: Final = (cast(Format, movielens), *FORMATS)
 
 
 def read(interactions: Path, items: Path | None = None, settings: PrepareConfig | None = None) -> Interactions:
@@ -46,13 +48,16 @@ def read(interactions: Path, items: Path | None = None, settings: PrepareConfig 
     answered = {name: column for name, column in raw.columns.items() if getattr(settings, name) is None}
     source = {"interactions": raw.about, "items": listed.about if listed else None}
     record = assemble(raw.frame, listed.frame if listed else None, settings.model_copy(update=answered), source)
-    return replace(record, dropped=_sum(raw.dropped, listed.dropped if listed else {}, record.dropped))
+    source = record.source | ({"time": raw.time} if raw.time else {})
+    return replace(record, source=source, dropped=_sum(raw.dropped, listed.dropped if listed else {}, record.dropped))
 
 
 def _format(path: Path) -> Format:
     if not path.is_dir():
         existing_file(path)
     found = next((form for form in FORMATS if form.recognises(path)), None)
+    if found is delimited and path.name.removesuffix(".gz").endswith(".json"):
+        raise amazon.not_recognised(path)
     if found is None:
         raise ReadError(
             f"{str(path)!r} is a folder with {recbole.named_files(path)} as RecBole .inter files, and of no "
@@ -62,7 +67,7 @@ def _format(path: Path) -> Format:
 
 
 def _items_format(path: Path) -> Format:
-    found = next((form for form in FORMATS if form.recognises_items(path)), None)
+    found = next((form for form in _ITEM_FORMATS if form.recognises_items(path)), None)
     if found is None:
         existing_file(path)
     return found or FORMATS[-1]

@@ -22,7 +22,7 @@ from typing import Any, Final
 from flr.config import PrepareConfig
 from flr.data.readers.columns import named_columns
 from flr.data.readers.formats import RawTable, about_file
-from flr.data.readers.lines import Lines, Rows, cell, first_object, parse_object, shown
+from flr.data.readers.lines import Lines, Rows, cell, first_object, numbered, parse_object, shown
 from flr.errors import ColumnError, ReadError, nearest
 
 #: Edition -> fields of a review that tell it, all of them needed.
@@ -86,6 +86,16 @@ def read_items(path: Path, settings: PrepareConfig) -> RawTable:
     names = named_columns(settings, "title_column", "title_template")
     edition = "amazon 2023 metadata" if "parent_asin" in first_object(path) else "amazon 2018 metadata"
     return _read_objects(path, (*_ITEM, *names), settings, edition)
+
+
+def not_recognised(path: Path) -> ReadError:
+    """Return what to say of a ``.json`` file whose first line is no review."""
+    first = next((raw.decode("utf-8", errors="replace") for _, raw in numbered(path)), "")
+    fields = " or ".join(", ".join(names) for names in EDITIONS.values())
+    return ReadError(
+        f"cannot tell the format of {path.name!r} by its name, and it begins with {shown(first)}; expected an Amazon "
+        f"review on each line ({fields}); other JSON lines are called .jsonl, the lists of LC-Rec .inter.json"
+    )
 
 
 def _read_objects(path: Path, names: tuple[str, ...], settings: PrepareConfig, form: str) -> RawTable:

@@ -25,12 +25,14 @@ class RawTable:
         about: What was read, for the manifest: path, format, checksums, and what else is worth knowing.
         dropped: Reason -> number of lines that made no row (only where the user allowed it).
         columns: Settings that the format answers, such as ``{"order_column": "pos"}``; the user's own go first.
+        time: What the times are, where they are not what they look like; None: see `flr.data.readers.times`.
     """
 
     frame: pl.DataFrame
     about: dict[str, Any]
     dropped: dict[str, int] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
+    time: str | None = None
 
 
 class Format(Protocol):

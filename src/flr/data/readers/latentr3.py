@@ -28,7 +28,7 @@ import polars as pl
 
 from flr.config import PrepareConfig
 from flr.data.readers.delimited import read_text_table
-from flr.data.readers.formats import PLACE, RawTable, about_files
+from flr.data.readers.formats import PLACE, RawTable, about_file, about_files
 from flr.data.readers.lines import Lines, Rows, cell, literal, shown
 from flr.errors import ColumnError, ReadError
 from flr.records import ITEM_ID, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID
@@ -60,12 +60,18 @@ class _Chain:
     parts: list[str] = field(default_factory=list)
 
     def missing(self, row: _Row, window: int) -> int | None:
-        """Return how many last items of a row's history the chain lacks, 0 if possible; None where they contradict."""
+        """Return how many last items of a row's history the chain lacks, 0 if possible; None where they contradict.
+
+        What is lacking must be no older than the chain's last item: a full window of other items fits any chain.
+        """
         keys, chain = [one[:2] for one in row.history], [one[:2] for one in self.taken[-window:]]
         if not chain:
             return len(keys)
-        fits = (n for n in range(len(keys) + 1) if (chain + keys[len(keys) - n :])[-window:] == keys)
-        return next(fits, None)
+        for n in range(len(keys) + 1):
+            first = len(keys) - n
+            if (chain + keys[first:])[-window:] == keys and (n == 0 or not _older(keys[first][1], chain[-1][1])):
+                return n
+        return None
 
     def ends_with(self, row: _Row, window: int) -> bool:
         """Return whether a row's history is what the chain ends with."""
@@ -136,7 +142,14 @@ def read_items(path: Path, settings: PrepareConfig) -> RawTable:
             rows.add((item.strip(), title or None))
         else:
             lines.refuse(number, f"is {shown(text)}", "title, tab and item id")
-    return RawTable(rows.frame(), about_files(path.parent, "latentr3 items", [path]), lines.dropped)
+    return RawTable(rows.frame(), about_file(path, "latentr3 items"), lines.dropped)
+
+
+def _older(time: str | None, other: str | None) -> bool:
+    try:
+        return float(time or "") < float(other or "")
+    except ValueError:
+        return False
 
 
 def _link(user: str, rows: list[_Row], window: int) -> tuple[_Chain, int]:

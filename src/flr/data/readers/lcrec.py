@@ -22,6 +22,7 @@ from flr.errors import ReadError
 from flr.records import ITEM_ID, TIMESTAMP, USER_ID
 
 _INTERACTIONS: Final = ".inter.json"
+_NO_TIMES: Final = "none: the place in a user's list stands in for it"
 _ITEMS: Final = ".item.json"
 
 
@@ -68,9 +69,8 @@ def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
         {USER_ID: users, ITEM_ID: items, TIMESTAMP: places, PLACE: places},
         schema={USER_ID: pl.String, ITEM_ID: pl.String, TIMESTAMP: pl.Int64, PLACE: pl.Int64},
     )
-    about = about_file(file, "lcrec") | {"note": "no times: the place in a user's list stands in for them"}
     dropped = {"users_without_items": n_empty} if n_empty else {}
-    return RawTable(frame, about, dropped, {"order_column": PLACE})
+    return RawTable(frame, about_file(file, "lcrec"), dropped, {"order_column": PLACE}, time=_NO_TIMES)
 
 
 def read_items(path: Path, settings: PrepareConfig) -> RawTable:

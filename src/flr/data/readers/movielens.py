@@ -145,7 +145,6 @@ def _ratings(path: Path) -> Path | None:
 def _is_original(path: Path) -> bool:
     if not path.is_file():
         return False
-    header = _CSV_HEADERS.get(path.name)
-    if header is None:
-        return True
-    return next((line.removeprefix(b"\xef\xbb\xbf") for _, line in numbered(path)), b"") == header
+    first = next((line.removeprefix(b"\xef\xbb\xbf") for _, line in numbered(path)), b"")
+    # A data set of RecBole's that is called "u" has a header with types.
+    return first == _CSV_HEADERS[path.name] if path.name in _CSV_HEADERS else b":token" not in first
