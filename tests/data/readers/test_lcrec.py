@@ -78,6 +78,8 @@ def test_damage_is_said(tmp_path: Path, text: str, message: str) -> None:
 def test_damaged_items_and_wrong_encodings_are_said(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match=r"item '5' of .*X.item.json' has '3'; expected its fields"):
         read(write(tmp_path, '{"a": [5]}', '{"5": 3}'))
+    with pytest.raises(ReadError, match=r"X.item.json' has half of a character in 'Anchor .*expected whole ones"):
+        read(write(tmp_path, '{"a": [5]}', '{"5": {"title": "Anchor \\ud83d"}}'))
     (tmp_path / "X.inter.json").write_bytes('{"é": [5]}'.encode("latin-1"))
     with pytest.raises(ReadError, match=r"X.inter.json' is not UTF-8 \(.* at byte 2\)"):
         read(tmp_path)

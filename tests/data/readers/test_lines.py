@@ -65,6 +65,12 @@ def test_what_is_no_object_is_none(text: str) -> None:
     assert parse_object(text) is None
 
 
+def test_odd_escapes_are_no_news_for_the_terminal(recwarn: pytest.WarningsRecorder) -> None:
+    assert parse_object("{'title': '5\\m', 'n': 1or 2}") is None
+    assert parse_object("{'title': '5\\m'}") == {"title": "5\\m"}
+    assert not recwarn
+
+
 def test_cells_hold_text() -> None:
     values = ["", "a", None, [], ["a", ["b", ""]], 3, 2.5, True, {"é": 1}]
     assert [cell(value) for value in values] == [None, "a", None, None, "a; b", "3", "2.5", "True", '{"é": 1}']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
@@ -10,7 +11,8 @@ from flr.config import PrepareConfig
 from flr.data.readers import amazon, delimited, hugging_face, latentr3, lcrec, movielens, recbole
 from flr.data.readers.assembling import assemble
 from flr.data.readers.delimited import existing_file
-from flr.data.readers.formats import Format
+from flr.data.readers.formats import Format, RawTable
+from flr.data.readers.lines import shown
 from flr.errors import ReadError
 from flr.records import Interactions
 
@@ -43,13 +45,25 @@ def read(interactions: Path, items: Path | None = None, settings: PrepareConfig 
     form = _format(interactions)
     beside = form.items_beside(interactions)
     items = beside if items is None else Path(items)
-    raw = form.read_interactions(interactions, settings)
-    listed = None if items is None else _items_format(items).read_items(items, settings)
+    raw = _whole_characters(form.read_interactions, interactions, settings)
+    listed = None if items is None else _whole_characters(_items_format(items).read_items, items, settings)
     answered = {name: column for name, column in raw.columns.items() if getattr(settings, name) is None}
     source = {"interactions": raw.about, "items": listed.about if listed else None}
     record = assemble(raw.frame, listed.frame if listed else None, settings.model_copy(update=answered), source)
     source = record.source | ({"time": raw.time} if raw.time else {})
     return replace(record, source=source, dropped=_sum(raw.dropped, listed.dropped if listed else {}, record.dropped))
+
+
+def _whole_characters(
+    reader: Callable[[Path, PrepareConfig], RawTable], path: Path, settings: PrepareConfig
+) -> RawTable:
+    """Return what a reader reads; JSON can write one half of a surrogate pair, which no table can hold."""
+    try:
+        return reader(path, settings)
+    except UnicodeEncodeError as error:
+        raise ReadError(
+            f"{str(path)!r} has half of a character in {shown(error.object)}; expected whole ones; mend the file"
+        ) from error
 
 
 def _format(path: Path) -> Format:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ import polars as pl
 
 from flr.config import PrepareConfig
 from flr.data.readers.formats import RawTable, about_file
+from flr.data.readers.lines import numbered, shown
 from flr.errors import ReadError
 
 FORMATS: Final = {
@@ -100,7 +102,8 @@ def read_table(path: Path) -> pl.DataFrame:
     except ReadError:
         raise
     except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        place = _first_bad_object(path) if form == "json lines" else None
+        reason = place or str(error).splitlines()[0]
         raise ReadError(f"cannot read {str(path)!r} as {form}: {reason}; mend or convert the file") from error
 
 
@@ -125,6 +128,18 @@ def read_text_table(path: Path, separator: str, quote: str | None) -> pl.DataFra
         if place is None:
             raise
         raise ReadError(f"cannot read {str(path)!r}: {place}; mend that line and read again") from error
+
+
+def _first_bad_object(path: Path) -> str | None:
+    for number, raw in numbered(path):
+        text = raw.decode("utf-8", errors="replace")
+        try:
+            found = json.loads(text or "{}")
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or "\N{REPLACEMENT CHARACTER}" in text:
+            return f"line {number} is {shown(text)}, no JSON object in UTF-8"
+    return None
 
 
 def _first_bad_line(path: Path, separator: str, quote: str | None) -> str | None:

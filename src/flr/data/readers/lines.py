@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import json
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,10 +133,11 @@ def parse_object(text: str) -> dict[str, Any] | None:
 
 def literal(text: str) -> Any:
     """Return the Python literal that a text is, or None where it is none; nothing is run."""
-    import ast
-
     try:
-        return ast.literal_eval(text.strip())
+        with warnings.catch_warnings():
+            # What is odd in somebody's data, such as an unknown escape, is no news for the terminal.
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
 
