@@ -139,6 +139,17 @@ def test_what_is_no_review_is_not_taken_for_one(tmp_path: Path) -> None:
         read(other)
 
 
+def test_items_of_other_kinds_keep_all_their_columns(tmp_path: Path) -> None:
+    rows = write(tmp_path / "a.json", OLD)
+    items = write(tmp_path / "items.jsonl", {"asin": "B1", "title": "Anchor", "colour": "red"})
+    assert read(rows, items).items.rows(named=True) == [{"item_id": "B1", "title": "Anchor", "colour": "red"}]
+    assert read(rows, write(tmp_path / "m.json", {"asin": "B1", "title": "Arrow"})).items.rows() == [("B1", "Arrow")]
+    (tmp_path / "i.csv").write_text("asin,title\nB1,Bridge\n")
+    assert read(rows, tmp_path / "i.csv").items.rows() == [("B1", "Bridge")]
+    with pytest.raises(ColumnError, match=r"meta_b.json' has no title column"):
+        read(rows, write(tmp_path / "meta_b.json", {"asin": "B1"}))
+
+
 def test_a_folder_with_two_files_of_reviews_is_ambiguous(tmp_path: Path) -> None:
     write(tmp_path / "a.json", OLD)
     write(tmp_path / "b.json", OLD)

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from flr.config import PrepareConfig
@@ -72,8 +73,6 @@ def test_every_real_row_comes_out_again(shared_data: Path) -> None:
 
 def test_official_rows_of_a_whole_data_set_are_linked(shared_data: Path, tmp_path: Path) -> None:
     """The raw rows of 300 real users with up to 306 items, cut into windows of ten and linked again."""
-    import polars as pl
-
     raw = pl.read_parquet(shared_data / "cds2015" / "interactions_raw.parquet").sort("user_id", "pos")
     users = raw.group_by("user_id").len().sort("len", "user_id", descending=True)["user_id"]
     raw = raw.filter(pl.col("user_id").is_in(users[:300].to_list()))

@@ -30,7 +30,7 @@ EDITIONS: Final = {
     "amazon 2018": ("reviewerID", "asin", "unixReviewTime"),
     "amazon 2023": ("user_id", "parent_asin", "timestamp"),
 }
-_REVIEW: Final = ("reviewerID", "user_id", "parent_asin", "asin", "unixReviewTime", "timestamp", "overall", "rating")
+_RATING: Final = {"amazon 2018": "overall", "amazon 2023": "rating"}
 _ITEM: Final = ("parent_asin", "asin", "title", "brand", "store", "category", "categories", "main_category")
 _NAME: Final = re.compile(r"\.(json|jsonl)(\.gz)?$")
 _ITEMS_NAME: Final = re.compile(r"^meta_.*\.(json|jsonl)(\.gz)?$")
@@ -45,13 +45,14 @@ def recognises(path: Path) -> bool:
 
 
 def recognises_items(path: Path) -> bool:
-    """Return whether a file is called ``meta_*`` or its first object has the fields of an item."""
+    """Return whether a file is called ``meta_*.json`` or ``meta_*.jsonl``, or is any other ``.json`` of items.
+
+    Items in JSON lines that are called otherwise are tables like any other, of which all columns are kept.
+    """
     if _ITEMS_NAME.match(path.name):
         return path.is_file()
-    if _NAME.search(path.name) is None:
-        return False
-    found = first_object(path)
-    return "title" in found and not {"asin", "parent_asin"}.isdisjoint(found) and _edition_of(found) is None
+    is_json = path.name.removesuffix(".gz").endswith(".json")
+    return is_json and not {"asin", "parent_asin"}.isdisjoint(first_object(path))
 
 
 def items_beside(path: Path) -> Path | None:
@@ -70,10 +71,13 @@ def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
         ColumnError: A column that the settings name is in no object.
     """
     file = _only_file(path)
-    edition = _edition(file) or "amazon"
-    names = named_columns(settings, "user_column", "item_column", "timestamp_column", "rating_column")
-    names += named_columns(settings, "split_column", "order_column")
-    return _read_objects(file, (*_REVIEW, "split", *names), settings, edition)
+    edition = _edition(file)
+    if edition is None:
+        raise not_recognised(file)
+    named = named_columns(settings, "user_column", "item_column", "timestamp_column", "rating_column")
+    named += named_columns(settings, "split_column", "order_column")
+    usual = (*EDITIONS[edition], _RATING[edition], *(("split",) if settings.split == "given" else ()))
+    return _read_objects(file, usual, named, settings, edition)
 
 
 def read_items(path: Path, settings: PrepareConfig) -> RawTable:
@@ -83,9 +87,9 @@ def read_items(path: Path, settings: PrepareConfig) -> RawTable:
         ReadError: The file is damaged, or a line is no object and may not be dropped.
         ColumnError: A column that the settings name is in no object.
     """
-    names = named_columns(settings, "title_column", "title_template")
+    named = named_columns(settings, "title_column", "title_template")
     edition = "amazon 2023 metadata" if "parent_asin" in first_object(path) else "amazon 2018 metadata"
-    return _read_objects(path, (*_ITEM, *names), settings, edition)
+    return _read_objects(path, _ITEM, named, settings, edition)
 
 
 def not_recognised(path: Path) -> ReadError:
@@ -98,26 +102,31 @@ def not_recognised(path: Path) -> ReadError:
     )
 
 
-def _read_objects(path: Path, names: tuple[str, ...], settings: PrepareConfig, form: str) -> RawTable:
-    names = tuple(dict.fromkeys(names))
-    lines, rows, seen = Lines(path, on_bad_row=settings.on_bad_row), Rows(names), set[str]()
+def _read_objects(
+    path: Path, usual: tuple[str, ...], named: tuple[str, ...], settings: PrepareConfig, form: str
+) -> RawTable:
+    """Return the fields that are usual, where there are any, and those that the settings name, which must be there."""
+    names = tuple(dict.fromkeys((*usual, *named)))
+    lines, rows = Lines(path, on_bad_row=settings.on_bad_row), Rows(names)
+    seen: set[str] = set()
     for number, text in lines:
         found = parse_object(text)
         if found is None:
             lines.refuse(number, f"is {shown(text)}", "one JSON object a line, such as " + '{"asin": ..}')
             continue
-        seen |= found.keys()
-        row = tuple(cell(found.get(name)) for name in names)
+        if not found.keys() <= seen:
+            seen |= found.keys()
+        row = tuple([cell(found.get(name)) for name in names])
         half = _half_character(text, row)
-        if half is not None:
+        if half is None:
+            rows.add(row)
+        else:
             lines.refuse(number, f"has half of a character in {shown(half)}", "whole characters (a pair of surrogates)")
-            continue
-        rows.add(row)
-    frame = rows.frame()
-    wanted = [name for name in names if name not in (*_REVIEW, *_ITEM, "split") and name not in seen]
-    if wanted and seen:
-        raise ColumnError(f"{str(path)!r} has no column {wanted[0]!r}; {nearest(wanted[0], sorted(seen))}")
-    return RawTable(frame.select([name for name in names if name in seen]), about_file(path, form), lines.dropped)
+    missing = [name for name in named if name not in seen]
+    if missing and seen:
+        raise ColumnError(f"{str(path)!r} has no column {missing[0]!r}; {nearest(missing[0], sorted(seen))}")
+    frame = rows.frame().select([name for name in names if name in seen])
+    return RawTable(frame, about_file(path, form), lines.dropped)
 
 
 def _half_character(text: str, row: tuple[str | None, ...]) -> str | None:
