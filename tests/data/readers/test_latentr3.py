@@ -121,6 +121,7 @@ def test_a_sample_of_rows_keeps_its_histories(tmp_path: Path) -> None:
         ("5", "test"),
     ]
     assert record.source["interactions"]["histories_with_unseen_items"] == 1
+    assert record.source["interactions"]["note"].startswith("1 histories hold items that no earlier row brought")
     assert np.array_equal(prepare(record, GIVEN).sequences.split, [0, 1, 0, 0, 3])
 
 

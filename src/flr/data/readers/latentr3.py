@@ -124,8 +124,10 @@ def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
         for place, (taken, part) in enumerate(zip(chain.taken, chain.parts, strict=True)):
             table.add((user, *taken, part, str(place)))
     about = about_files(folder, "latentr3", files) | {"longest_history": window, "histories_with_unseen_items": n_gaps}
+    notes = [f"{n_gaps} histories hold items that no earlier row brought, kept as context"] if n_gaps else []
     if settings.split != "given":
-        about["note"] = "its own split is left aside; keep it with --split given --order-column pos"
+        notes.append("its own split is left aside; keep it with --split given --order-column pos")
+    about |= {"note": "; ".join(notes)} if notes else {}
     return RawTable(table.frame(), about, {}, {"order_column": PLACE})
 
 
