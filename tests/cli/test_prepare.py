@@ -41,6 +41,30 @@ def test_json_is_the_manifest_with_the_settings(
     assert manifest["settings"]["min_user_interactions"] == PrepareConfig().min_user_interactions
 
 
+def test_what_was_recognised_is_said(run: Run, tmp_path: Path) -> None:
+    rows = [f"{u}::{10 + t}::{'x' if t else 5}::{1_000_000_000 + t}" for u in range(3) for t in range(4)]
+    (tmp_path / "ratings.dat").write_text("\n".join(rows))
+    (tmp_path / "movies.dat").write_bytes(
+        "\n".join(f"{10 + t}::Caf\xe9 {t}::Drama" for t in range(4)).encode("latin-1")
+    )
+    result = run("prepare", "--interactions", tmp_path, "--output", tmp_path / "data")
+    assert result.exit_code == 0, result.stderr
+    assert f"read as movielens: {tmp_path / 'ratings.dat'}" in result.stderr
+    assert f"read as movielens films: {tmp_path / 'movies.dat'}" in result.stderr
+    assert "9 ratings are no numbers" in result.stderr
+
+
+def test_an_official_split_that_is_left_aside_is_said(run: Run, shared_data: Path, tmp_path: Path) -> None:
+    given = ("--split", "given", "--order-column", "pos")
+    for settings, said in (((), True), (given, False)):
+        arguments = ("prepare", "--interactions", shared_data / "raw-fixtures" / "d3", "--output", tmp_path / "data")
+        result = run(*arguments, "--overwrite", *settings)
+        assert result.exit_code == 0, result.stderr
+        assert ("note: its own split is left aside" in result.stderr) == said
+    counts = flr.load_prepared(tmp_path / "data").manifest["counts"]
+    assert [counts[f"{part}_targets"] for part in ("train", "valid", "test")] == [150, 49, 55]
+
+
 def test_an_existing_folder_is_replaced_only_when_asked(
     run: Run, raw: tuple[Path, Path], columns: tuple[str, ...], tmp_path: Path
 ) -> None:

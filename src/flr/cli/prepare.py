@@ -57,9 +57,15 @@ def prepare(
     *,
     output: Annotated[Path, typer.Option(help="The prepared folder, made here.")],
     interactions: Annotated[
-        Path | None, typer.Option(help="Your rows: CSV, TSV, JSON lines, Parquet or RecBole .inter.")
+        Path | None,
+        typer.Option(
+            help="Your rows: CSV, TSV, JSON lines or Parquet; or a file or folder of Amazon reviews, MovieLens, "
+            "RecBole, LC-Rec, LatentR3 or Hugging Face's save_to_disk, recognised by name and first bytes."
+        ),
     ] = None,
-    items: Annotated[Path | None, typer.Option(help="Your items with titles, in any of these formats.")] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Your items with titles, in any of these formats; unset: those beside the rows.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that is already there.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -71,7 +77,8 @@ def prepare(
     Examples:
       flr prepare ml-100k --output data/ml-100k
       flr prepare --interactions rows.csv --items items.csv --output data/mine
-      flr prepare --interactions rows.parquet --items items.parquet
+      flr prepare --interactions Toys_5.json.gz --output data/toys
+      flr prepare --interactions LatentR3/CDs
         --split given --order-column pos --output data/cds
     """
     if (name is None) == (interactions is None):
@@ -91,7 +98,18 @@ def prepare(
     if as_json:
         console.show_json(manifest)
         return
+    _show_source(manifest["source"])
     _show(manifest, output)
+
+
+def _show_source(source: dict[str, Any]) -> None:
+    """Say what each file was recognised as, and what its reader found worth knowing."""
+    for table in filter(None, (source["interactions"], source["items"])):
+        console.show_note(f"read as {table['format']}: {table['path']}")
+        if "note" in table:
+            console.show_note(f"note: {table['note']}")
+    if source.get("unreadable_ratings"):
+        console.show_note(f"note: {source['unreadable_ratings']:,} ratings are no numbers and were left out")
 
 
 def _show(manifest: dict[str, Any], output: Path) -> None:

@@ -182,7 +182,12 @@ BAD_FILES = {
         ReadError,
         r"'item_id' in data row 1 .* is empty",
     ),
-    "broken json": ('{"user_id": 1\n', "rows.jsonl", ReadError, r"cannot read .*rows.jsonl' as json lines"),
+    "broken json": (
+        '{"user_id": 1}\n{"user_id": 1\n',
+        "rows.jsonl",
+        ReadError,
+        r"cannot read .*rows.jsonl' as json lines: line 2 is '\{\"user_id\": 1', no JSON object",
+    ),
     "no parquet": ("PAR", "rows.parquet", ReadError, r"cannot read .*rows.parquet' as parquet"),
 }
 
@@ -199,6 +204,12 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"user_id,item_id,timestamp\n1,caf\xe9,3\n")
     with pytest.raises(ReadError, match="it is not UTF-8"):
         read(tmp_path / "rows.csv")
+
+
+def test_ratings_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
+    record = read(write_csv(tmp_path, "user_id,item_id,timestamp,rating\nu,i,1,five\nu,j,2,4\nu,k,3,\n"))
+    assert record.frame["rating"].to_list() == [None, 4.0, None]
+    assert record.source["unreadable_ratings"] == 1
 
 
 def test_a_misspelt_column_gets_a_hint(tmp_path: Path) -> None:

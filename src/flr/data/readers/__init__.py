@@ -1,23 +1,37 @@
-"""Public file formats -> interactions; the format is recognised by the file's name and said in the record's source."""
+"""Public file formats -> interactions; names and first bytes tell the format, and the record's source says which."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Final, cast
 
 from flr.config import PrepareConfig
-from flr.data.readers import delimited, recbole
+from flr.data.readers import amazon, delimited, hugging_face, latentr3, lcrec, movielens, recbole
+from flr.data.readers.assembling import assemble
 from flr.data.readers.delimited import existing_file
+from flr.data.readers.formats import Format, RawTable
+from flr.data.readers.lines import shown
 from flr.errors import ReadError
 from flr.records import Interactions
+
+#: In the order they are asked; the last takes every file that no other one knows.
+FORMATS: Final = tuple(
+    cast(Format, one) for one in (recbole, lcrec, hugging_face, movielens, latentr3, amazon, delimited)
+)
+#: MovieLens' ``u.item`` ends like a file of RecBole's.
+_ITEM_FORMATS: Final = (cast(Format, movielens), *FORMATS)
 
 
 def read(interactions: Path, items: Path | None = None, settings: PrepareConfig | None = None) -> Interactions:
     """Return the interactions and items of raw files.
 
     Args:
-        interactions: CSV, TSV or JSON lines (also ``.gz``), Parquet, a RecBole ``.inter`` file, or a folder that
-            holds exactly one of these ``.inter`` files.
-        items: Table of items in any of these formats. None takes the ``.item`` file beside a RecBole file, else
+        interactions: CSV, TSV or JSON lines (also ``.gz``), Parquet, or a file or folder of RecBole (``.inter``),
+            Amazon reviews, MovieLens, LC-Rec (``.inter.json``), LatentR3, or Hugging Face's ``save_to_disk``. A folder
+            must hold one data set.
+        items: Items in any of these formats. None takes what the format usually has beside the interactions, else
             the titles among the interactions, if there are any.
         settings: Column names, and what to do with unreadable rows; None means the defaults.
 
@@ -28,21 +42,53 @@ def read(interactions: Path, items: Path | None = None, settings: PrepareConfig 
     """
     settings = settings or PrepareConfig()
     interactions = Path(interactions)
-    if interactions.is_dir():
-        interactions = _only_atomic_file(interactions)
-    existing_file(interactions)
-    items = None if items is None else Path(items)
-    if recbole.recognises(interactions):
-        return recbole.read(interactions, items, settings)
-    return delimited.read(interactions, items, settings)
+    form = _format(interactions)
+    beside = form.items_beside(interactions)
+    items = beside if items is None else Path(items)
+    raw = _whole_characters(form.read_interactions, interactions, settings)
+    listed = None if items is None else _whole_characters(_items_format(items).read_items, items, settings)
+    answered = {name: column for name, column in raw.columns.items() if getattr(settings, name) is None}
+    source = {"interactions": raw.about, "items": listed.about if listed else None}
+    record = assemble(raw.frame, listed.frame if listed else None, settings.model_copy(update=answered), source)
+    source = record.source | ({"time": raw.time} if raw.time else {})
+    return replace(record, source=source, dropped=_sum(raw.dropped, listed.dropped if listed else {}, record.dropped))
 
 
-def _only_atomic_file(folder: Path) -> Path:
-    found = sorted(folder.glob("*.inter"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise ReadError(f"{str(folder)!r} is a folder with {names} as RecBole .inter files; name one file instead")
-    return found[0]
+def _whole_characters(
+    reader: Callable[[Path, PrepareConfig], RawTable], path: Path, settings: PrepareConfig
+) -> RawTable:
+    """Return what a reader reads; JSON can write one half of a surrogate pair, which no table can hold."""
+    try:
+        return reader(path, settings)
+    except UnicodeEncodeError as error:
+        raise ReadError(
+            f"{str(path)!r} has half of a character in {shown(error.object)}; expected whole ones; mend the file"
+        ) from error
+
+
+def _format(path: Path) -> Format:
+    if not path.is_dir():
+        existing_file(path)
+    found = next((form for form in FORMATS if form.recognises(path)), None)
+    if found is delimited and path.name.removesuffix(".gz").endswith(".json"):
+        raise amazon.not_recognised(path)
+    if found is None:
+        raise ReadError(
+            f"{str(path)!r} is a folder with {recbole.named_files(path)} as RecBole .inter files, and of no "
+            "other known format; name one file instead"
+        )
+    return found
+
+
+def _items_format(path: Path) -> Format:
+    found = next((form for form in _ITEM_FORMATS if form.recognises_items(path)), None)
+    if found is None:
+        existing_file(path)
+    return found or FORMATS[-1]
+
+
+def _sum(*counts: dict[str, int]) -> dict[str, int]:
+    return {name: sum(one.get(name, 0) for one in counts) for one in counts for name in one}
 
 
 __all__ = ["read"]

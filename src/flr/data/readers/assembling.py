@@ -50,7 +50,9 @@ def assemble(
     else:
         listed, n_repeated = _items_frame(items, settings, source["items"]["path"], only_titles=False)
         dropped |= {"repeated_item_rows": n_repeated} if n_repeated else {}
-    return Interactions(frame, listed, {**source, "columns": table.columns, "time": form}, dropped)
+    source = {**source, "columns": table.columns, "time": form}
+    n_lost = _lost_ratings(table)
+    return Interactions(frame, listed, source | ({"unreadable_ratings": n_lost} if n_lost else {}), dropped)
 
 
 def _locate(frame: pl.DataFrame, settings: PrepareConfig, where: str) -> Table:
@@ -106,6 +108,14 @@ def _bad_row(table: Table, read: pl.DataFrame, n_bad: int) -> ReadError:
         f"{name!r} in data row {row + 1} of {table.where!r} {problem}{others}; "
         "mend the file, or drop such rows with on_bad_row=drop"
     )
+
+
+def _lost_ratings(table: Table) -> int:
+    """Return how many ratings are no numbers; nothing is computed from ratings, so that their rows stay."""
+    if RATING not in table.columns:
+        return 0
+    ratings = table.frame[table.columns[RATING]]
+    return ratings.cast(pl.Float64, strict=False).null_count() - ratings.null_count()
 
 
 def _has_titles(table: pl.DataFrame, settings: PrepareConfig) -> bool:

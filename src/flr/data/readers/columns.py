@@ -83,3 +83,12 @@ def fill_template(template: str, table: pl.DataFrame, where: str) -> pl.Expr:
         part = pl.concat_str(filled, ignore_nulls=False)
         parts.append(part.fill_null("") if piece.lstrip().startswith("(") else part)
     return pl.concat_str(parts, ignore_nulls=False)
+
+
+def named_columns(settings: PrepareConfig, *names: str) -> tuple[str, ...]:
+    """Return the columns that settings of these names speak of; a template may speak of several."""
+    found: list[str] = []
+    for name in names:
+        value: str | None = getattr(settings, name)
+        found += [] if value is None else re.findall(r"\{([^{}]*)\}", value) if name == "title_template" else [value]
+    return tuple(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -11,10 +12,9 @@ from typing import Final
 import polars as pl
 
 from flr.config import PrepareConfig
-from flr.data.readers.assembling import assemble
+from flr.data.readers.formats import RawTable, about_file
+from flr.data.readers.lines import numbered, shown
 from flr.errors import ReadError
-from flr.persistence import file_sha256
-from flr.records import Interactions
 
 FORMATS: Final = {
     ".csv": "csv",
@@ -28,11 +28,29 @@ FORMATS: Final = {
 }
 
 
-def read(interactions: Path, items: Path | None, settings: PrepareConfig) -> Interactions:
-    """Return the interactions and items of delimited files; see `flr.data.readers.read`."""
-    tables = {path: read_table(path) for path in (interactions, items) if path is not None}
-    source = {"interactions": describe(interactions), "items": describe(items) if items else None}
-    return assemble(tables.pop(interactions), tables.get(items) if items else None, settings, source)
+def recognises(path: Path) -> bool:
+    """Return whether a path may be a table; what is none of any kind is said when it is read."""
+    return not path.is_dir()
+
+
+def recognises_items(path: Path) -> bool:
+    """Return whether a path may be a table; see `recognises`."""
+    return recognises(path)
+
+
+def items_beside(path: Path) -> Path | None:
+    """Return None: a table names no other."""
+    return None
+
+
+def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
+    """Return the table of one file; see `read_table`."""
+    return RawTable(read_table(path), about_file(path, recognise(path)))
+
+
+def read_items(path: Path, settings: PrepareConfig) -> RawTable:
+    """Return the table of one file; see `read_table`."""
+    return read_interactions(path, settings)
 
 
 def recognise(path: Path) -> str:
@@ -49,11 +67,6 @@ def recognise(path: Path) -> str:
             f"{', '.join(FORMATS)} (text also with .gz); rename or convert it"
         )
     return FORMATS[suffix]
-
-
-def describe(path: Path) -> dict[str, str]:
-    """Return what a manifest says about a file that was read."""
-    return {"path": str(path), "format": recognise(path), "sha256": file_sha256(path)}
 
 
 def existing_file(path: Path) -> Path:
@@ -89,7 +102,8 @@ def read_table(path: Path) -> pl.DataFrame:
     except ReadError:
         raise
     except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        place = _first_bad_object(path) if form == "json lines" else None
+        reason = place or str(error).splitlines()[0]
         raise ReadError(f"cannot read {str(path)!r} as {form}: {reason}; mend or convert the file") from error
 
 
@@ -114,6 +128,18 @@ def read_text_table(path: Path, separator: str, quote: str | None) -> pl.DataFra
         if place is None:
             raise
         raise ReadError(f"cannot read {str(path)!r}: {place}; mend that line and read again") from error
+
+
+def _first_bad_object(path: Path) -> str | None:
+    for number, raw in numbered(path):
+        text = raw.decode("utf-8", errors="replace")
+        try:
+            found = json.loads(text or "{}")
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or "\N{REPLACEMENT CHARACTER}" in text:
+            return f"line {number} is {shown(text)}, no JSON object in UTF-8"
+    return None
 
 
 def _first_bad_line(path: Path, separator: str, quote: str | None) -> str | None:

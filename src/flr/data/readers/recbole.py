@@ -11,32 +11,43 @@ from typing import Final
 import polars as pl
 
 from flr.config import PrepareConfig
-from flr.data.readers.assembling import assemble
-from flr.data.readers.delimited import describe, read_table
+from flr.data.readers.delimited import read_table
+from flr.data.readers.formats import RawTable, about_file
 from flr.errors import ReadError
-from flr.records import Interactions
 
 TYPES: Final = ("token", "token_seq", "float", "float_seq")
 
 
 def recognises(path: Path) -> bool:
-    """Return whether a file's name is that of an atomic file of interactions."""
-    return path.suffix == ".inter"
+    """Return whether a file's name is that of atomic interactions, or a folder holds exactly one such file."""
+    return _file(path).suffix == ".inter"
 
 
-def read(interactions: Path, items: Path | None, settings: PrepareConfig) -> Interactions:
-    """Return the interactions of an ``.inter`` file, and the items of the given file or the ``.item`` beside it.
+def recognises_items(path: Path) -> bool:
+    """Return whether a file's name is that of atomic items."""
+    return path.suffix == ".item"
 
-    See `flr.data.readers.read` for the arguments and errors.
-    """
-    beside = interactions.with_suffix(".item")
-    if items is None and beside.is_file():
-        items = beside
-    table = None
-    if items is not None:
-        table = read_atomic(items) if items.suffix == ".item" else read_table(items)
-    source = {"interactions": describe(interactions), "items": describe(items) if items else None}
-    return assemble(read_atomic(interactions), table, settings, source)
+
+def items_beside(path: Path) -> Path | None:
+    """Return the ``.item`` file of the same name."""
+    beside = _file(path).with_suffix(".item")
+    return beside if beside.is_file() else None
+
+
+def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
+    """Return the table of an ``.inter`` file; see `read_atomic`."""
+    file = _file(path)
+    return RawTable(read_atomic(file), about_file(file, "recbole"))
+
+
+def read_items(path: Path, settings: PrepareConfig) -> RawTable:
+    """Return the table of an ``.item`` file; see `read_atomic`."""
+    return RawTable(read_atomic(path), about_file(path, "recbole"))
+
+
+def named_files(folder: Path) -> str:
+    """Return the names of the files of interactions in a folder, for messages."""
+    return ", ".join(path.name for path in sorted(folder.glob("*.inter"))) or "none"
 
 
 def read_atomic(path: Path) -> pl.DataFrame:
@@ -55,3 +66,8 @@ def read_atomic(path: Path) -> pl.DataFrame:
             )
         names[column] = name
     return table.rename(names)
+
+
+def _file(path: Path) -> Path:
+    found = sorted(path.glob("*.inter")) if path.is_dir() else []
+    return found[0] if len(found) == 1 else path

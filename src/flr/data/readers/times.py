@@ -66,7 +66,7 @@ def read_times(column: pl.Series, where: str) -> Times:
 def _times(values: pl.Series, unit: str, form: str) -> Times:
     per_second = UNITS[unit][0]
     if values.dtype.is_float():
-        values = values.fill_nan(None)
+        values = pl.select(pl.when(values.is_finite()).then(values)).to_series()
         seconds = (values / per_second).floor().cast(pl.Int64, strict=False)
         whole = bool((values % per_second == 0).all())
     else:
@@ -99,7 +99,7 @@ def _iso_microseconds(text: pl.Series) -> pl.Series:
 
 def _unit(numbers: pl.Series, where: str) -> str:
     sizes = numbers.cast(pl.Float64).abs()
-    sizes = sizes.filter(sizes > 0)
+    sizes = sizes.filter((sizes > 0) & sizes.is_finite())
     if sizes.is_empty():
         return "seconds"
     low, high = (float(size) for size in (sizes.min(), sizes.max()))  # type: ignore[arg-type]
