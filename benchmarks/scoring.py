@@ -38,7 +38,7 @@ def main() -> None:
         exact = _rate(len(histories), lambda: recommender.score(histories))
         peak = peak_memory_mb()
         one_by_one = _rate(1, lambda: naive.score_titles(model, few[0], compiled))
-        beam = _rate(len(few), lambda: [naive.beam_search(model, items, compiled, trie, 20) for items in few])
+        beam = _rate(len(few), lambda: [naive.beam_search(model, items, compiled, trie, width=20) for items in few])
     print(f"exact, tree-masked:   {exact:9.2f} users/s, peak memory {peak:.0f} MB")
     print(f"one title at a time:  {one_by_one:9.4f} users/s; exact is {exact / one_by_one:,.0f} times as fast")
     print(f"beam search, width 20: {beam:8.3f} users/s; exact is {exact / beam:.1f} times as fast")
