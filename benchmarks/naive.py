@@ -5,6 +5,8 @@ One example at a time, one title at a time, plain causal forwards without caches
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -25,12 +27,11 @@ def title_tokens(compiled: CompiledCatalogue, leaf: int) -> list[int]:
 
 def stream_tokens(compiled: CompiledCatalogue, items: list[int]) -> list[int]:
     """Return the tokens of a history."""
-    ids = compiled.template.streams(
-        Histories(torch.tensor([]).numpy().astype(int), torch.tensor([0, 0]).numpy())
-    ).ids.tolist()
-    for item in items:
-        ids += title_tokens(compiled, int(compiled.catalogue.leaf[item]))
-    return ids
+    empty = Histories(torch.tensor([]).numpy().astype(int), torch.tensor([0, 0]).numpy())
+    around = compiled.template.streams(empty).ids.tolist()
+    n = compiled.template.n_preamble
+    titles = [title_tokens(compiled, int(compiled.catalogue.leaf[item])) for item in items]
+    return [*around[:n], *itertools.chain(*titles), *around[n:]]
 
 
 def dict_trie(compiled: CompiledCatalogue) -> DictTrie:

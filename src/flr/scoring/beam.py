@@ -185,7 +185,8 @@ def title_guide(leaf_log_probs: Tensor, trie: TokenTrie) -> Guide:
     """Return D3's guide: how much of another recommender's probability lies below each node.
 
     D3 adds, at every token, the log of the share of its helper's probability that the token keeps; over a prefix these
-    shares multiply to the probability of all titles that begin so, and over a title to the title's own.
+    shares multiply to the probability of all titles that begin so, and over a title to the title's own. (Its released
+    code puts the most probable title below a token in place of their sum, which is no probability of the prefix.)
 
     Args:
         leaf_log_probs: What the other recommender makes of each distinct title, natural logs, -inf where it rules one
