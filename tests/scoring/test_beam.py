@@ -151,6 +151,22 @@ def test_a_guide_adds_its_share_to_every_title(likelihood: str) -> None:
     assert [int(node) - 1 for node in first] == best_first_tokens.argmax(1).tolist()
 
 
+def test_what_the_guide_rules_out_is_not_found() -> None:
+    model, compiled = model_of("catalogue")
+    opinion = torch.zeros(len(ROWS), compiled.catalogue.n_leaves)
+    opinion[:, 4:] = -torch.inf
+    opinion[1] = -torch.inf
+    opinion[1, 7] = 0
+    with torch.inference_mode():
+        state = thought(model, compiled)
+        guided = Beam(6, guide=title_guide(opinion, compiled.trie), guide_weight=1.0)
+        found = model.search(state, compiled, guided)
+        check_valid(found, exact(model, compiled, state))
+    assert [sorted(row) for row in found.leaves.tolist()] == [
+        [-1, -1, -1, -1, -1, 7] if row == 1 else [-1, -1, 0, 1, 2, 3] for row in range(len(ROWS))
+    ]
+
+
 def test_a_guide_knows_the_probability_below_every_node() -> None:
     _, compiled = model_of("catalogue")
     trie, n = compiled.trie, compiled.catalogue.n_leaves

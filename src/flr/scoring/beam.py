@@ -41,7 +41,7 @@ class Beam:
         width: Titles and prefixes of each row that go on, at least 1.
         length_power: 0 compares log-probabilities; 1 the mean per token, as BIGRec's decoder does by default. A prefix
             counts the tokens written so far, a title all of its own, forced ones included.
-        guide: Another recommender's opinion of prefixes; see `title_guide` for D3's.
+        guide: Another recommender's opinion of prefixes; see `title_guide` for D3's. What it gives -inf is not found.
         guide_weight: Weight of that opinion, 0 or more. D3 weighs the two with alpha and 1 - alpha, which is the order
             of ``guide_weight = (1 - alpha) / alpha``.
 
@@ -69,7 +69,8 @@ class BestTitles:
     """The titles that a search found for each of B histories.
 
     Attributes:
-        leaves: Best first, -1 where there were fewer than the width, [B, width] int64.
+        leaves: Best first, -1 where there were fewer than the width (which is at most the number of titles),
+            [B, width] int64.
         log_probs: The model's own log p(title | history), float32, -inf where there is none, [B, width].
         scores: What they are ordered by, float32, -inf where there is none, [B, width].
     """
@@ -105,13 +106,8 @@ def beam_search(
     width = min(beam.width, len(n_tokens))
 
     def best(found: _Hypotheses, n_written: int) -> _Hypotheses:
-        """Keep the best of each row, ordered by row, best first."""
-        scores, leaves = found.log_probs, sole_leaf[found.nodes]
-        if beam.guide is not None:
-            scores = scores + beam.guide_weight * beam.guide(found.rows, found.nodes).float()
-        if beam.length_power:
-            scores = scores / torch.where(leaves < 0, n_written, n_tokens[leaves]) ** beam.length_power
-        return replace(found, scores=scores).take(_best_of_rows(found.rows, scores, width))
+        leaves = sole_leaf[found.nodes]
+        return found.best(beam, torch.where(leaves < 0, n_written, n_tokens[leaves]))
 
     def search(rows: Tensor) -> _Hypotheses:
         kept = best(_first_children(root_hidden[rows], rows, table, output), 1)
@@ -142,6 +138,16 @@ class _Hypotheses:
 
     def take(self, chosen: Tensor) -> _Hypotheses:
         return _Hypotheses(*(getattr(self, part.name)[chosen] for part in fields(self)))
+
+    def best(self, beam: Beam, n_tokens: Tensor) -> _Hypotheses:
+        """Return the best of each row, by row and best first, scored; `n_tokens` is the length of each, [n]."""
+        scores = self.log_probs
+        if beam.guide is not None:
+            scores = scores + beam.guide_weight * beam.guide(self.rows, self.nodes).float()
+        if beam.length_power:
+            scores = scores / n_tokens**beam.length_power
+        possible = replace(self, scores=scores).take(scores > -torch.inf)
+        return possible.take(_best_of_rows(possible.rows, possible.scores, beam.width))
 
     def and_more(self, more: _Hypotheses) -> _Hypotheses:
         return _Hypotheses(*(torch.cat([getattr(self, p.name), getattr(more, p.name)]) for p in fields(self)))
