@@ -5,6 +5,8 @@ One example at a time, one title at a time, plain causal forwards without caches
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -25,12 +27,11 @@ def title_tokens(compiled: CompiledCatalogue, leaf: int) -> list[int]:
 
 def stream_tokens(compiled: CompiledCatalogue, items: list[int]) -> list[int]:
     """Return the tokens of a history."""
-    ids = compiled.template.streams(
-        Histories(torch.tensor([]).numpy().astype(int), torch.tensor([0, 0]).numpy())
-    ).ids.tolist()
-    for item in items:
-        ids += title_tokens(compiled, int(compiled.catalogue.leaf[item]))
-    return ids
+    empty = Histories(torch.tensor([]).numpy().astype(int), torch.tensor([0, 0]).numpy())
+    around = compiled.template.streams(empty).ids.tolist()
+    n = compiled.template.n_preamble
+    titles = [title_tokens(compiled, int(compiled.catalogue.leaf[item])) for item in items]
+    return [*around[:n], *itertools.chain(*titles), *around[n:]]
 
 
 def dict_trie(compiled: CompiledCatalogue) -> DictTrie:
@@ -95,32 +96,42 @@ def score_titles(
 
 
 def beam_search(
-    model: FLRModel, items: list[int], compiled: CompiledCatalogue, trie: DictTrie, width: int
+    model: FLRModel,
+    items: list[int],
+    compiled: CompiledCatalogue,
+    trie: DictTrie,
+    *,
+    width: int,
+    likelihood: str = "catalogue",
 ) -> list[tuple[float, tuple[int, ...]]]:
     """Return the best titles by beam search over a dictionary trie, as (log p, tokens), best first.
 
-    Every step runs the whole prompt again for the whole beam, as a decoder without a cache does.
+    Every step runs the whole prompt again for the whole beam, as a decoder without a cache does. A finished title
+    stays in the beam as long as fewer than `width` others are better.
     """
     prompt, _ = think_once(model, items, compiled)
     beam: list[tuple[float, tuple[int, ...], DictTrie]] = [(0.0, (), trie)]
-    done: list[tuple[float, tuple[int, ...]]] = []
-    while beam:
-        tokens = torch.tensor([list(written) for _, written, _ in beam], dtype=torch.long)
-        written = model.backbone.embed(tokens) if tokens.shape[1] else prompt.new_zeros(len(beam), 0, prompt.shape[-1])
-        embeddings = torch.cat([prompt.expand(len(beam), -1, -1), written], dim=1)
+    while open_ends := [state for state in beam if state[2]]:
+        tokens = torch.tensor([list(written) for _, written, _ in open_ends], dtype=torch.long)
+        n = len(open_ends)
+        written = model.backbone.embed(tokens) if tokens.shape[1] else prompt.new_zeros(n, 0, prompt.shape[-1])
+        embeddings = torch.cat([prompt.expand(n, -1, -1), written], dim=1)
         hidden = model.backbone.transformer(inputs_embeds=embeddings, use_cache=False).last_hidden_state[:, -1]
-        candidates = []
-        for state, (score, path, node) in zip(hidden, beam, strict=True):
+        candidates = [state for state in beam if not state[2]]
+        for state, (score, path, node) in zip(hidden, open_ends, strict=True):
             allowed = list(node)
-            log_probs = torch.log_softmax(model.backbone.output_weight[allowed] @ state, 0).tolist()
-            candidates += [
-                (score + gain, (*path, token), node[token]) for gain, token in zip(log_probs, allowed, strict=True)
-            ]
-        candidates.sort(key=lambda candidate: -candidate[0])
-        candidates = candidates[: width - len(done)]
-        done += [(score, path) for score, path, node in candidates if not node]
-        beam = [candidate for candidate in candidates if candidate[2]]
-    return sorted(done, reverse=True)[:width]
+            gains = _token_log_probs(model.backbone.output_weight, state, allowed, likelihood)
+            candidates += [(score + gain, (*path, token), node[token]) for gain, token in gains]
+        beam = sorted(candidates, key=lambda candidate: -candidate[0])[:width]
+    return [(score, path) for score, path, _ in beam]
+
+
+def _token_log_probs(output: Tensor, state: Tensor, allowed: list[int], likelihood: str) -> list[tuple[float, int]]:
+    if likelihood == "vocabulary":
+        log_probs = torch.log_softmax(output @ state, 0)[allowed]
+    else:
+        log_probs = torch.log_softmax(output[allowed] @ state, 0)
+    return list(zip(log_probs.tolist(), allowed, strict=True))
 
 
 def policy_loss(

@@ -31,7 +31,7 @@ def test_every_shipped_config_loads(path: Path) -> None:
 
 
 def test_there_are_shipped_configs() -> None:
-    assert {"compact", "smollm2-135m"} <= {path.stem for path in SHIPPED}
+    assert {"compact", "latentr3", "smollm2-135m"} <= {path.stem for path in SHIPPED}
 
 
 def test_compact_spells_out_the_defaults() -> None:
@@ -95,6 +95,17 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_named_with_what_was_expected(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_config(None, [override])
+
+
+def test_an_instruction_needs_something_after_the_titles() -> None:
+    with pytest.raises(ConfigError, match=r"text\.response_header '' leaves nothing after"):
+        load_config(None, ["text.template=instruction", "text.response_header=''"])
+
+
+def test_the_template_decides_which_texts_are_around_the_titles() -> None:
+    texts = ["text.preamble=a", "text.instruction=b", "text.input_header=c", "text.response_header=d"]
+    assert load_config(None, texts).text.around_titles == ("a", "")
+    assert load_config(None, [*texts, "text.template=instruction"]).text.around_titles == ("bc", "d")
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.naive import score_titles
 from safetensors.torch import load_file, save_file
 
 from flr.errors import ArtifactError, FlrError, RequestError, StorageError, UnknownItemError
 from flr.model import FLRModel
 from flr.recommender import Recommender
 from flr.records import Histories
-from flr.text.tokenizer import TitleTokenizer
-from toy import TITLES, toy_catalogue, toy_model
+from flr.scoring.exact import item_log_probs
+from toy import INSTRUCTION, TITLES, toy_catalogue, toy_model, toy_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,7 @@ def recommender() -> Recommender:
 
 def make(*overrides: str, titles: list[str] = TITLES) -> Recommender:
     model, compiled, config = toy_model(*overrides, titles=titles)
-    tokenizer = TitleTokenizer.train(compiled.catalogue.leaf_titles, config.text.vocabulary_size)
-    return Recommender(model, tokenizer, toy_catalogue(titles), config)
+    return Recommender(model, toy_tokenizer(compiled.catalogue, config), toy_catalogue(titles), config)
 
 
 def test_the_best_come_first_and_seen_items_do_not_come(recommender: Recommender) -> None:
@@ -83,6 +83,19 @@ def test_unknown_items_can_be_skipped_and_nobody_gets_nothing(recommender: Recom
     assert recommender.recommend([]) == []
 
 
+def test_after_an_instruction_the_best_are_those_of_a_prompt_for_each() -> None:
+    recommender = make(*INSTRUCTION)
+    long = [f"i{n}" for n in range(9)]
+    with torch.inference_mode():
+        by_leaf = score_titles(recommender.model, list(range(3, 9)), recommender.compiled)
+    scores = item_log_probs(by_leaf[None], recommender.compiled.leaf, recommender.compiled.n_sharing)[0]
+    expected = sorted(((float(scores[n]), f"i{n}") for n in (9, 10)), reverse=True)
+    for histories in ([long], [["i1"], long, ["i2", "i3"]]):
+        best = recommender.recommend(histories, k=2)[histories.index(long)]
+        assert [item.item_id for item in best] == [item_id for _, item_id in expected]
+        assert [item.log_prob for item in best] == pytest.approx([score for score, _ in expected], abs=1e-4)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -91,6 +104,7 @@ def test_unknown_items_can_be_skipped_and_nobody_gets_nothing(recommender: Recom
         ["reasoner.thought_positions=all"],
         ["reasoner.share=key_value"],
         ["objective.likelihood=vocabulary"],
+        INSTRUCTION,
     ],
 )
 def test_what_is_loaded_scores_as_what_was_saved(overrides: list[str], tmp_path: Path) -> None:

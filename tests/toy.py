@@ -61,12 +61,26 @@ def toy_catalogue(titles: list[str] = TITLES) -> Catalogue:
     return Catalogue(ids, np.array(titles, dtype=object), leaf, np.array(distinct, dtype=object))
 
 
+def toy_tokenizer(catalogue: Catalogue, config: Config) -> TitleTokenizer:
+    preamble, suffix = config.text.around_titles
+    return TitleTokenizer.train(catalogue.leaf_titles, config.text.vocabulary_size, preamble=preamble, suffix=suffix)
+
+
+#: The instruction template with texts that are short for a model of 300 tokens.
+INSTRUCTION = [
+    "text.template=instruction",
+    "text.instruction=Which is next?",
+    "text.input_header=Taken:",
+    "text.response_header=Next:",
+]
+
+
 def toy_model(*overrides: str, titles: list[str] = TITLES, seed: int = 0) -> tuple[FLRModel, CompiledCatalogue, Config]:
     """Return a small random model whose logits are far from uniform, its catalogue and config."""
     config = small_config(*overrides)
     catalogue = toy_catalogue(titles)
     torch.manual_seed(seed)
-    tokenizer = TitleTokenizer.train(catalogue.leaf_titles, config.text.vocabulary_size)
+    tokenizer = toy_tokenizer(catalogue, config)
     compiled = compile_catalogue(
         catalogue, tokenizer, likelihood=config.objective.likelihood, max_title_tokens=config.text.max_title_tokens
     )

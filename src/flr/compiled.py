@@ -17,7 +17,7 @@ from flr.scoring.exact import TreeSlice, tree_slices
 from flr.scoring.likelihood import ChildTable, LeafSums, child_table, counted_nodes, edge_numbers, leaf_sums
 from flr.scoring.pruned import sole_leaves
 from flr.text.packing import Packer
-from flr.text.template import AppendOnlyTemplate
+from flr.text.template import PromptTemplate
 from flr.text.tokenizer import TitleTokenizer
 
 #: Trie nodes per tree-masked forward: attention among them grows with the square.
@@ -41,7 +41,7 @@ class CompiledCatalogue:
     """
 
     catalogue: Catalogue
-    template: AppendOnlyTemplate
+    template: PromptTemplate
     trie: TokenTrie
     paths: TriePaths
     table: ChildTable
@@ -94,7 +94,7 @@ def compile_catalogue(
     needed = ancestors_of(trie, counted)
     return CompiledCatalogue(
         catalogue=catalogue,
-        template=AppendOnlyTemplate(titles, catalogue.leaf, tokenizer.preamble_ids),
+        template=PromptTemplate(titles, catalogue.leaf, tokenizer.preamble_ids, tokenizer.suffix_ids),
         trie=trie,
         paths=paths,
         table=child_table(trie, likelihood=likelihood),

@@ -30,9 +30,30 @@ class TextConfig(Section):
     """Histories and titles as tokens."""
 
     window: int = Field(20, ge=1, description="Most recent items of a history that the model reads.")
-    preamble: str = Field("", description="Text before the first title; empty for the compact backbone.")
+    template: Literal["append_only", "instruction"] = Field(
+        "append_only",
+        description="Preamble and titles, so that a longer history only appends tokens; or an instruction, the titles "
+        "and a response header, with a prompt for every target.",
+    )
+    preamble: str = Field("", description="Text before the first title (append_only).")
+    instruction: str = Field(
+        "### Instruction:\nThese are the titles that one person chose, from the first to the latest. "
+        "Name the title that this person will choose next.\n\n",
+        description="What is asked of the model (instruction).",
+    )
+    input_header: str = Field("### Input:\n", description="Text between that and the first title (instruction).")
+    response_header: str = Field(
+        "\n### Response:\n", description="Text between the last title and the thought, not empty (instruction)."
+    )
     vocabulary_size: int = Field(8000, ge=260, description="Size of the compact backbone's byte-level BPE.")
     max_title_tokens: int = Field(48, ge=2, description="Longer titles are cut to this many tokens.")
+
+    @property
+    def around_titles(self) -> tuple[str, str]:
+        """The text before the first title, and the text after the last."""
+        if self.template == "append_only":
+            return self.preamble, ""
+        return self.instruction + self.input_header, self.response_header
 
 
 class BackboneConfig(Section):
@@ -235,6 +256,15 @@ class Config(Section):
             raise ValueError(f"backbone.width {compact.width} must be a multiple of n_factors = {reasoner.n_factors}")
         if compact.source == "compact" and compact.train != "full":
             raise ValueError(f"backbone.train {compact.train!r} needs pretrained weights; compact starts from scratch")
+        return self
+
+    @model_validator(mode="after")
+    def _check_template(self) -> Config:
+        if self.text.template == "instruction" and not self.text.response_header:
+            raise ValueError(
+                f"text.response_header {self.text.response_header!r} leaves nothing after the titles; give it a text, "
+                "or set text.template to append_only and text.preamble to what comes before them"
+            )
         return self
 
 

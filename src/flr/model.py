@@ -14,6 +14,7 @@ from flr.config import ReasonerConfig
 from flr.reasoner.factors import MultiFactorAttention
 from flr.reasoner.regularizers import diversity, orthogonality, sparsity
 from flr.records import PackedBatch, Thought
+from flr.scoring.beam import Beam, BestTitles, beam_search
 from flr.scoring.exact import catalogue_log_probs, item_log_probs
 from flr.scoring.likelihood import ChildTable, choice_log_probs
 from flr.scoring.pruned import Floor, leaf_log_probs_above
@@ -38,6 +39,10 @@ class ThoughtState:
     root_hidden: Tensor
     next_position: Tensor
     thought: Thought | None
+
+    def histories_of(self, rows: Tensor) -> tuple[EncodedStreams, Tensor]:
+        """Return some of the histories, and the position of the first token of a title in each."""
+        return self.streams.rows(rows), self.next_position[rows]
 
 
 @dataclass(frozen=True)
@@ -246,8 +251,25 @@ class FLRModel(nn.Module):
             compiled: The catalogue, on the model's device.
             floor: See `flr.scoring.pruned`.
         """
-        return self._above(
-            state.root_hidden, lambda rows: (state.streams.rows(rows), state.next_position[rows]), compiled, floor
+        return self._above(state.root_hidden, state.histories_of, compiled, floor)
+
+    def search(self, state: ThoughtState, compiled: CompiledCatalogue, beam: Beam) -> BestTitles:
+        """Return the best titles that a beam search finds for each history, with their exact log-probabilities.
+
+        Args:
+            state: Histories with their thoughts.
+            compiled: The catalogue, on the model's device.
+            beam: See `flr.scoring.beam`.
+        """
+        return beam_search(
+            state.root_hidden,
+            lambda: PrefixReader(self.backbone, state.histories_of, compiled.table.token_of_node),
+            beam,
+            table=compiled.table,
+            sole_leaf=compiled.sole_leaf,
+            n_tokens=torch.from_numpy(compiled.template.titles.lengths).to(self.device),
+            output=self.backbone.output_weight,
+            max_nodes=_NODES_PER_CALL[self.device.type == "cpu"],
         )
 
     def score_targets_above(

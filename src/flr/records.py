@@ -265,6 +265,8 @@ class TriePaths:
 class PackedBatch:
     """Shared-prefix training examples: streams of several users per row, and a branch per target.
 
+    Where prompts share no prefix, a segment has one target.
+
     Attributes:
         stream_ids: Token ids of the histories, [B, L] int64.
         stream_positions: Position of each token within its own segment, [B, L] int64.

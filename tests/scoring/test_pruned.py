@@ -72,3 +72,8 @@ def test_only_prefixes_that_reach_the_floor_are_read(monkeypatch: pytest.MonkeyP
     assert 0 < n_some < n_all
     assert not read
     assert len(TITLES) > compiled.catalogue.n_leaves
+
+
+def test_one_title_in_all_is_the_sole_leaf_of_every_node() -> None:
+    _, compiled, _ = toy_model(titles=["Same (1990)"] * 2)
+    assert compiled.sole_leaf.tolist() == [0] * compiled.trie.n_nodes

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from flr.records import CONTEXT, TEST, TRAIN, VALID, UserSequences
 from flr.seeding import generator
 from flr.text.packing import Windows, pack_rows, training_windows
-from toy import toy_model, toy_sequences
+from toy import INSTRUCTION, toy_model, toy_sequences
 
 
 def rng() -> np.random.Generator:
@@ -51,6 +51,24 @@ def test_packing_leaves_little_room() -> None:
     lengths = rng().integers(5, 60, 3000)
     rows = pack_rows(lengths, 180, rng())
     assert lengths.sum() / (180 * len(rows)) > 0.97
+
+
+def test_with_a_suffix_every_target_has_a_window_of_the_items_before_it() -> None:
+    split = np.array([CONTEXT, TRAIN, TRAIN, TRAIN, VALID, TEST, CONTEXT, VALID, CONTEXT, TRAIN], dtype=np.int8)
+    users = np.array(["a", "b", "c"], dtype=object)
+    sequences = UserSequences(users, np.array([0, 6, 8, 10]), np.arange(10), np.arange(10), split)
+    _, compiled, _ = toy_model(*INSTRUCTION)
+    packer = compiled.packer(1)
+    windows = packer.windows(sequences, 2, rng())
+    assert (windows.starts.tolist(), windows.ends.tolist()) == ([0, 0, 1, 8], [2, 3, 4, 10])
+    owners, rows = packer.target_rows(windows, sequences)
+    assert (owners.tolist(), rows.tolist()) == ([0, 1, 2, 3], [1, 2, 3, 9])
+    batch = packer.collate(windows, np.array([0, 0, 0, 1]), sequences)
+    assert batch.target_items.tolist() == [[1, 2, 3], [9, -1, -1]]
+    histories = [[0], [0, 1], [1, 2], [8]]
+    found = [_stream_of(batch, *place) for place in ((0, 0), (0, 1), (0, 2), (1, 0))]
+    assert found == [compiled.template.streams(_one(history)).ids.tolist() for history in histories]
+    assert packer.lengths(windows, sequences).tolist() == [len(tokens) for tokens in found]
 
 
 @pytest.mark.parametrize("settings", [[], ["reasoner.kind=none"], ["objective.likelihood=vocabulary"]])

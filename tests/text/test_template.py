@@ -3,12 +3,16 @@ from __future__ import annotations
 import numpy as np
 
 from flr.records import Histories, TokenizedTitles
-from flr.text.template import AppendOnlyTemplate
+from flr.text.template import PromptTemplate
 
 # Leaf 0 = [10, 11, 1], leaf 1 = [12, 1]; items 0 and 2 share leaf 0.
-TEMPLATE = AppendOnlyTemplate(
+TEMPLATE = PromptTemplate(
     TokenizedTitles(np.array([10, 11, 1, 12, 1]), np.array([0, 3, 5]), 1), np.array([0, 1, 0]), preamble_ids=[8, 9]
 )
+
+
+#: The same with tokens between the last title and the thought.
+INSTRUCTION = PromptTemplate(TEMPLATE.titles, TEMPLATE.leaf, preamble_ids=[8, 9], suffix_ids=[5, 6])
 
 
 def test_streams_are_preamble_and_titles() -> None:
@@ -28,3 +32,15 @@ def test_lengths_are_known_without_writing_the_stream() -> None:
     items = np.array([0, 1, 2, 1])
     lengths = TEMPLATE.stream_lengths(np.array([0, 1]), np.array([3, 4]), items)
     assert lengths.tolist() == [2 + 3 + 2 + 3, 2 + 2 + 3 + 2]
+
+
+def test_a_suffix_closes_every_stream() -> None:
+    histories = Histories(np.array([0, 1, 2]), np.array([0, 2, 2, 3]))
+    streams, plain = INSTRUCTION.streams(histories), TEMPLATE.streams(histories)
+    assert streams.offsets.tolist() == [0, 9, 13, 20]
+    assert streams.ids.tolist() == [8, 9, 10, 11, 1, 12, 1, 5, 6, 8, 9, 5, 6, 8, 9, 10, 11, 1, 5, 6]
+    assert streams.item_ends.tolist() == plain.item_ends.tolist()
+    lengths = INSTRUCTION.stream_lengths(np.array([0, 2, 2]), np.array([2, 2, 3]), histories.item_index)
+    assert lengths.tolist() == streams.lengths.tolist()
+    assert TEMPLATE.shares_prefixes
+    assert not INSTRUCTION.shares_prefixes

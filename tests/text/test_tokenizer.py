@@ -44,6 +44,16 @@ def test_a_saved_tokenizer_is_the_same_and_a_broken_one_says_so() -> None:
         TitleTokenizer.from_json({"tokenizer": "{", "preamble_ids": [1], "eoi_id": 2})
 
 
+def test_texts_around_the_titles_are_kept() -> None:
+    tokenizer = TitleTokenizer.train(TITLES, 400, preamble="Taken:", suffix="Next:\n")
+    again = TitleTokenizer.from_json(tokenizer.to_json())
+    assert tokenizer.decode(again.preamble_ids) == "Taken:"
+    assert tokenizer.decode(again.suffix_ids) == "Next:\n"
+    older = {key: value for key, value in tokenizer.to_json().items() if key != "suffix_ids"}
+    assert TitleTokenizer.from_json(older).suffix_ids == ()
+    assert TitleTokenizer.train(TITLES, 400).suffix_ids == ()
+
+
 def byte_tokenizer(extra: list[str]) -> Tokenizer:
     symbols = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *extra]
     tokenizer = Tokenizer(models.BPE(vocab={symbol: n for n, symbol in enumerate(symbols)}, merges=[]))
@@ -53,7 +63,8 @@ def byte_tokenizer(extra: list[str]) -> Tokenizer:
 
 def test_a_pretrained_tokenizer_closes_titles_with_a_line_break() -> None:
     backend = byte_tokenizer([])
-    tokenizer = TitleTokenizer.pretrained(backend, preamble="Items:", end_id=None)
+    tokenizer = TitleTokenizer.pretrained(backend, preamble="Items:", suffix="Next:", end_id=None)
+    assert list(tokenizer.suffix_ids) == backend.encode("Next:").ids
     assert tokenizer.eoi_id == backend.encode("\n").ids[0]
     assert list(tokenizer.preamble_ids) == backend.encode("Items:").ids
     with pytest.raises(DataError, match=r"the title 'two\\nlines' holds the end-of-item token"):

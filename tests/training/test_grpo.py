@@ -18,7 +18,7 @@ from flr.training.advantages import group_advantages
 from flr.training.grpo import PolicyModule, clipped_surrogate, sampled_divergence
 from flr.training.rewards import parse_reward
 from flr.training.rollouts import Environment, PolicyBatch, Rollout
-from toy import toy_model, toy_sequences
+from toy import INSTRUCTION, toy_model, toy_sequences
 
 
 def module(*overrides: str, seed: int = 0) -> tuple[PolicyModule, CompiledCatalogue, Config]:
@@ -91,8 +91,9 @@ def test_the_first_update_has_ratio_one_and_no_divergence() -> None:
 
 @pytest.mark.parametrize("size", [0.0, 0.02])
 @pytest.mark.parametrize("update", ["latent", "token"])
-def test_losses_and_gradients_equal_the_naive_twin(update: str, size: float) -> None:
-    policy, compiled, _ = module(f"grpo.update={update}", "grpo.sigma=2", "grpo.beta=0.1")
+@pytest.mark.parametrize("template", [[], INSTRUCTION], ids=["append-only", "instruction"])
+def test_losses_and_gradients_equal_the_naive_twin(template: list[str], update: str, size: float) -> None:
+    policy, compiled, _ = module(f"grpo.update={update}", "grpo.sigma=2", "grpo.beta=0.1", *template)
     batch, rollout = rolled_out(policy, compiled)
     nudge(policy, size)
     losses = policy(batch.packed, rollout, compiled.table)

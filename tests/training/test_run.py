@@ -19,7 +19,7 @@ from flr.errors import ArtifactError, ConfigError, DataError, FlrError, StorageE
 from flr.progress import Silent, Step
 from flr.recommender import Recommender
 from flr.training.run import evaluate_run, train_run
-from toy import TINY, TITLES, prepared_ring, save_pretrained
+from toy import INSTRUCTION, TINY, TITLES, prepared_ring, save_pretrained
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,14 @@ def test_the_ring_is_learned_exactly(trained: Path) -> None:
     assert report.metrics["hr@1"] == 1.0
     saved = json.loads((trained / "metrics.json").read_text())
     assert saved["test"]["ndcg@10"] == saved["valid"]["ndcg@10"] == 1.0
+
+
+def test_the_ring_is_learned_from_instructions_too(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train_run(load_config(None, [*TINY, *INSTRUCTION, "training.batch_tokens=1600"]), data, run)
+    assert evaluate_run(run, split="test").metrics["hr@1"] == 1.0
+    prompts = Recommender.load(run).compiled.template
+    assert not prompts.shares_prefixes
 
 
 def test_the_run_folder_says_how_it_came_about(trained: Path) -> None:

@@ -17,7 +17,7 @@ from flr.errors import DataError
 from flr.records import CONTEXT, UserSequences
 from flr.text.tokenizer import TitleTokenizer
 from flr.training.trainer import PackedRows
-from toy import toy_model, toy_sequences
+from toy import INSTRUCTION, toy_model, toy_sequences
 
 
 def packed_rows(sequences: UserSequences, compiled: CompiledCatalogue, *, window: int = 6, seed: int = 0) -> PackedRows:
@@ -36,6 +36,17 @@ def test_an_epoch_holds_every_target_once() -> None:
     targets = [row for part in windows for a, b in zip(part.starts, part.ends, strict=True) for row in range(a + 1, b)]
     expected = sorted(set(range(sequences.n_interactions)) - set(sequences.offsets[:-1].tolist()))
     assert sorted(targets) == expected
+
+
+def test_an_epoch_of_instructions_holds_every_target_once() -> None:
+    sequences = toy_sequences([2, 9, 15, 3, 31])
+    rows = packed_rows(sequences, toy_model(*INSTRUCTION)[1])
+    windows = [rows[place] for place in range(n_rows_of_an_epoch(rows))]
+    targets = sorted(np.concatenate([part.ends - 1 for part in windows]).tolist())
+    assert targets == sorted(set(range(sequences.n_interactions)) - set(sequences.offsets[:-1].tolist()))
+    assert all((part.ends - part.starts <= 7).all() for part in windows)
+    batch = rows.collate(windows)
+    assert int((batch["target_items"] >= 0).sum()) == len(targets)
 
 
 def test_a_row_is_the_same_whatever_was_asked_before() -> None:

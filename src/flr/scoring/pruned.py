@@ -42,7 +42,7 @@ def sole_leaves(trie: TokenTrie, needed: BoolArray) -> IntArray:
     while len(node):
         leaf_of_node[node] = leaf
         parent = trie.parent[node].astype(np.int64)
-        inner = ~needed[parent]
+        inner = (parent >= 0) & ~needed[parent]  # with one title in all, not even the root is needed
         node, leaf = parent[inner], leaf[inner]
     return leaf_of_node
 

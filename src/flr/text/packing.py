@@ -4,7 +4,10 @@ A window of a user's history is one segment: its stream is encoded once, and eac
 branch [thought_i, tokens of title_{i+1}] that attends to the stream up to item i and to itself only. Several
 segments share a row, rows are filled by tokens, and all index arrays are built without a loop over tokens.
 
-Source: METHOD 6.
+A template with a suffix has no prefixes to share: there each target is a segment of its own, the last rows of the
+user before it, and everything else is the same.
+
+Source: METHOD 2 and 6.
 """
 
 from __future__ import annotations
@@ -15,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from flr.records import TRAIN, Histories, IntArray, PackedBatch, TriePaths, UserSequences, ragged_indices
-from flr.text.template import AppendOnlyTemplate
+from flr.records import TRAIN, BoolArray, Histories, IntArray, PackedBatch, TriePaths, UserSequences, ragged_indices
+from flr.text.template import PromptTemplate
 
 #: Segments that are packed together; larger packs tighter, smaller mixes users more.
 _CHUNK = 4096
@@ -25,6 +28,8 @@ _CHUNK = 4096
 @dataclass(frozen=True)
 class Windows:
     """Runs of a user's rows: the first is history only, every later one a target of those before it.
+
+    Where prefixes are not shared, only the last row of a run is a target.
 
     Attributes:
         starts, ends: Run i covers rows ``starts[i]:ends[i]`` of the sequences, at least two, int64.
@@ -68,6 +73,17 @@ def training_windows(sequences: UserSequences, window: int, rng: np.random.Gener
     return Windows(starts[owner] + cut_start, starts[owner] + cut_end + 1)
 
 
+def target_windows(sequences: UserSequences, window: int) -> Windows:
+    """Return a window for every training target: itself, and the items before it, as far as the window reaches.
+
+    Args:
+        sequences: All users.
+        window: Most history items of a window.
+    """
+    users, rows = sequences.targets(TRAIN)
+    return Windows(np.maximum(sequences.offsets[users], rows - window).astype(np.int64), rows + 1)
+
+
 def pack_rows(lengths: IntArray, capacity: int, rng: np.random.Generator) -> list[IntArray]:
     """Return rows of segment numbers whose lengths sum to at most `capacity`, in random order.
 
@@ -108,13 +124,17 @@ class Packer:
         n_thoughts: Thought positions at the head of each branch; 0 for a model without a thought.
     """
 
-    def __init__(
-        self, template: AppendOnlyTemplate, paths: TriePaths, *, node_depth: IntArray, n_thoughts: int
-    ) -> None:
+    def __init__(self, template: PromptTemplate, paths: TriePaths, *, node_depth: IntArray, n_thoughts: int) -> None:
         self.template = template
         self.paths = paths
         self.node_depth = node_depth
         self.n_thoughts = n_thoughts
+
+    def windows(self, sequences: UserSequences, window: int, rng: np.random.Generator) -> Windows:
+        """Return windows in which every training target is asked about once; see `training_windows`."""
+        if self.template.shares_prefixes:
+            return training_windows(sequences, window, rng)
+        return target_windows(sequences, window)
 
     def lengths(self, windows: Windows, sequences: UserSequences) -> IntArray:
         """Return the stream tokens of each window (its last item is a target only)."""
@@ -124,8 +144,13 @@ class Packer:
         """Return the training targets of windows: the window each falls into, and its row of the sequences."""
         rows, offsets = ragged_indices(windows.starts + 1, windows.ends - windows.starts - 1)
         owners = np.repeat(np.arange(len(windows)), np.diff(offsets))
-        kept = sequences.split[rows] == TRAIN
+        kept = self._is_target(rows, windows.ends[owners], sequences)
         return owners[kept], rows[kept]
+
+    def _is_target(self, rows: IntArray, ends: IntArray, sequences: UserSequences) -> BoolArray:
+        """Return True at the rows of windows that are asked about; `ends` are the ends of their windows."""
+        is_train: BoolArray = sequences.split[rows] == TRAIN
+        return is_train if self.template.shares_prefixes else is_train & (rows == ends - 1)
 
     def collate(
         self, windows: Windows, rows: IntArray, sequences: UserSequences, asked: IntArray | None = None
@@ -149,12 +174,12 @@ class Packer:
         shape = (int(rows[-1]) + 1, int(place[1].max()) + 1)
 
         item_segment = np.repeat(np.arange(len(windows)), n_items)
-        kept = np.flatnonzero(sequences.split[history_rows + 1] == TRAIN)
+        kept = np.flatnonzero(self._is_target(history_rows + 1, windows.ends[item_segment], sequences))
         kept = kept if asked is None else kept[asked]
         target_segment = item_segment[kept]
         targets = {
             "starts": start_columns[target_segment],
-            "ends": start_columns[target_segment] + streams.item_ends[kept],
+            "ends": start_columns[target_segment] + streams.item_ends[kept] + self.template.n_suffix,
             "items": sequences.item_index[history_rows[kept] + 1].astype(np.int64),
         }
         target_rows = rows[target_segment]

@@ -1,7 +1,8 @@
-"""The append-only template: `<preamble> title_1 <eoi> ... title_n <eoi>`.
+"""Prompts: `<preamble> title_1 <eoi> ... title_n <eoi> <suffix>`, after which the model thinks.
 
-Adding an item to a history only appends tokens, so the key-value cache of a history is a prefix of the cache
-of any longer one.
+Without a suffix the template is append-only: adding an item to a history only appends tokens, so the key-value cache
+of a history is a prefix of the cache of any longer one. With a suffix (a response header) it is an instruction
+template, and every target has a prompt of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class TokenStreams:
         return np.diff(self.offsets)
 
 
-class AppendOnlyTemplate:
+class PromptTemplate:
     """Writes histories as token streams.
 
     Source: METHOD 2.
@@ -42,30 +43,45 @@ class AppendOnlyTemplate:
         titles: Tokens of every distinct title.
         leaf: Title of each item, [N].
         preamble_ids: Tokens before the first title.
+        suffix_ids: Tokens between the last title and the thought.
+
+    Attributes:
+        n_preamble, n_suffix: Numbers of these tokens.
     """
 
-    def __init__(self, titles: TokenizedTitles, leaf: IntArray, preamble_ids: Sequence[int]) -> None:
+    def __init__(
+        self, titles: TokenizedTitles, leaf: IntArray, preamble_ids: Sequence[int], suffix_ids: Sequence[int] = ()
+    ) -> None:
         self.titles = titles
         self.leaf = leaf
-        self.n_preamble = len(preamble_ids)
-        self._pool = np.concatenate([np.asarray(preamble_ids, dtype=np.int64), titles.ids])
+        self.n_preamble, self.n_suffix = len(preamble_ids), len(suffix_ids)
+        around = np.array([*preamble_ids, *suffix_ids], dtype=np.int64)
+        self._pool = np.concatenate([around[: self.n_preamble], titles.ids, around[self.n_preamble :]])
         self._item_lengths = titles.lengths[leaf]
         self._item_starts = self.n_preamble + titles.offsets[:-1][leaf]
 
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether the prompt of a history begins the prompt of any longer one."""
+        return self.n_suffix == 0
+
     def stream_lengths(self, starts: IntArray, ends: IntArray, item_index: IntArray) -> IntArray:
-        """Return the tokens that the items ``item_index[start:end]`` take, for many runs at once."""
+        """Return the tokens of a prompt that holds the items ``item_index[start:end]``, for many runs at once."""
         total = np.concatenate([[0], np.cumsum(self._item_lengths[item_index])])
-        lengths: IntArray = self.n_preamble + total[ends] - total[starts]
+        lengths: IntArray = self.n_preamble + total[ends] - total[starts] + self.n_suffix
         return lengths
 
     def streams(self, histories: Histories) -> TokenStreams:
         """Return the token streams of histories, whole (cut them to the model's window before)."""
         n_items = histories.lengths
-        first_piece = np.concatenate([[0], np.cumsum(n_items + 1)])
+        first_piece = np.concatenate([[0], np.cumsum(n_items + 2)])
+        preambles, suffixes = first_piece[:-1], first_piece[1:] - 1
         is_item = np.ones(first_piece[-1], dtype=bool)
-        is_item[first_piece[:-1]] = False
+        is_item[preambles] = is_item[suffixes] = False
         starts = np.zeros(len(is_item), dtype=np.int64)
+        starts[suffixes] = len(self._pool) - self.n_suffix
         lengths = np.full(len(is_item), self.n_preamble, dtype=np.int64)
+        lengths[suffixes] = self.n_suffix
         starts[is_item] = self._item_starts[histories.item_index]
         lengths[is_item] = self._item_lengths[histories.item_index]
         indices, piece_offsets = ragged_indices(starts, lengths)

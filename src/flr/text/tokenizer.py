@@ -22,25 +22,32 @@ class TitleTokenizer:
 
     Attributes:
         preamble_ids: Tokens before the first title of a history, at least one.
+        suffix_ids: Tokens between the last title and the thought; none where the template is append-only.
         eoi_id: The end-of-item token; occurs in no title.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, preamble_ids: Sequence[int], eoi_id: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, preamble_ids: Sequence[int], suffix_ids: Sequence[int] = (), eoi_id: int
+    ) -> None:
         # A title that happens to spell a special token is text like any other.
         tokenizer.encode_special_tokens = True
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self.preamble_ids = tuple(preamble_ids)
+        self.preamble_ids, self.suffix_ids = tuple(preamble_ids), tuple(suffix_ids)
         self.eoi_id = eoi_id
 
     @classmethod
-    def train(cls, titles: Iterable[str], vocabulary_size: int) -> TitleTokenizer:
+    def train(
+        cls, titles: Iterable[str], vocabulary_size: int, *, preamble: str = "", suffix: str = ""
+    ) -> TitleTokenizer:
         """Return a byte-level BPE trained on the titles; a year in parentheses, like any word, may become one token.
 
         Args:
             titles: The catalogue's distinct titles.
             vocabulary_size: Upper bound; small catalogues yield fewer tokens.
+            preamble: Text before the first title, after a token that begins every prompt.
+            suffix: Text between the last title and the thought.
         """
         tokenizer = Tokenizer(models.BPE())
         words = pre_tokenizers.Split(Regex(r" ?[^ ]+| "), behavior="isolated")
@@ -56,15 +63,17 @@ class TitleTokenizer:
         )
         tokenizer.train_from_iterator(titles, trainer=trainer)
         bos_id, eoi_id = (tokenizer.get_vocab()[token] for token in (BOS, EOI))
-        return cls(tokenizer, preamble_ids=[bos_id], eoi_id=eoi_id)
+        before, after = (tokenizer.encode(text, add_special_tokens=False).ids for text in (preamble, suffix))
+        return cls(tokenizer, preamble_ids=[bos_id, *before], suffix_ids=after, eoi_id=eoi_id)
 
     @classmethod
-    def pretrained(cls, tokenizer: Tokenizer, *, preamble: str, end_id: int | None) -> TitleTokenizer:
+    def pretrained(cls, tokenizer: Tokenizer, *, preamble: str, suffix: str = "", end_id: int | None) -> TitleTokenizer:
         """Return a pretrained model's tokenizer, with a line break closing each title.
 
         Args:
             tokenizer: The model's own tokenizer.
             preamble: Text before the first title.
+            suffix: Text between the last title and the thought.
             end_id: The model's end-of-text token, used where a line break is not one token.
 
         Raises:
@@ -75,7 +84,8 @@ class TitleTokenizer:
         if eoi_id is None:
             raise ConfigError(f"a line break is {len(line_break)} tokens here and there is no end-of-text token")
         preamble_ids = tokenizer.encode(preamble, add_special_tokens=False).ids or [eoi_id]
-        return cls(tokenizer, preamble_ids=preamble_ids, eoi_id=eoi_id)
+        suffix_ids = tokenizer.encode(suffix, add_special_tokens=False).ids
+        return cls(tokenizer, preamble_ids=preamble_ids, suffix_ids=suffix_ids, eoi_id=eoi_id)
 
     @property
     def vocabulary_size(self) -> int:
@@ -115,6 +125,7 @@ class TitleTokenizer:
         return {
             "tokenizer": self._tokenizer.to_str(),
             "preamble_ids": list(self.preamble_ids),
+            "suffix_ids": list(self.suffix_ids),
             "eoi_id": self.eoi_id,
         }
 
@@ -127,7 +138,8 @@ class TitleTokenizer:
         """
         try:
             tokenizer = Tokenizer.from_str(str(saved["tokenizer"]))
-            return cls(tokenizer, preamble_ids=saved["preamble_ids"], eoi_id=int(saved["eoi_id"]))  # type: ignore[arg-type,call-overload]
+            preamble, suffix = saved["preamble_ids"], saved.get("suffix_ids", ())  # folders before it have none
+            return cls(tokenizer, preamble_ids=preamble, suffix_ids=suffix, eoi_id=int(saved["eoi_id"]))  # type: ignore[arg-type,call-overload]
         except Exception as error:
             raise ArtifactError(
                 f"the saved tokenizer cannot be read ({error!r}); save or train the model again"

@@ -202,12 +202,15 @@ def on_first_process(action: Callable[[], T]) -> T:
 
 def build_recommender(config: Config, catalogue: Catalogue, device: torch.device) -> Recommender:
     """Return an untrained (or pretrained) model with its tokenizer; new weights come from torch's generator."""
+    preamble, suffix = config.text.around_titles
     if config.backbone.source == "compact":
-        tokenizer = TitleTokenizer.train(catalogue.leaf_titles, config.text.vocabulary_size)
+        tokenizer = TitleTokenizer.train(
+            catalogue.leaf_titles, config.text.vocabulary_size, preamble=preamble, suffix=suffix
+        )
         backbone = compact_backbone(config.backbone, tokenizer.vocabulary_size)
     else:
         text = pretrained_tokenizer(config.backbone.source)
-        tokenizer = TitleTokenizer.pretrained(text.tokenizer, preamble=config.text.preamble, end_id=text.end_id)
+        tokenizer = TitleTokenizer.pretrained(text.tokenizer, preamble=preamble, suffix=suffix, end_id=text.end_id)
         backbone = pretrained_backbone(config.backbone)
     model = FLRModel(backbone, build_reasoner(config.reasoner, backbone))
     return Recommender(model.to(device), tokenizer, catalogue, config)

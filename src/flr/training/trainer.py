@@ -16,7 +16,7 @@ from flr.errors import DataError
 from flr.records import TRAIN, IntArray, UserSequences, ragged_indices
 from flr.scoring.likelihood import ChildTable
 from flr.seeding import generator
-from flr.text.packing import Packer, Windows, pack_rows, training_windows
+from flr.text.packing import Packer, Windows, pack_rows
 from flr.training.validation import Validation
 
 #: Default length of a row, in longest windows.
@@ -95,7 +95,7 @@ class PackedRows(Dataset[Windows]):
     def _plan(self, epoch: int) -> None:
         if epoch == self._epoch:
             return
-        self._windows = training_windows(self.sequences, self.window, generator(self.seed, "windows", epoch))
+        self._windows = self.packer.windows(self.sequences, self.window, generator(self.seed, "windows", epoch))
         lengths = self.packer.lengths(self._windows, self.sequences)
         self._rows = pack_rows(lengths, self.row_tokens, generator(self.seed, "packing", epoch))
         self._epoch = epoch
