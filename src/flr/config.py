@@ -144,7 +144,7 @@ class PolicyConfig(Section):
         "latent", description="Ratio of the thoughts' Gaussian densities, or of the title's token likelihoods."
     )
     group_size: int = Field(8, ge=2, description="Thoughts per history G, the first without noise.")
-    sigma: float = Field(0.5, gt=0, description="Noise of a thought, relative to the RMS of the input embeddings.")
+    sigma: float = Field(2.0, gt=0, description="Noise of a thought, relative to the RMS of the input embeddings.")
     clip_low: float = Field(0.2, gt=0, lt=1, description="Ratios count down to 1 minus this.")
     clip_high: float = Field(0.2, gt=0, description="Ratios count up to 1 plus this.")
     beta: float = Field(0.01, ge=0, description="Weight of the divergence from the stage-one policy, Eq. 13.")

@@ -172,3 +172,11 @@ def test_stage_one_is_never_overwritten_by_stage_two(stage_one: Path, tmp_path: 
         align_run(config(), stage_one, stage_one, overwrite=True)
     with pytest.raises(ArtifactError, match=r"there is no run .*nowhere"):
         align_run(config(), tmp_path / "nowhere", tmp_path / "run")
+
+
+def test_a_run_is_resumed_from_its_own_stage_one_only(stage_one: Path, barely_trained: Path, tmp_path: Path) -> None:
+    align_run(config("grpo.max_steps=2"), stage_one, tmp_path / "run")
+    with pytest.raises(ArtifactError, match=f"was started from '{stage_one}', whose weights are not those"):
+        align_run(config("grpo.max_steps=2"), barely_trained, tmp_path / "run", resume=True)
+    with pytest.raises(ArtifactError, match="was started as stage 'sft'"):
+        align_run(load_config(None, STAGE_ONE), barely_trained, stage_one, resume=True)

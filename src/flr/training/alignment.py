@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from transformers import set_seed
+from transformers import TrainingArguments, set_seed
 
 from flr.config import Config, parse_config
 from flr.errors import ArtifactError, ConfigError
@@ -17,9 +17,9 @@ from flr.seeding import derive_seed
 from flr.training.folder import RunFolder, RunSummary
 from flr.training.grpo import PolicyModule, PolicyTrainer
 from flr.training.guard import Guard
-from flr.training.rewards import parse_reward
+from flr.training.rewards import Reward, parse_reward
 from flr.training.rollouts import Environment, PolicyRows
-from flr.training.run import finished_run_data, open_journey
+from flr.training.run import Journey, finished_run_data, open_journey
 from flr.training.validation import Reporter, Validation
 
 #: Sections of the settings that belong to the model and must stay as stage one left them.
@@ -59,30 +59,20 @@ def align_run(
     _check_model_settings(config, source)
     _check_apart(source, output)
     journey = open_journey(config, prepared, data, output, resume=resume, overwrite=overwrite, stage=config.grpo)
+    facts = {"stage": "grpo", "from": str(source.resolve()), "from_hash": _weights_hash(source)}
+    _check_same_source(journey, facts["from_hash"])
     if journey.summary is not None:
         return journey.summary
     set_seed(derive_seed(config.seed, "policy weights") % 2**32)
     loaded = Recommender.load(source, device=journey.arguments.device)
     recommender = Recommender(loaded.model, loaded.tokenizer, loaded.catalogue, config)
-    module = PolicyModule(recommender.model, config)
-    validation, rows = Validation(recommender, prepared), _rows(recommender, prepared)
-    rows.batches_per_step = config.grpo.gradient_accumulation_steps * journey.arguments.world_size
-    journey.arguments.per_device_train_batch_size = rows.rows_per_batch
-    guard = Guard(module, max_drop=config.grpo.max_drop, patience=config.grpo.patience)
-    journey.begin({"stage": "grpo", "from": str(source.resolve()), "from_hash": _weights_hash(source)})
+    module, validation = PolicyModule(recommender.model, config), Validation(recommender, prepared)
+    rows = _rows(recommender, prepared)
+    journey.begin(facts)
     with progress.task("align", config.grpo.max_steps) as step:
-        trainer = PolicyTrainer(
-            model=module,
-            args=journey.arguments,
-            train_dataset=rows.limit(config.grpo.max_steps * rows.batches_per_step),
-            data_collator=rows.collate,
-            validation=validation,
-            environment=Environment(recommender.model, recommender.compiled, config.evaluation.seen_items == "exclude"),
-            reward=reward,
-            guard=guard,
-            callbacks=[Reporter(progress, step, journey.folder.log)],
-        )
-        stage_one = validation(trainer.accelerator)
+        trainer = _trainer(recommender, module, (rows, validation), journey.arguments, reward)
+        trainer.add_callback(Reporter(progress, step, journey.folder.log))
+        guard, stage_one = trainer.guard, validation(trainer.accelerator)
         guard.begin(stage_one)
         progress.message(f"stage one: valid NDCG@10 {stage_one['ndcg@10']:.4f}, HR@10 {stage_one['hr@10']:.4f}")
         if journey.checkpoint is not None:
@@ -90,18 +80,38 @@ def align_run(
         seconds = journey.train(trainer)
     guard.restore()
     parameters = list(recommender.model.parameters())
-    return journey.finish(
-        recommender,
-        RunSummary(
-            path=output,
-            best_step=guard.best_step,
-            n_steps=trainer.state.global_step,
-            valid=guard.best_metrics,
-            n_parameters=sum(p.numel() for p in parameters),
-            n_trained_parameters=sum(p.numel() for p in parameters if p.requires_grad),
-            train_seconds=seconds,
-            stage_one=stage_one,
-        ),
+    summary = RunSummary(
+        path=output,
+        best_step=guard.best_step,
+        n_steps=trainer.state.global_step,
+        valid=guard.best_metrics,
+        n_parameters=sum(p.numel() for p in parameters),
+        n_trained_parameters=sum(p.numel() for p in parameters if p.requires_grad),
+        train_seconds=seconds,
+        stage_one=stage_one,
+    )
+    return journey.finish(recommender, summary)
+
+
+def _trainer(
+    recommender: Recommender,
+    module: PolicyModule,
+    data: tuple[PolicyRows, Validation],
+    arguments: TrainingArguments,
+    reward: Reward,
+) -> PolicyTrainer:
+    (rows, validation), config = data, recommender.config
+    rows.batches_per_step = config.grpo.gradient_accumulation_steps * arguments.world_size
+    arguments.per_device_train_batch_size = rows.rows_per_batch
+    return PolicyTrainer(
+        model=module,
+        args=arguments,
+        train_dataset=rows.limit(config.grpo.max_steps * rows.batches_per_step),
+        data_collator=rows.collate,
+        validation=validation,
+        environment=Environment(recommender.model, recommender.compiled, config.evaluation.seen_items == "exclude"),
+        reward=reward,
+        guard=Guard(module, max_drop=config.grpo.max_drop, patience=config.grpo.patience),
     )
 
 
@@ -134,6 +144,18 @@ def _check_model_settings(config: Config, source: Path) -> None:
 def _check_apart(source: Path, output: Path) -> None:
     if source.resolve() == output.resolve():
         raise ArtifactError(f"--from and --output are both {str(source)!r}; stage two needs a folder of its own")
+
+
+def _check_same_source(journey: Journey, from_hash: str) -> None:
+    if journey.is_new:
+        return
+    started = read_json(journey.folder.facts, "run")
+    if started.get("from_hash") != from_hash:
+        came_from = f"from {started['from']!r}" if "from" in started else f"as stage {started.get('stage', 'sft')!r}"
+        raise ArtifactError(
+            f"{str(journey.folder.path)!r} was started {came_from}, whose weights are not those of --from now; "
+            "resume with the run it was started from, or name another folder"
+        )
 
 
 def _weights_hash(source: Path) -> str:
