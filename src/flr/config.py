@@ -18,6 +18,8 @@ from flr.errors import ConfigError, nearest
 
 #: Raised when a change makes older resolved configs unreadable.
 CONFIG_VERSION = 1
+#: Characters of a default that listings show.
+_LONGEST_DEFAULT = 24
 
 
 class Section(BaseModel):
@@ -31,9 +33,7 @@ class TextConfig(Section):
 
     window: int = Field(20, ge=1, description="Most recent items of a history that the model reads.")
     template: Literal["append_only", "instruction"] = Field(
-        "append_only",
-        description="Preamble and titles, so that a longer history only appends tokens; or an instruction, the titles "
-        "and a response header, with a prompt for every target.",
+        "append_only", description="Preamble and titles; or an instruction, the titles and a response header."
     )
     preamble: str = Field("", description="Text before the first title (append_only).")
     instruction: str = Field(
@@ -375,5 +375,11 @@ def describe_settings(section: type[BaseModel] = Config, prefix: str = "") -> li
         else:
             choices = get_args(annotation) if getattr(annotation, "__origin__", None) is Literal else ()
             meaning = (info.description or "") + (f" [{' | '.join(map(str, choices))}]" if choices else "")
-            rows.append((prefix + name, str(info.default), meaning))
+            rows.append((prefix + name, _in_one_line(str(info.default)), meaning))
     return rows
+
+
+def _in_one_line(text: str) -> str:
+    """Return a default as a table shows it; longer ones stand in full in ``configs/compact.yaml``."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_DEFAULT else f"{line[: _LONGEST_DEFAULT - 1]}…"

@@ -73,7 +73,7 @@ def test_stage_two_starts_from_the_settings_of_its_run(run: Run, stand_in: Calla
 
     stand_in("flr.training.alignment", align_run=align_run)
     stand_in("flr.training.run", on_first_process=lambda action: action())
-    stand_in("flr.experiments.policy", write_policy_report=asked.append)
+    stand_in("flr.experiments.policy_report", write_policy_report=asked.append)
     (tmp_path / "run.json").write_text(json.dumps({"config": {"seed": 7, "reasoner": {"n_factors": 2}}}))
     arguments = ("--stage", "grpo", "--from", tmp_path, "--output", "r", "--set", "grpo.reward=ndcg@5")
     assert run("train", *arguments).exit_code == 0

@@ -67,7 +67,7 @@ def train(
         if source is None:
             raise ConfigError("--stage grpo got no --from; name the run of stage one whose thoughts it optimises")
         resolved = load_config(config, overrides, read_json(source / "run.json", "run").get("config"))
-        from flr.experiments.policy import write_policy_report
+        from flr.experiments.policy_report import write_policy_report
         from flr.training.alignment import align_run
         from flr.training.run import on_first_process
 

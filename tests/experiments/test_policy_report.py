@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flr.errors import ArtifactError
-from flr.experiments.policy import write_policy_report
+from flr.experiments.policy_report import write_policy_report
 from flr.persistence import write_json
 
 
