@@ -28,9 +28,9 @@ _PANELS: Final = (
     ("zero_advantage", "Share of groups without advantage", "Groups whose thoughts all earned the same.", 2),
     ("kl", "Divergence from stage one", "In nats; how far the policy has moved.", 3),
     ("clip_share", "Share of clipped ratios", "Always 0 with one update per rollout.", 3),
-    ("thought_norm", "RMS of the thought, in RMS of input embeddings", "A jump is the first sign of collapse.", 2),
+    ("thought_norm", "RMS of the thought, in RMS of input embeddings", "A jump or a fall announces a collapse.", 2),
     ("effective_rank", "Effective rank of the thoughts", "1 means one thought for everybody.", 1),
-    ("learning_rate", "Learning rate", "Halved at each roll-back.", 6),
+    ("learning_rate", "Learning rate", "A cosine to zero, halved at each roll-back.", 6),
 )
 
 
