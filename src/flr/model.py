@@ -51,11 +51,11 @@ class WrittenTitles:
 
     Attributes:
         log_probs: Natural log of each choice, in the order of the batch's scored places, float32, [S].
-        root_hidden: Hidden state that predicts the first token of each target's title, [B, P, D].
+        branch_hidden: Hidden states of the branches, [B, T, D]; None where the batch has none.
     """
 
     log_probs: Tensor
-    root_hidden: Tensor
+    branch_hidden: Tensor | None
 
 
 class FLRModel(nn.Module):
@@ -127,20 +127,23 @@ class FLRModel(nn.Module):
         """
         prompt_column = batch.target_ends[batch.score_rows, batch.score_targets]
         at_choices = streams.hidden[batch.score_rows, prompt_column]
-        root = streams.hidden.gather(1, batch.target_ends[..., None].expand(-1, -1, streams.hidden.shape[-1]))
+        hidden = None
         if batch.branch_ids.shape[1]:
-            embeddings = self._branch_embeddings(batch, vectors)
-            hidden = self._branches(batch, streams, embeddings)
+            hidden = self._branches(batch, streams, self._branch_embeddings(batch, vectors))
             from_branch = hidden[batch.score_rows, batch.score_columns.clamp(min=0)]
             at_choices = torch.where((batch.score_columns < 0)[:, None], at_choices, from_branch)
-            if vectors is not None:
-                rows, columns = torch.nonzero(
-                    (batch.branch_offsets == self.n_thoughts - 1) & (batch.branch_targets >= 0), as_tuple=True
-                )
-                root = root.index_put((rows, batch.branch_targets[rows, columns]), hidden[rows, columns])
         nodes, children = batch.score_nodes, batch.score_children
         log_probs = choice_log_probs(at_choices, nodes, children, table, self.backbone.output_weight)
-        return WrittenTitles(log_probs, root)
+        return WrittenTitles(log_probs, hidden)
+
+    def root_hidden(self, batch: PackedBatch, branch_hidden: Tensor) -> Tensor:
+        """Return the hidden state after the thought of each real target of a packed batch, in row order, [S, D].
+
+        Args:
+            batch: Targets whose titles were written after a thought.
+            branch_hidden: Hidden states of its branches, [B, T, D].
+        """
+        return branch_hidden[(batch.branch_offsets == self.n_thoughts - 1) & (batch.branch_targets >= 0)]
 
     def _think(
         self, hidden: Tensor, readable: Tensor, ends: Tensor, factor_weights: Tensor | None = None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from transformers import TrainingArguments, set_seed
 
 from flr.config import Config, parse_config
 from flr.errors import ArtifactError, ConfigError
-from flr.persistence import read_json
+from flr.persistence import file_sha256, read_json
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.records import PreparedData
@@ -59,7 +58,11 @@ def align_run(
     _check_model_settings(config, source)
     _check_apart(source, output)
     journey = open_journey(config, prepared, data, output, resume=resume, overwrite=overwrite, stage=config.grpo)
-    facts = {"stage": "grpo", "from": str(source.resolve()), "from_hash": _weights_hash(source)}
+    facts = {
+        "stage": "grpo",
+        "from": str(source.resolve()),
+        "from_hash": file_sha256(RunFolder(source).model / "model.safetensors"),
+    }
     _check_same_source(journey, facts["from_hash"])
     if journey.summary is not None:
         return journey.summary
@@ -156,9 +159,3 @@ def _check_same_source(journey: Journey, from_hash: str) -> None:
             f"{str(journey.folder.path)!r} was started {came_from}, whose weights are not those of --from now; "
             "resume with the run it was started from, or name another folder"
         )
-
-
-def _weights_hash(source: Path) -> str:
-    weights = RunFolder(source).model / "model.safetensors"
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

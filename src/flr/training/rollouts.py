@@ -171,12 +171,14 @@ class Environment:
             thoughts: [G, B, P, n_thoughts, D].
         """
         packed, mask = batch.packed, batch.packed.target_mask
-        written = [self.model.write(packed, streams, vectors, self.compiled.table) for vectors in thoughts]
-        choices = torch.stack([titles.log_probs for titles in written])
-
+        written, after_thoughts = [], []
+        for vectors in thoughts:
+            titles = self.model.write(packed, streams, vectors, self.compiled.table)
+            assert titles.branch_hidden is not None  # every branch holds its thought
+            written.append(titles.log_probs)
+            after_thoughts.append(self.model.root_hidden(packed, titles.branch_hidden))
+        choices, roots = torch.stack(written), torch.stack(after_thoughts)
         log_probs = per_target(packed, choices)
-        roots = torch.stack([titles.root_hidden[mask] for titles in written])
-
         tried = _Tried(thoughts[:, mask], roots, log_probs)
 
         def ranks(limit: int | None) -> tuple[IntArray, IntArray]:
