@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from flr.data.findings import N_EXAMPLES, Finding, finding
-from flr.records import ITEM_ID, TITLE, BoolArray
+from flr.records import ITEM_ID, TITLE, BoolArray, IntArray
 
 #: Tags, and what style sheets and scripts leave behind.
 MARKUP: Final = (
@@ -36,6 +37,20 @@ def title_masks(items: pl.DataFrame) -> dict[str, BoolArray]:
         "html": html,
         "entity": title.str.contains(ENTITIES).to_numpy() & ~html,
     }
+
+
+def title_numbers(items: pl.DataFrame) -> IntArray:
+    """Return a number for each item's title, [N] int64: items of one title share it, an item without one has its own.
+
+    >>> title_numbers(pl.DataFrame({"title": ["Music", None, "Music ", None]})).tolist()
+    [0, 1, 0, 2]
+    """
+    title = items[TITLE].cast(pl.String).str.strip_chars().fill_null("")
+    own = pl.int_range(len(items), eager=True).cast(pl.String)
+    named = pl.select(pl.when(title == "").then("-" + own).otherwise("+" + title)).to_series()
+    distinct = named.unique(maintain_order=True).alias("named").to_frame().with_row_index("number")
+    numbers = named.alias("named").to_frame().join(distinct, on="named", how="left", maintain_order="left")["number"]
+    return numbers.to_numpy().astype(np.int64)
 
 
 def title_findings(items: pl.DataFrame) -> tuple[Finding, ...]:
