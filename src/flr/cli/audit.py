@@ -30,7 +30,7 @@ def audit(
     users: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Rank for this many test users, drawn at random; unset: as many as 2^30 scores allow."
+            min=1, help="Rank for this many test users, drawn at random; unset: as many as 2^28 scores allow."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw of users.")] = 0,
@@ -95,8 +95,8 @@ def _show_scores(effects: DataEffects) -> None:
 
 def _show_findings(result: DataAudit, seen_items: SeenItems) -> None:
     rows = [(one.value, _share(one.share), _told(one, result, seen_items)) for one in result.found]
-    treatment = f"seen items {seen_items}d; the rest is HR@10 without these targets"
-    title = "" if result.effects is None else f"findings, with HR@10 on their test targets: {treatment}"
+    measure = f"findings, with HR@10 on their test targets (seen items {seen_items}d); the rest is HR@10 without them"
+    title = "" if result.effects is None else measure
     console.show_table(("number", "share", "found, and what it does to a metric"), rows, title=title)
     if clean := [one.name.replace("_", " ") for one in result.audit.findings if not one.value]:
         console.show_note(f"none of: {', '.join(clean)}")

@@ -32,7 +32,8 @@ REFERENCES: Final = (Popularity, PopularityOfUsers, LastItemMarkov)
 CUTOFFS: Final = (5, 10)
 #: Cutoff of the effects.
 K: Final = 10
-MAX_SCORES: Final = 2**30
+#: About a minute on one thread.
+MAX_SCORES: Final = 2**28
 
 
 @dataclass(frozen=True)
