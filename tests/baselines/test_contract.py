@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 from flr.baselines.neighbours import LastItemMarkov
-from flr.baselines.popularity import Popularity
+from flr.baselines.popularity import Popularity, PopularityOfUsers
 from flr.evaluation.protocol import Scorer, evaluate
 from flr.records import CONTEXT, TEST, TRAIN, VALID, Histories, UserSequences
 
 N_ITEMS = 7
-SCORERS: list[Callable[[UserSequences, int], Scorer]] = [Popularity.fit, LastItemMarkov.fit]
+SCORERS: list[Callable[[UserSequences, int], Scorer]] = [
+    Popularity.fit,
+    PopularityOfUsers.fit,
+    LastItemMarkov.fit,
+]
 
 
 def sequences(held_out: tuple[int, int] = (4, 5)) -> UserSequences:

@@ -14,7 +14,7 @@ from flr.data.auditing import audit
 from flr.data.findings import Audit
 from flr.data.preparation import prepare
 from flr.data.readers import read
-from flr.data.title_auditing import REMNANTS, title_findings
+from flr.data.title_auditing import title_findings, title_masks
 from flr.records import UserSequences
 
 ITEMS = pl.DataFrame({"item_id": list("abcd"), "title": ["Anchor", "Anchor", "Rock &amp; Roll", None]})
@@ -39,7 +39,8 @@ def found() -> Audit:
     [
         ("missing_titles", 1, 4, ("d",)),
         ("duplicate_titles", 2, 4, ("Anchor",)),
-        ("html_titles", 1, 4, ("Rock &amp; Roll",)),
+        ("html_titles", 0, 4, ()),
+        ("entity_titles", 1, 4, ("Rock &amp; Roll",)),
         ("tied_rows", 4, 8, ("u", "v")),
         ("users_with_tied_last_time", 1, 3, ("v",)),
         ("test_targets_tied_with_history", 1, 3, ("v",)),
@@ -50,6 +51,10 @@ def found() -> Audit:
         ("items_below_3", 3, 4, ("b", "c", "d")),
         ("cold_test_targets", 2, 3, ("d",)),
         ("test_targets_of_new_users", 1, 3, ("v",)),
+        ("test_targets_with_shared_titles", 1, 3, ("a",)),
+        ("test_targets_with_html_titles", 0, 3, ()),
+        ("test_targets_with_entity_titles", 0, 3, ()),
+        ("test_targets_without_title", 2, 3, ("d",)),
         ("test_targets_sharing_a_user", 2, 3, ("u",)),
         ("train_targets_after_test_start", 0, 1, ()),
     ],
@@ -73,6 +78,8 @@ def test_counts(found: Audit) -> None:
         "train_targets": 1,
         "valid_targets": 1,
         "test_targets": 3,
+        "test_users": 2,
+        "most_test_targets_of_a_user": 2,
     }
 
 
@@ -103,21 +110,23 @@ def test_an_order_against_time_and_training_on_the_future_are_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "is_broken"),
+    ("title", "defect"),
     [
-        ("Rock & Roll; the best", False),
-        ("I <3 Music", False),
-        ("1 < 2 > 0", False),
-        ("Blue &Ouml;yster", True),
-        ("It&#39;s", True),
-        ("<b>Bold</b>", True),
-        ('<span class="a-size-medium', True),
-        (".a { color: red; }", True),
-        ("var aPageStart = (new Date())", True),
+        ("Rock & Roll; the best", None),
+        ("I <3 Music", None),
+        ("1 < 2 > 0", None),
+        ("Blue &Ouml;yster", "entity"),
+        ("It&#39;s", "entity"),
+        ("<b>Rock &amp; Roll</b>", "html"),
+        ('<span class="a-size-medium', "html"),
+        (".a { color: red; }", "html"),
+        ("var aPageStart = (new Date())", "html"),
+        (" ", "missing"),
     ],
 )
-def test_remnants(title: str, is_broken: bool) -> None:
-    assert pl.Series([title]).str.contains(REMNANTS).to_list() == [is_broken]
+def test_a_title_has_one_defect_or_none(title: str, defect: str | None) -> None:
+    masks = title_masks(pl.DataFrame({"item_id": ["a"], "title": [title]}))
+    assert [name for name, mask in masks.items() if mask.any()] == ([defect] if defect else [])
 
 
 def test_a_blank_title_is_a_missing_one() -> None:

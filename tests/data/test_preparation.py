@@ -64,6 +64,8 @@ def test_the_manifest_tells_how_it_was_made() -> None:
         "train_targets": 2,
         "valid_targets": 1,
         "test_targets": 1,
+        "test_users": 1,
+        "most_test_targets_of_a_user": 1,
     }
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from flr.evaluation.metrics import training_counts
-from flr.records import FloatArray, Histories, IntArray, UserSequences
+from flr.records import CONTEXT, TRAIN, FloatArray, Histories, IntArray, UserSequences
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Popularity:
     counts: IntArray
 
     @classmethod
-    def fit(cls, sequences: UserSequences, n_items: int) -> Popularity:
+    def fit(cls, sequences: UserSequences, n_items: int) -> Self:
         """Count the items of context and training rows; held-out rows are never counted."""
         return cls(training_counts(sequences, n_items))
 
@@ -44,3 +44,22 @@ class Popularity:
         array([[0.75, 0.25]])
         """
         return np.broadcast_to(np.log(self.probabilities), (len(histories), len(self.counts)))
+
+
+@dataclass(frozen=True)
+class PopularityOfUsers(Popularity):
+    """Scores an item by how many people took it: whoever took it again counts once.
+
+    Attributes:
+        counts: Users with a context or training row of each item, [N].
+    """
+
+    name: ClassVar[str] = "popularity-of-users"
+
+    @classmethod
+    def fit(cls, sequences: UserSequences, n_items: int) -> Self:
+        """Count the users of context and training rows; held-out rows are never counted."""
+        known = (sequences.split == CONTEXT) | (sequences.split == TRAIN)
+        users = np.repeat(np.arange(sequences.n_users), np.diff(sequences.offsets))[known]
+        pairs = np.unique(users * n_items + sequences.item_index[known])
+        return cls(np.bincount(pairs % n_items, minlength=n_items))

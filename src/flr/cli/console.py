@@ -35,6 +35,11 @@ def show_line(text: str = "", style: str = "") -> None:
     _console(sys.stdout).print(Text(text, style=style), soft_wrap=True)
 
 
+def show_wrapped(text: str) -> None:
+    """Print a paragraph of a result, broken at words where the terminal ends."""
+    _console(sys.stdout).print(Text(text))
+
+
 def show_note(text: str) -> None:
     """Print a remark beside the result."""
     _console(sys.stderr).print(Text(text, style="dim"), soft_wrap=True)

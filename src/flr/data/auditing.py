@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 import polars as pl
 
+from flr.data.audited_rows import AuditedRows
 from flr.data.findings import N_EXAMPLES, Audit, Finding, finding
+from flr.data.target_auditing import target_findings
 from flr.data.title_auditing import title_findings
-from flr.records import ITEM_ID, SPLITS, TEST, TRAIN, VALID, BoolArray, IntArray, UserSequences
-
-#: Examples are taken from this many rows at most.
-_LOOKED_AT = 100_000
+from flr.records import SPLITS, TEST, TRAIN, VALID, UserSequences
 
 
 def audit(sequences: UserSequences, items: pl.DataFrame, *, k: int = 5) -> Audit:
@@ -24,7 +20,7 @@ def audit(sequences: UserSequences, items: pl.DataFrame, *, k: int = 5) -> Audit
         items: ``item_id`` and ``title`` of all items, in the order of their index.
         k: Users and items with fewer rows are counted as thin.
     """
-    rows = _Rows(sequences, items)
+    rows = AuditedRows(sequences, items)
     return Audit(
         _counts(rows),
         (
@@ -32,77 +28,32 @@ def audit(sequences: UserSequences, items: pl.DataFrame, *, k: int = 5) -> Audit
             *_tie_findings(rows),
             *_repeat_findings(rows),
             *_thin_findings(rows, k),
-            *_novelty_findings(rows),
-            *_dependence_findings(rows),
+            *target_findings(rows),
+            *_future_findings(rows),
         ),
     )
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What several findings look at, computed once."""
-
-    sequences: UserSequences
-    items: pl.DataFrame
-
-    @cached_property
-    def users(self) -> IntArray:
-        return np.repeat(np.arange(self.sequences.n_users, dtype=np.int32), np.diff(self.sequences.offsets))
-
-    @cached_property
-    def follows(self) -> BoolArray:
-        """True where the row before is of the same user."""
-        follows = np.ones(self.sequences.n_interactions, dtype=np.bool_)
-        follows[self.sequences.offsets[:-1]] = False
-        return follows
-
-    @cached_property
-    def tied_with_previous(self) -> BoolArray:
-        times = self.sequences.timestamps
-        tied = self.follows.copy()
-        tied[1:] &= times[1:] == times[:-1]
-        return tied
-
-    @cached_property
-    def repeated(self) -> BoolArray:
-        """True where the user took the same item before."""
-        keys = self.users.astype(np.int64) * max(len(self.items), 1) + self.sequences.item_index
-        return ~pl.Series(keys).is_first_distinct().to_numpy()
-
-    def targets(self, split: int) -> IntArray:
-        return np.flatnonzero((self.sequences.split == split) & self.follows)
-
-    @cached_property
-    def test(self) -> IntArray:
-        return self.targets(TEST)
-
-    def some_users(self, rows: IntArray) -> list[str]:
-        return [self.sequences.user_ids[user] for user in np.unique(self.users[rows[:_LOOKED_AT]])[:N_EXAMPLES]]
-
-    def some_items(self, index: IntArray) -> list[str]:
-        return [self.items[ITEM_ID][int(item)] for item in np.unique(index[:_LOOKED_AT])[:N_EXAMPLES]]
-
-
-def _counts(rows: _Rows) -> dict[str, int]:
+def _counts(rows: AuditedRows) -> dict[str, int]:
     sequences = rows.sequences
     labels = np.bincount(sequences.split, minlength=len(SPLITS))
     return {
         "users": sequences.n_users,
         "items": len(rows.items),
-        "items_interacted": int((np.bincount(sequences.item_index, minlength=1) > 0).sum()),
+        "items_interacted": int((rows.rows_per_item > 0).sum()),
         "interactions": sequences.n_interactions,
         **{f"{name}_rows": int(n) for name, n in zip(SPLITS, labels, strict=True)},
         **{f"{SPLITS[code]}_targets": len(rows.targets(code)) for code in (TRAIN, VALID, TEST)},
+        "test_users": int((rows.test_per_user > 0).sum()),
+        "most_test_targets_of_a_user": int(rows.test_per_user.max(initial=0)),
     }
 
 
-def _tie_findings(rows: _Rows) -> tuple[Finding, ...]:
-    tied, times = rows.tied_with_previous, rows.sequences.timestamps
+def _tie_findings(rows: AuditedRows) -> tuple[Finding, ...]:
+    tied, backwards = rows.tied_with_previous, rows.before_previous
     either = tied.copy()
     either[:-1] |= tied[1:]
     last = rows.sequences.offsets[1:] - 1
-    backwards = rows.follows.copy()
-    backwards[1:] &= times[1:] < times[:-1]
     found, n_rows = np.flatnonzero, rows.sequences.n_interactions
     return (
         finding(
@@ -120,13 +71,6 @@ def _tie_findings(rows: _Rows) -> tuple[Finding, ...]:
             "Which item counts as the last is arbitrary, so leave-one-out targets depend on the file's order.",
         ),
         finding(
-            "test_targets_tied_with_history",
-            int(tied[rows.test].sum()),
-            len(rows.test),
-            rows.some_users(rows.test[tied[rows.test]]),
-            "The target came at the same time as its history: the task is completing a basket, not foreseeing.",
-        ),
-        finding(
             "rows_against_time",
             int(backwards.sum()),
             n_rows,
@@ -136,30 +80,21 @@ def _tie_findings(rows: _Rows) -> tuple[Finding, ...]:
     )
 
 
-def _repeat_findings(rows: _Rows) -> tuple[Finding, ...]:
+def _repeat_findings(rows: AuditedRows) -> tuple[Finding, ...]:
     repeated = np.flatnonzero(rows.repeated)
-    in_test = rows.test[rows.repeated[rows.test]]
     return (
         finding(
             "repeated_rows",
             len(repeated),
             rows.sequences.n_interactions,
             rows.some_items(rows.sequences.item_index[repeated]),
-            "Recommending what was taken before scores here and nowhere else.",
-        ),
-        finding(
-            "test_targets_seen_before",
-            len(in_test),
-            len(rows.test),
-            rows.some_users(in_test),
-            "With seen items excluded these targets can never be hit: they cap every metric by their share.",
+            "Items that a few people took over and over look popular, and recommending what was taken before scores.",
         ),
     )
 
 
-def _thin_findings(rows: _Rows, k: int) -> tuple[Finding, ...]:
-    per_user = np.diff(rows.sequences.offsets)
-    per_item = np.bincount(rows.sequences.item_index, minlength=len(rows.items))
+def _thin_findings(rows: AuditedRows, k: int) -> tuple[Finding, ...]:
+    per_user, per_item = rows.rows_per_user, rows.rows_per_item
     users, items = np.flatnonzero(per_user < k), np.flatnonzero(per_item < k)
     return (
         finding(
@@ -179,47 +114,10 @@ def _thin_findings(rows: _Rows, k: int) -> tuple[Finding, ...]:
     )
 
 
-def _novelty_findings(rows: _Rows) -> tuple[Finding, ...]:
-    sequences, test = rows.sequences, rows.test
-    at = np.arange(sequences.n_interactions)
-    # Training reads every row up to a user's last train target: as target or as history of one.
-    last_train = np.maximum.reduceat(np.where(sequences.split == TRAIN, at, -1), sequences.offsets[:-1])
-    read = sequences.item_index[at <= last_train[rows.users]]
-    known = np.bincount(read, minlength=len(rows.items)) > 0
-    cold = test[~known[sequences.item_index[test]]]
-    new_users = test[last_train[rows.users[test]] < 0]
-    return (
-        finding(
-            "cold_test_targets",
-            len(cold),
-            len(test),
-            rows.some_items(sequences.item_index[cold]),
-            "No training row holds this item: models that learn from ids cannot hit it, those that read titles can.",
-        ),
-        finding(
-            "test_targets_of_new_users",
-            len(new_users),
-            len(test),
-            rows.some_users(new_users),
-            "Training holds nothing of this user: only models that need no user id can serve them.",
-        ),
-    )
-
-
-def _dependence_findings(rows: _Rows) -> tuple[Finding, ...]:
+def _future_findings(rows: AuditedRows) -> tuple[Finding, ...]:
     times, test, train = rows.sequences.timestamps, rows.test, rows.targets(TRAIN)
-    per_user = np.bincount(rows.users[test], minlength=rows.sequences.n_users)
-    dependent = test[per_user[rows.users[test]] > 1]
     ahead = train[times[train] >= times[test].min()] if len(test) else train[:0]
     return (
-        finding(
-            "test_targets_sharing_a_user",
-            len(dependent),
-            len(test),
-            rows.some_users(dependent),
-            f"The test has {len(test)} targets of {int((per_user > 0).sum())} users: rows of one user are not "
-            "independent, so tests must be clustered by user.",
-        ),
         finding(
             "train_targets_after_test_start",
             len(ahead),
