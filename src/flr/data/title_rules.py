@@ -6,7 +6,7 @@ double quotes, off both ends. Words are what single blanks part, so two blanks i
 
 Three oddities follow, which `d3` keeps and `readable` mends:
 
-1. Other markup passes: of 5,841 CDs, 30 are called ``<span class="a-size-medium a-color-secondary a-text-normal``.
+1. Other markup passes: of 5,841 CDs, 29 are called ``<span class="a-size-medium a-color-secondary a-text-normal``.
 2. Each time the window is widened the titles are cleaned once more, so ``&amp;amp;`` depends on the years needed.
 3. An item that the metadata list twice is left out if either title is unusable, and else has the last title.
 
