@@ -59,7 +59,12 @@ def items_beside(path: Path) -> Path | None:
     """Return the metadata in the folder of the reviews: ``meta_Toys.json.gz`` for ``Toys_5.json.gz``."""
     file = _only_file(path)
     category = re.sub(r"^reviews_|_\d+$", "", _NAME.sub("", file.name))
-    candidates = [file.with_name(f"meta_{category}{suffix}") for suffix in _SUFFIXES]
+    return metadata_of(file.parent, category)
+
+
+def metadata_of(folder: Path, category: str) -> Path | None:
+    """Return the metadata of a category such as ``Toys_and_Games``, if a folder has them."""
+    candidates = [folder / f"meta_{category}{suffix}" for suffix in _SUFFIXES]
     return next((one for one in candidates if one.is_file()), None)
 
 

@@ -99,14 +99,14 @@ def shown(text: str) -> str:
     return repr(text[:_SHOWN]) + ("..." if len(text) > _SHOWN else "")
 
 
-def first_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object or Python literal on a file's first line; empty where there is none.
+def first_line(path: Path) -> str:
+    """Return a file's first line, without its end or a byte order mark; empty where there is none.
 
     Raises:
         ReadError: The file cannot be opened or is damaged before the first line ends.
     """
     if not path.is_file():
-        return {}
+        return ""
     try:
         with path.open("rb") as file:
             is_gzip = file.read(2) == _GZIP
@@ -116,7 +116,12 @@ def first_object(path: Path) -> dict[str, Any]:
         raise ReadError(
             f"{str(path)!r} is damaged or cut off in its first line ({error}); expected a whole file; fetch it again"
         ) from error
-    return parse_object(raw.decode("utf-8", errors="replace").removeprefix("\ufeff")) or {}
+    return raw.decode("utf-8", errors="replace").removeprefix("\ufeff").rstrip("\r\n")
+
+
+def first_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object or Python literal on a file's first line; empty where there is none; see `first_line`."""
+    return parse_object(first_line(path)) or {}
 
 
 def parse_object(text: str) -> dict[str, Any] | None:
