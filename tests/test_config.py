@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
-from flr.config import CONFIG_VERSION, Config, describe_settings, load_config, parse_config
+from flr.config import CONFIG_VERSION, Config, PrepareConfig, describe_settings, load_config, parse_config
 from flr.errors import ConfigError
 
 SHIPPED = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
@@ -142,6 +143,35 @@ def test_every_setting_is_described() -> None:
     rows = describe_settings()
     assert all(meaning for _, _, meaning in rows)
     assert ("reasoner.gate", "softmax", "Aggregation weights of the factors. [softmax | uniform]") in rows
+
+
+def test_a_protocol_is_defaults_that_ones_own_settings_overrule() -> None:
+    mended = PrepareConfig(protocol="latentr3", min_user_interactions=3)
+    assert (mended.split, mended.window_start, mended.widen_until_items) == ("temporal", "2017-10", 5_000)
+    assert (mended.min_user_interactions, mended.min_item_interactions) == (3, 5)
+    assert (mended.deduplicate, mended.title_rule, mended.cut_ties) == (True, "readable", "whole")
+    strict = PrepareConfig(strict_latentr3=True)
+    assert strict.protocol == "latentr3"
+    assert (strict.deduplicate, strict.title_rule, strict.cut_ties) == (False, "d3", "user")
+    assert PrepareConfig.model_validate(strict.model_dump()) == strict
+    assert PrepareConfig().split == "leave_one_out"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"protocol": "none", "strict_latentr3": True}, "strict_latentr3 contradicts protocol 'none'"),
+        (
+            {"window_start": "2018-11", "window_end": "2018-11"},
+            "window_start 2018-11 must be before window_end 2018-11",
+        ),
+        ({"widen_until_items": 9}, "widen_until_items 9 needs a window_start"),
+        ({"window_start": "2018-13"}, "2018-13"),
+    ],
+)
+def test_windows_and_protocols_that_contradict_themselves(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        PrepareConfig.model_validate(settings)
 
 
 def _keys(settings: dict[str, object], prefix: str = "") -> set[str]:

@@ -65,6 +65,18 @@ def test_an_official_split_that_is_left_aside_is_said(run: Run, shared_data: Pat
     assert [counts[f"{part}_targets"] for part in ("train", "valid", "test")] == [150, 49, 55]
 
 
+def test_a_protocol_is_named_and_its_window_is_said(run: Run, shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "raw-fixtures" / "amazon2018"
+    few = ("--min-user-interactions", 1, "--min-item-interactions", 1, "--widen-until-items", 60)
+    for flag, n_rows in ((("--protocol", "latentr3"), 148), (("--strict-latentr3",), 193)):
+        result = run("prepare", "--interactions", folder, "--output", tmp_path / "data", "--overwrite", *flag, *few)
+        assert result.exit_code == 0, result.stderr
+        assert "window: 2016-10 to 2018-11, of 2 tried" in result.stderr
+        manifest = flr.load_prepared(tmp_path / "data").manifest
+        assert manifest["counts"]["interactions"] == n_rows
+        assert manifest["settings"]["protocol"] == "latentr3"
+
+
 def test_an_existing_folder_is_replaced_only_when_asked(
     run: Run, raw: tuple[Path, Path], columns: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -96,6 +108,8 @@ def test_every_setting_is_an_option_with_its_meaning(run: Run, name: str) -> Non
         (("ml-100k", "--output", "o", "--train-fraction", "0.5"), "must be 1, got 0.7"),
         (("ml-100k", "--output", "o", "--min-user-interactions", "0"), "--min-user-interactions 0: "),
         (("ml-100k", "--output", "o", "--split", "random"), "'random'"),
+        (("ml-100k", "--output", "o", "--protocol", "none", "--strict-latentr3"), "contradicts protocol 'none'"),
+        (("ml-100k", "--output", "o", "--window-start", "2018"), "--window-start 2018: "),
     ],
 )
 def test_what_cannot_be_prepared_is_one_clear_error(run: Run, arguments: tuple[str, ...], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from random import Random
 
 import numpy as np
 import polars as pl
@@ -68,6 +69,48 @@ def test_temporal_by_hand() -> None:
     codes = temporal(offsets, times, file_rows)
     assert codes[:6].tolist() == [CONTEXT, TRAIN, TRAIN, TRAIN, TRAIN, VALID]
     assert codes[6:].tolist() == [CONTEXT, TRAIN, TRAIN, TRAIN, TRAIN, TEST]
+
+
+@examples(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40)), min_size=30, max_size=120),
+    st.sampled_from(["file", "user", "whole"]),
+    st.randoms(use_true_random=False),
+)
+def test_no_rule_for_ties_leaks_and_each_keeps_its_word(
+    rows: list[tuple[int, int]], ties: str, shuffle: Random
+) -> None:
+    def cut(rows: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, IntArray]:
+        frame = pl.DataFrame(rows, ["user", "time"], orient="row").with_row_index("row").sort("user", "time", "row")
+        offsets = offsets_of(frame.group_by("user", maintain_order=True).len()["len"].to_list())
+        codes = temporal(offsets, frame["time"].to_numpy(), frame["row"].to_numpy(), ties=ties)  # type: ignore[arg-type]
+        return codes, frame["time"].to_numpy(), offsets
+
+    try:
+        codes, times, offsets = cut(rows)
+    except DataError as error:
+        assert "leaves none for" in str(error)
+        return
+    check_leakage(codes, offsets, user_ids(offsets))
+    check_time_order(codes, times)
+    assert np.array_equal(cut(rows)[0], codes)
+    n_targets = len(rows) - len(offsets) + 1
+    n_train, n_later = (int((codes == TRAIN).sum()), int((codes >= VALID).sum()))
+    assert n_train + n_later == n_targets
+    if ties == "whole":
+        assert n_train <= 8 * n_targets // 10
+        # A time is in one part, so that the order of the file decides nothing (a user's first row is context).
+        assert all(len(set(codes[(times == time) & (codes != CONTEXT)].tolist())) <= 1 for time in times)
+        shuffle.shuffle(rows)
+        assert np.array_equal(cut(rows)[0], codes)
+    else:
+        assert n_train == 8 * n_targets // 10
+
+
+def test_ties_user_by_user_by_hand() -> None:
+    # Users u and v with six rows of one time; in the file v comes first, so that v's targets are cut first.
+    codes = temporal(np.array([0, 6, 12]), np.zeros(12), np.array([1, 2, 3, 4, 5, 6, 0, 7, 8, 9, 10, 11]), ties="user")
+    assert codes[:6].tolist() == [CONTEXT, TRAIN, TRAIN, TRAIN, VALID, TEST]
+    assert codes[6:].tolist() == [CONTEXT, TRAIN, TRAIN, TRAIN, TRAIN, TRAIN]
 
 
 def test_shares_are_exact_where_binary_numbers_are_not() -> None:

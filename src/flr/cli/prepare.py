@@ -78,6 +78,8 @@ def prepare(
       flr prepare ml-100k --output data/ml-100k
       flr prepare --interactions rows.csv --items items.csv --output data/mine
       flr prepare --interactions Toys_5.json.gz --output data/toys
+      flr prepare --interactions CDs_and_Vinyl_5.json.gz
+        --protocol latentr3 --output data/cds2015
       flr prepare --interactions LatentR3/CDs
         --split given --order-column pos --output data/cds
     """
@@ -114,6 +116,10 @@ def _show_source(source: dict[str, Any]) -> None:
 
 def _show(manifest: dict[str, Any], output: Path) -> None:
     console.show_table(("", "count"), [(_words(name), count) for name, count in manifest["counts"].items()])
+    if window := manifest.get("window"):
+        start, n_tried = window["start"] or "the first row", len(window["items_by_start"])
+        of_many = f", of {n_tried} tried" if n_tried > 1 else ""
+        console.show_note(f"window: {start} to {window['end'] or 'the last row'}{of_many}")
     for reason, count in manifest["dropped"].items():
         console.show_note(f"dropped: {count:,} {_words(reason)}")
     n_findings = sum(finding["value"] > 0 for finding in manifest["audit"]["findings"])

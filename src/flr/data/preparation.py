@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -11,8 +12,9 @@ import polars as pl
 
 from flr.config import PrepareConfig
 from flr.data.auditing import audit
-from flr.data.filtering import deduplicate, k_core
+from flr.data.filtering import deduplicate
 from flr.data.findings import Audit
+from flr.data.narrowing import narrow
 from flr.data.splitting import check_leakage, check_time_order, given, leave_one_out, temporal
 from flr.errors import ColumnError, DataError
 from flr.progress import SILENT, Progress
@@ -35,6 +37,11 @@ from flr.records import (
 #: Layout of a prepared folder; raised when older folders become unreadable.
 SCHEMA_VERSION: Final = 1
 _ROW: Final = "file_row"
+_CUT_TIES: Final = {
+    "file": "by place in the file",
+    "user": "user by user, in the order of their first rows in the file",
+    "whole": "rows of one time stay together, in the later part",
+}
 
 
 def prepare(
@@ -63,17 +70,29 @@ def prepare(
     with progress.task("prepare", total=5) as step:
         frame, user_ids, items = _encode(interactions, settings)
         step(note=f"{len(frame):,} rows read")
-        frame, user_ids, items, dropped = _filter(frame, user_ids, items, settings)
-        _check_titles(items, settings)
-        step(note=f"{len(frame):,} rows kept")
-        frame = _order(frame, settings)
+        kept = _filter(frame, user_ids, items, settings)
+        _check_titles(kept.items, settings)
+        step(note=f"{len(kept.frame):,} rows kept")
+        frame = _order(kept.frame, settings)
         step(note="ordered")
-        sequences = _sequences(frame, user_ids, settings)
+        sequences = _sequences(frame, kept.user_ids, settings)
         step(note="split")
-        found = audit(sequences, items)
+        found = audit(sequences, kept.items)
         step(note="audited")
-    dropped = {**interactions.dropped, **dropped}
-    return PreparedData(sequences, items, _manifest(settings, interactions.source, dropped, found))
+    dropped = {**interactions.dropped, **kept.dropped}
+    manifest = _manifest(settings, interactions.source, dropped, found)
+    return PreparedData(sequences, kept.items, manifest | ({"window": kept.window} if kept.window else {}))
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the filters left, the numbers they dropped, and the window of time."""
+
+    frame: pl.DataFrame
+    user_ids: npt.NDArray[np.object_]
+    items: pl.DataFrame
+    dropped: dict[str, int]
+    window: dict[str, Any]
 
 
 def _manifest(settings: PrepareConfig, source: dict[str, Any], dropped: dict[str, int], found: Audit) -> dict[str, Any]:
@@ -125,30 +144,26 @@ def _indices(ids: pl.Series, distinct: pl.Series, name: str) -> pl.Series:
 
 def _filter(
     frame: pl.DataFrame, user_ids: npt.NDArray[np.object_], items: pl.DataFrame, settings: PrepareConfig
-) -> tuple[pl.DataFrame, npt.NDArray[np.object_], pl.DataFrame, dict[str, int]]:
-    """Return rows, users and items without what the settings leave out, renumbered, and the numbers dropped."""
+) -> _Kept:
+    """Return rows, users and items without what the settings leave out, renumbered."""
     dropped: dict[str, int] = {}
     if settings.deduplicate:
         n_before = len(frame)
         frame = deduplicate(frame)
         dropped["duplicate_rows"] = n_before - len(frame)
+    found = narrow(frame, items, settings)
+    if not found.kept.all():
+        frame = frame.filter(pl.Series(found.kept))
     users, taken = frame[USER_INDEX].to_numpy(), frame[ITEM_INDEX].to_numpy()
-    item_taken = _occurring(taken, len(items))
-    min_user, min_item = settings.min_user_interactions, settings.min_item_interactions
-    if max(min_user, min_item) > 1:
-        kept = k_core(users, taken, min_user=min_user, min_item=min_item)
-        frame, users, taken = frame.filter(pl.Series(kept)), users[kept], taken[kept]
-        dropped["k_core_rows"] = int((~kept).sum())
-        dropped["k_core_users"] = int((~_occurring(users, len(user_ids))).sum())
-        dropped["k_core_items"] = int(item_taken.sum() - _occurring(taken, len(items)).sum())
     user_used, item_used = _occurring(users, len(user_ids)), _occurring(taken, len(items))
     if settings.catalogue == "listed":
-        item_used[:] = True
+        item_used = found.usable
     for name, index, used in ((USER_INDEX, users, user_used), (ITEM_INDEX, taken, item_used)):
         if not used.all():
             renumbered = (np.cumsum(used) - 1).astype(np.int32)
             frame = frame.with_columns(pl.Series(name, renumbered[index]))
-    return frame, user_ids[user_used], items.filter(pl.Series(item_used)), dropped
+    items = items.with_columns(found.titles.alias(TITLE)).filter(pl.Series(item_used))
+    return _Kept(frame, user_ids[user_used], items, dropped | found.dropped, found.window)
 
 
 def _occurring(index: IntArray, n: int) -> BoolArray:
@@ -173,9 +188,11 @@ def _order(frame: pl.DataFrame, settings: PrepareConfig) -> pl.DataFrame:
 
 
 def _tie_break(settings: PrepareConfig) -> str:
+    within = "by time, then by place in the file"
     if settings.order_column:
-        return f"within a user: by {settings.order_column!r}, then by time, then by place in the file"
-    return "within a user: by time, then by place in the file"
+        within = f"by {settings.order_column!r}, then {within}"
+    cuts = f"; at the cuts: {_CUT_TIES[settings.cut_ties]}" if settings.split == "temporal" else ""
+    return f"within a user: {within}{cuts}"
 
 
 def _sequences(frame: pl.DataFrame, user_ids: npt.NDArray[np.object_], settings: PrepareConfig) -> UserSequences:
@@ -194,6 +211,7 @@ def _sequences(frame: pl.DataFrame, user_ids: npt.NDArray[np.object_], settings:
             order=frame[ORDER].to_numpy() if settings.order_column else None,
             train_fraction=settings.train_fraction,
             valid_fraction=settings.valid_fraction,
+            ties=settings.cut_ties,
         )
         check_time_order(codes, timestamps)
     check_leakage(codes, offsets, user_ids)

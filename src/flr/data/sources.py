@@ -202,7 +202,8 @@ def _read_wheel(wheel: Wheel, folder: Path, about: dict[str, Any], settings: Pre
         "wheel_sha256": wheel.sha256,
     }
     settings = settings.model_copy(update={"title_template": "{movie_title} ({release_year})", "title_column": None})
-    return assemble(read_atomic(interactions), _mend_movies(read_atomic(items)), settings, about)
+    rows, films = read_atomic(interactions)[0], read_atomic(items)[0]
+    return assemble(rows, _mend_movies(films), settings, about)
 
 
 def _named(name: str) -> Source:

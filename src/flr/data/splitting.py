@@ -8,6 +8,7 @@ row and no validation row a test row. Context rows are never predicted and may s
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -50,11 +51,12 @@ def temporal(
     order: IntArray | None = None,
     train_fraction: float = 0.8,
     valid_fraction: float = 0.1,
+    ties: Literal["file", "user", "whole"] = "file",
 ) -> Codes:
     """Return codes that cut all targets at two points of global time.
 
     Every row after a user's first is a target, and the first is context. Targets are sorted by time, those of
-    equal time by `order` and then by their place in the file, and cut by share.
+    equal time as `ties` says, and cut by share.
 
     Source: the preparation of D3 and LatentR3 (arXiv 2505.19092), 8:1:1.
 
@@ -65,6 +67,9 @@ def temporal(
         order: Order within a user where it is not the time, [n]; None otherwise.
         train_fraction: Share of the targets before the first cut.
         valid_fraction: Share between the cuts; the rest is for test.
+        ties: Targets of equal time by `order` and then by their place in the file (``file``); user by user, in the
+            order of the users' first rows in the file, as D3 does (``user``); or never parted: where a cut would
+            part them it moves before them (``whole``).
 
     Raises:
         DataError: A part would be empty though its share is not 0.
@@ -73,10 +78,17 @@ def temporal(
     first = np.zeros(len(timestamps), dtype=np.bool_)
     first[offsets[:-1]] = True
     targets = np.flatnonzero(~first)
-    keys = (file_rows, timestamps) if order is None else (file_rows, order, timestamps)
+    if ties == "user":
+        first_rows = np.repeat(np.minimum.reduceat(file_rows, offsets[:-1]), np.diff(offsets))
+        keys: tuple[IntArray, ...] = (np.arange(len(timestamps)), first_rows, timestamps)
+    else:
+        keys = (file_rows, timestamps) if order is None else (file_rows, order, timestamps)
     targets = targets[np.lexsort(tuple(key[targets] for key in keys))]
     # Rounded first: 0.7 + 0.1 is a hair under 0.8 in binary, and a floor would lose a row to it.
     cuts = [math.floor(round(share * len(targets), 6)) for share in (train_fraction, train_fraction + valid_fraction)]
+    if ties == "whole":
+        in_time = timestamps[targets]
+        cuts = [int(np.searchsorted(in_time, in_time[cut])) if cut < len(targets) else cut for cut in cuts]
     parts = np.split(targets, cuts)
     shares = (train_fraction, valid_fraction, 1 - train_fraction - valid_fraction)
     for code, part, share in zip((TRAIN, VALID, TEST), parts, shares, strict=True):

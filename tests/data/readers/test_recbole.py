@@ -10,13 +10,13 @@ import pytest
 from flr.config import PrepareConfig
 from flr.data.readers import read
 from flr.data.readers.recbole import read_atomic
-from flr.errors import ReadError
+from flr.errors import ColumnError, ReadError
 
 
 def test_types_are_taken_off_the_names(tmp_path: Path) -> None:
     path = tmp_path / "x.item"
     path.write_text('item_id:token\ttitle:token_seq\tprice:float\n1\tThe "Big" One\t2.5\n')
-    assert read_atomic(path).rows(named=True) == [{"item_id": "1", "title": 'The "Big" One', "price": "2.5"}]
+    assert read_atomic(path)[0].rows(named=True) == [{"item_id": "1", "title": 'The "Big" One', "price": "2.5"}]
 
 
 def test_the_items_beside_are_found_and_a_folder_will_do(tmp_path: Path) -> None:
@@ -35,6 +35,12 @@ def test_the_items_beside_are_found_and_a_folder_will_do(tmp_path: Path) -> None
 def test_a_header_without_types_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.inter").write_text("user_id\titem_id:token\n1\t2\n")
     with pytest.raises(ReadError, match=r"has the field 'user_id'; expected name:type"):
+        read(tmp_path / "x.inter")
+
+
+def test_columns_that_differ_in_their_types_only_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\titem_id:float\n1\t2\t3\n")
+    with pytest.raises(ColumnError, match=r"header of .*x.inter' names the column 'item_id' more than once"):
         read(tmp_path / "x.inter")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from flr.config import PrepareConfig
-from flr.data.readers import amazon, delimited, hugging_face, latentr3, lcrec, movielens, recbole
+from flr.data.readers import amazon, amazon_ratings, delimited, hugging_face, latentr3, lcrec, movielens, recbole
 from flr.data.readers.assembling import assemble
 from flr.data.readers.delimited import existing_file
 from flr.data.readers.formats import Format, RawTable
@@ -18,7 +18,7 @@ from flr.records import Interactions
 
 #: In the order they are asked; the last takes every file that no other one knows.
 FORMATS: Final = tuple(
-    cast(Format, one) for one in (recbole, lcrec, hugging_face, movielens, latentr3, amazon, delimited)
+    cast(Format, one) for one in (recbole, lcrec, hugging_face, movielens, latentr3, amazon, amazon_ratings, delimited)
 )
 #: MovieLens' ``u.item`` ends like a file of RecBole's.
 _ITEM_FORMATS: Final = (cast(Format, movielens), *FORMATS)
@@ -29,8 +29,8 @@ def read(interactions: Path, items: Path | None = None, settings: PrepareConfig 
 
     Args:
         interactions: CSV, TSV or JSON lines (also ``.gz``), Parquet, or a file or folder of RecBole (``.inter``),
-            Amazon reviews, MovieLens, LC-Rec (``.inter.json``), LatentR3, or Hugging Face's ``save_to_disk``. A folder
-            must hold one data set.
+            Amazon reviews or ratings, MovieLens, LC-Rec (``.inter.json``), LatentR3, or Hugging Face's
+            ``save_to_disk``. A folder must hold one data set.
         items: Items in any of these formats. None takes what the format usually has beside the interactions, else
             the titles among the interactions, if there are any.
         settings: Column names, and what to do with unreadable rows; None means the defaults.

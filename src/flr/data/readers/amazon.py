@@ -16,10 +16,14 @@ Source: https://nijianmo.github.io/amazon/ and https://amazon-reviews-2023.githu
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import polars as pl
+
 from flr.config import PrepareConfig
+from flr.data.readers.batches import DamagedError, batches, uniform_rows
 from flr.data.readers.columns import named_columns
 from flr.data.readers.formats import RawTable, about_file
 from flr.data.readers.lines import Lines, Rows, cell, first_object, numbered, parse_object, shown
@@ -59,7 +63,12 @@ def items_beside(path: Path) -> Path | None:
     """Return the metadata in the folder of the reviews: ``meta_Toys.json.gz`` for ``Toys_5.json.gz``."""
     file = _only_file(path)
     category = re.sub(r"^reviews_|_\d+$", "", _NAME.sub("", file.name))
-    candidates = [file.with_name(f"meta_{category}{suffix}") for suffix in _SUFFIXES]
+    return metadata_of(file.parent, category)
+
+
+def metadata_of(folder: Path, category: str) -> Path | None:
+    """Return the metadata of a category such as ``Toys_and_Games``, if a folder has them."""
+    candidates = [folder / f"meta_{category}{suffix}" for suffix in _SUFFIXES]
     return next((one for one in candidates if one.is_file()), None)
 
 
@@ -108,8 +117,42 @@ def _read_objects(
     """Return the fields that are usual, where there are any, and those that the settings name, which must be there."""
     names = tuple(dict.fromkeys((*usual, *named)))
     lines, rows = Lines(path, on_bad_row=settings.on_bad_row), Rows(names)
+    seen = _read_in_batches(lines, rows, form) if names == _uniform_names(form) else None
+    if seen is None:
+        lines, rows = Lines(path, on_bad_row=settings.on_bad_row), Rows(names)
+        seen = _read_lines(lines, lines, rows)
+    missing = [name for name in named if name not in seen]
+    if missing and seen:
+        raise ColumnError(f"{str(path)!r} has no column {missing[0]!r}; {nearest(missing[0], sorted(seen))}")
+    frame = rows.frame().select([name for name in names if name in seen])
+    return RawTable(frame, about_file(path, form), lines.dropped)
+
+
+def _uniform_names(edition: str) -> tuple[str, ...]:
+    return (*EDITIONS[edition], _RATING[edition]) if edition in EDITIONS else ()
+
+
+def _read_in_batches(lines: Lines, rows: Rows, edition: str) -> set[str] | None:
+    """Add the reviews of a file to `rows`; return the fields that were seen, or None where the file is damaged."""
+    *text, time = EDITIONS[edition]
     seen: set[str] = set()
-    for number, text in lines:
+    try:
+        for batch in batches(lines.path):
+            frame = uniform_rows(batch, tuple(text), ((time, pl.Int64()), (_RATING[edition], pl.Float64())))
+            if frame is None:
+                seen |= _read_lines(lines, lines.within(batch.data, batch.first), rows)
+            else:
+                seen |= set(frame.columns)
+                rows.add_frame(frame)
+    except DamagedError:
+        return None
+    return seen
+
+
+def _read_lines(lines: Lines, numbered_lines: Iterable[tuple[int, str]], rows: Rows) -> set[str]:
+    """Add the objects of lines to `rows`; return the fields that were seen."""
+    names, seen = rows.names, set[str]()
+    for number, text in numbered_lines:
         found = parse_object(text)
         if found is None:
             lines.refuse(number, f"is {shown(text)}", "one JSON object a line, such as " + '{"asin": ..}')
@@ -122,11 +165,7 @@ def _read_objects(
             rows.add(row)
         else:
             lines.refuse(number, f"has half of a character in {shown(half)}", "whole characters (a pair of surrogates)")
-    missing = [name for name in named if name not in seen]
-    if missing and seen:
-        raise ColumnError(f"{str(path)!r} has no column {missing[0]!r}; {nearest(missing[0], sorted(seen))}")
-    frame = rows.frame().select([name for name in names if name in seen])
-    return RawTable(frame, about_file(path, form), lines.dropped)
+    return seen
 
 
 def _half_character(text: str, row: tuple[str | None, ...]) -> str | None:

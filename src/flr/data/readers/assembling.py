@@ -10,6 +10,7 @@ import polars as pl
 from flr.config import PrepareConfig
 from flr.data.readers.columns import STANDARD_NAMES, fill_template, find_column, ids_of, needed_column
 from flr.data.readers.times import Times, read_times
+from flr.data.title_rules import merge_repeated
 from flr.errors import DataError, ReadError
 from flr.records import ITEM_ID, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID, Interactions
 
@@ -134,7 +135,7 @@ def _items_frame(
     item = needed_column(table, ITEM_ID, settings, where)
     if settings.title_template is not None:
         used, title = {item}, fill_template(settings.title_template, table, where)
-    elif find_column(table, TITLE, settings, where) is None and settings.missing_title == "fallback":
+    elif find_column(table, TITLE, settings, where) is None and settings.missing_title != "error":
         used, title = {item}, _no_title()
     else:
         name = needed_column(table, TITLE, settings, where)
@@ -146,8 +147,11 @@ def _items_frame(
     if nameless and settings.on_bad_row == "error":
         raise ReadError(f"{nameless} rows of {where!r} have no {item!r}; mend them, or use on_bad_row=drop")
     frame = frame.filter(pl.col(ITEM_ID).is_not_null())
-    unique = frame.unique(ITEM_ID, keep="first", maintain_order=True)
-    if len(unique) < len(frame):
+    if settings.title_rule == "any":
+        unique = frame.unique(ITEM_ID, keep="first", maintain_order=True)
+    else:
+        unique = merge_repeated(frame, settings.title_rule)
+    if len(unique) < len(frame) and settings.title_rule == "any":
         _check_titles_agree(frame, settings, where)
     return unique, nameless + len(frame) - len(unique)
 

@@ -49,8 +49,10 @@ def needed_column(table: pl.DataFrame, role: str, settings: PrepareConfig, where
     if name is None:
         setting = _SETTING.get(role, f"{role}_column")
         known = ", ".join(STANDARD_NAMES[role])
+        headless = any(re.fullmatch(r"[\d.]+", column) for column in table.columns)
+        hint = "Its first line looks like a row: write a header line above it. " if headless else ""
         raise ColumnError(
-            f"{where!r} has no {role} column; it has {', '.join(table.columns)}. "
+            f"{where!r} has no {role} column; it has {', '.join(table.columns)}. {hint}"
             f"Name the column with {setting}=..., or call it one of: {known}"
         )
     return name

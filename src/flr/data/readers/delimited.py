@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
 from flr.config import PrepareConfig
 from flr.data.readers.formats import RawTable, about_file
 from flr.data.readers.lines import numbered, shown
-from flr.errors import ReadError
+from flr.data.readers.text_tables import read_text_table
+from flr.errors import DataError, ReadError
 
 FORMATS: Final = {
     ".csv": "csv",
@@ -45,7 +43,8 @@ def items_beside(path: Path) -> Path | None:
 
 def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
     """Return the table of one file; see `read_table`."""
-    return RawTable(read_table(path), about_file(path, recognise(path)))
+    frame, dropped = read_table(path, settings.on_bad_row)
+    return RawTable(frame, about_file(path, recognise(path)), dropped)
 
 
 def read_items(path: Path, settings: PrepareConfig) -> RawTable:
@@ -81,25 +80,24 @@ def existing_file(path: Path) -> Path:
     return path
 
 
-def read_table(path: Path) -> pl.DataFrame:
-    """Return all columns of a file in file order; those of text files are strings.
+def read_table(path: Path, on_bad_row: Literal["error", "drop"] = "error") -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return all columns of a file in file order, those of text files as strings, and the numbers left out.
 
     Raises:
-        ReadError: The file is missing, of no known format, or damaged.
+        ReadError: The file is missing, of no known format, or damaged, or a line cannot be read and may not be
+            dropped.
+        ColumnError: Two columns have one name.
     """
     existing_file(path)
     form = recognise(path)
-    readers: dict[str, Callable[[Path], pl.DataFrame]] = {
-        "csv": lambda path: read_text_table(path, ",", '"'),
-        "tsv": lambda path: read_text_table(path, "\t", '"'),
-        "parquet": pl.read_parquet,
-        # Every line is looked at for the types: ids that are numbers in most lines and text in some are text.
-        "json lines": lambda path: pl.read_ndjson(path, infer_schema_length=None),
-        "recbole": lambda path: read_text_table(path, "\t", None),
-    }
     try:
-        return readers[form](path)
-    except ReadError:
+        if form == "parquet":
+            return pl.read_parquet(path), {}
+        if form == "json lines":
+            return _read_json_lines(path, on_bad_row)
+        separator, quote = {"csv": (",", '"'), "tsv": ("\t", '"'), "recbole": ("\t", None)}[form]
+        return read_text_table(path, separator, quote, on_bad_row=on_bad_row)
+    except DataError:
         raise
     except (pl.exceptions.PolarsError, OSError) as error:
         place = _first_bad_object(path) if form == "json lines" else None
@@ -107,27 +105,40 @@ def read_table(path: Path) -> pl.DataFrame:
         raise ReadError(f"cannot read {str(path)!r} as {form}: {reason}; mend or convert the file") from error
 
 
-def read_text_table(path: Path, separator: str, quote: str | None) -> pl.DataFrame:
-    """Return a text table, every column as strings and every empty field as null.
+def _read_json_lines(path: Path, on_bad_row: Literal["error", "drop"]) -> tuple[pl.DataFrame, dict[str, int]]:
+    # Every line is looked at for the types: ids that are numbers in most lines and text in some are text.
+    frame = pl.read_ndjson(path, infer_schema_length=None)
+    # Polars turns half of a surrogate pair into a NUL, and two people whose names differ there into one.
+    suspect = any(kind.is_nested() or _has_nul(frame[name]) for name, kind in frame.schema.items())
+    halves = _lines_with_halves(path) if suspect else []
+    if not halves:
+        return frame, {}
+    _, number, text = halves[0]
+    if on_bad_row == "error":
+        raise ReadError(
+            f"line {number} of {str(path)!r} has half of a character in {shown(text)}; expected whole ones (a pair of "
+            "surrogates); mend the line, or drop such lines with on_bad_row=drop"
+        )
+    bad = pl.Series([row for row, _, _ in halves], dtype=pl.UInt32)
+    kept = frame.with_row_index("flr_row").filter(~pl.col("flr_row").is_in(bad.implode())).drop("flr_row")
+    return kept, {"unreadable_lines": len(halves)}
 
-    Args:
-        path: UTF-8 text, or the same gzipped.
-        separator: One character between fields.
-        quote: Character around fields that hold a separator; None where the format has none.
 
-    Raises:
-        ReadError: The file is empty, not UTF-8, or a line has more fields than the header.
-    """
-    try:
-        # All columns are read even where few are used: only then are lines with too many fields noticed.
-        return pl.read_csv(path, separator=separator, quote_char=quote, infer_schema=False, truncate_ragged_lines=False)
-    except pl.exceptions.NoDataError:
-        raise ReadError(f"{str(path)!r} is empty; expected a header line and one line per row") from None
-    except pl.exceptions.ComputeError as error:
-        place = _first_bad_line(path, separator, quote)
-        if place is None:
-            raise
-        raise ReadError(f"cannot read {str(path)!r}: {place}; mend that line and read again") from error
+def _has_nul(column: pl.Series) -> bool:
+    return column.dtype == pl.String and bool(column.str.contains("\0", literal=True).any())
+
+
+def _lines_with_halves(path: Path) -> list[tuple[int, int, str]]:
+    """Return row, number and text of each line with half of a surrogate pair."""
+    found, row = [], -1
+    for number, raw in numbered(path):
+        row += bool(raw.strip())
+        if b"\\ud" in raw or b"\\uD" in raw:
+            try:
+                json.dumps(json.loads(raw), ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                found.append((row, number, raw.decode("utf-8", errors="replace")))
+    return found
 
 
 def _first_bad_object(path: Path) -> str | None:
@@ -139,21 +150,4 @@ def _first_bad_object(path: Path) -> str | None:
             found = None
         if not isinstance(found, dict) or "\N{REPLACEMENT CHARACTER}" in text:
             return f"line {number} is {shown(text)}, no JSON object in UTF-8"
-    return None
-
-
-def _first_bad_line(path: Path, separator: str, quote: str | None) -> str | None:
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8", newline="") as file:
-            rows = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
-            width = len(next(rows))
-            for row in rows:
-                if len(row) > width:
-                    shown = separator.join(row)[:80]
-                    return f"line {rows.line_num} has {len(row)} fields where the header has {width}: {shown!r}"
-    except UnicodeDecodeError as error:
-        return f"it is not UTF-8 ({error.reason} at byte {error.start}; convert it, e.g. with `iconv -t UTF-8`)"
-    except (csv.Error, OSError, StopIteration):
-        return None
     return None

@@ -27,9 +27,9 @@ from typing import Any, Final
 import polars as pl
 
 from flr.config import PrepareConfig
-from flr.data.readers.delimited import read_text_table
 from flr.data.readers.formats import PLACE, RawTable, about_file, about_files
 from flr.data.readers.lines import Lines, Rows, cell, literal, shown
+from flr.data.readers.text_tables import read_text_table
 from flr.errors import ColumnError, ReadError
 from flr.records import ITEM_ID, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID
 
@@ -184,7 +184,7 @@ def _contradiction(user: str, row: _Row, taken: list[_Taken]) -> ReadError:
 
 def _rows(file: Path) -> Iterator[tuple[str, _Row]]:
     try:
-        frame = read_text_table(file, ",", '"')
+        frame, _ = read_text_table(file, ",", '"')
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ReadError(f"cannot read {str(file)!r} as latentr3: {reason}; mend the file or fetch it again") from error

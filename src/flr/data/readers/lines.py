@@ -7,7 +7,7 @@ import gzip
 import json
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -44,7 +44,14 @@ class Lines:
         Raises:
             ReadError: The file is damaged, or a line is not in the encoding and may not be dropped.
         """
-        for number, raw in numbered(self.path):
+        return self._decoded(numbered(self.path))
+
+    def within(self, data: bytes, first: int) -> Iterator[tuple[int, str]]:
+        """Yield the same of some lines of the file, of which the first has the number `first`; see `__iter__`."""
+        return self._decoded((n, line.rstrip(b"\r")) for n, line in enumerate(data.split(b"\n"), first))
+
+    def _decoded(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, str]]:
+        for number, raw in lines:
             try:
                 text = raw.decode(self._encoding)
             except UnicodeDecodeError as error:
@@ -99,14 +106,14 @@ def shown(text: str) -> str:
     return repr(text[:_SHOWN]) + ("..." if len(text) > _SHOWN else "")
 
 
-def first_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object or Python literal on a file's first line; empty where there is none.
+def first_line(path: Path) -> str:
+    """Return a file's first line, without its end or a byte order mark; empty where there is none.
 
     Raises:
         ReadError: The file cannot be opened or is damaged before the first line ends.
     """
     if not path.is_file():
-        return {}
+        return ""
     try:
         with path.open("rb") as file:
             is_gzip = file.read(2) == _GZIP
@@ -116,7 +123,12 @@ def first_object(path: Path) -> dict[str, Any]:
         raise ReadError(
             f"{str(path)!r} is damaged or cut off in its first line ({error}); expected a whole file; fetch it again"
         ) from error
-    return parse_object(raw.decode("utf-8", errors="replace").removeprefix("\ufeff")) or {}
+    return raw.decode("utf-8", errors="replace").removeprefix("\ufeff").rstrip("\r\n")
+
+
+def first_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object or Python literal on a file's first line; empty where there is none; see `first_line`."""
+    return parse_object(first_line(path)) or {}
 
 
 def parse_object(text: str) -> dict[str, Any] | None:
@@ -165,6 +177,7 @@ class Rows:
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
         self._schema = dict.fromkeys(names, pl.String)
         self._waiting: list[tuple[str | None, ...]] = []
         self._pieces: list[pl.DataFrame] = []
@@ -174,6 +187,11 @@ class Rows:
         self._waiting.append(row)
         if len(self._waiting) == CHUNK_ROWS:
             self._flush()
+
+    def add_frame(self, frame: pl.DataFrame) -> None:
+        """Append rows that are a table already, with these columns in any order."""
+        self._flush()
+        self._pieces.append(frame.select(self.names))
 
     def frame(self) -> pl.DataFrame:
         """Return the table of all rows so far."""

@@ -22,9 +22,9 @@ from typing import Final
 import polars as pl
 
 from flr.config import PrepareConfig
-from flr.data.readers.delimited import read_text_table
 from flr.data.readers.formats import RawTable, about_file
 from flr.data.readers.lines import Lines, Rows, numbered, shown
+from flr.data.readers.text_tables import read_text_table
 from flr.errors import ReadError
 from flr.records import ITEM_ID, RATING, TIMESTAMP, TITLE, USER_ID
 
@@ -68,7 +68,8 @@ def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
     """
     file = _ratings(path) or path
     if file.name in _CSV_HEADERS:
-        return RawTable(_csv(file), about_file(file, "movielens"))
+        frame, dropped = _csv(file, settings)
+        return RawTable(frame, about_file(file, "movielens"), dropped)
     separator = _SEPARATORS[file.name]
     lines, rows = Lines(file, on_bad_row=settings.on_bad_row), Rows(_RATING)
     for number, text in lines:
@@ -89,7 +90,8 @@ def read_items(path: Path, settings: PrepareConfig) -> RawTable:
     """
     if path.name in _CSV_HEADERS:
         genres = pl.col("genres").str.replace_all("|", "; ", literal=True).alias(_CATEGORY)
-        return RawTable(_csv(path).with_columns(genres).drop("genres"), about_file(path, "movielens films"))
+        frame, dropped = _csv(path, settings)
+        return RawTable(frame.with_columns(genres).drop("genres"), about_file(path, "movielens films"), dropped)
     encoding = _encoding(path)
     lines, rows = Lines(path, on_bad_row=settings.on_bad_row, encoding=encoding), Rows((ITEM_ID, TITLE, _CATEGORY))
     parse = _film_of_100k if path.name == "u.item" else _film
@@ -128,9 +130,10 @@ def _encoding(path: Path) -> str:
     return "utf-8"
 
 
-def _csv(path: Path) -> pl.DataFrame:
+def _csv(path: Path, settings: PrepareConfig) -> tuple[pl.DataFrame, dict[str, int]]:
     try:
-        return read_text_table(path, ",", '"').rename(_CSV_NAMES, strict=False)
+        frame, dropped = read_text_table(path, ",", '"', on_bad_row=settings.on_bad_row)
+        return frame.rename(_CSV_NAMES, strict=False), dropped
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ReadError(f"cannot read {str(path)!r} as movielens: {reason}; mend the file or fetch it again") from error

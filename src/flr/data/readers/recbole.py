@@ -6,13 +6,14 @@ Source: https://recbole.io/atomic_files.html - types are ``token``, ``token_seq`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
 from flr.config import PrepareConfig
 from flr.data.readers.delimited import read_table
 from flr.data.readers.formats import RawTable, about_file
+from flr.data.readers.text_tables import check_names
 from flr.errors import ReadError
 
 TYPES: Final = ("token", "token_seq", "float", "float_seq")
@@ -37,12 +38,14 @@ def items_beside(path: Path) -> Path | None:
 def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
     """Return the table of an ``.inter`` file; see `read_atomic`."""
     file = _file(path)
-    return RawTable(read_atomic(file), about_file(file, "recbole"))
+    frame, dropped = read_atomic(file, settings.on_bad_row)
+    return RawTable(frame, about_file(file, "recbole"), dropped)
 
 
 def read_items(path: Path, settings: PrepareConfig) -> RawTable:
     """Return the table of an ``.item`` file; see `read_atomic`."""
-    return RawTable(read_atomic(path), about_file(path, "recbole"))
+    frame, dropped = read_atomic(path, settings.on_bad_row)
+    return RawTable(frame, about_file(path, "recbole"), dropped)
 
 
 def named_files(folder: Path) -> str:
@@ -50,13 +53,14 @@ def named_files(folder: Path) -> str:
     return ", ".join(path.name for path in sorted(folder.glob("*.inter"))) or "none"
 
 
-def read_atomic(path: Path) -> pl.DataFrame:
-    """Return the table of one atomic file, with the types taken off the names; all columns are strings.
+def read_atomic(path: Path, on_bad_row: Literal["error", "drop"] = "error") -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the table of one atomic file, with the types taken off the names, and the numbers left out.
 
     Raises:
         ReadError: The file is missing or damaged, or a header field is not ``name:type``.
+        ColumnError: Two columns have one name.
     """
-    table = read_table(path)
+    table, dropped = read_table(path, on_bad_row)
     names = {}
     for column in table.columns:
         name, _, kind = column.rpartition(":")
@@ -65,7 +69,8 @@ def read_atomic(path: Path) -> pl.DataFrame:
                 f"the header of {str(path)!r} has the field {column!r}; expected name:type, of {', '.join(TYPES)}"
             )
         names[column] = name
-    return table.rename(names)
+    check_names(path, list(names.values()))
+    return table.rename(names), dropped
 
 
 def _file(path: Path) -> Path:

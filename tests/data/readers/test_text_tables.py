@@ -1,0 +1,82 @@
+"""Rows of text that do not fit their columns, columns of one name, and half characters in JSON lines."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from flr.config import PrepareConfig
+from flr.data.readers import read
+from flr.errors import ColumnError, ReadError
+
+DROP = PrepareConfig(on_bad_row="drop")
+HEADER = "user_id,item_id,timestamp,rating\n"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz", "rows.tsv"])
+def test_a_line_that_is_too_short_stops_or_is_counted(tmp_path: Path, name: str) -> None:
+    text = HEADER + 'u,i,1,5\n\n"u,\nv",j,2\nu,k,3,\nu\nu,m,4,3\n\n'
+    text = text.replace(",", "\t") if name == "rows.tsv" else text
+    path = write(tmp_path / name, text)
+    message = r"line 5 of .*rows.* has 3 fields where there are 4 columns \(2 short lines in all\); .*on_bad_row=drop"
+    with pytest.raises(ReadError, match=message):
+        read(path)
+    record = read(path, None, DROP)
+    assert record.frame.rows() == [("u", "i", 1, 5.0), ("u", "k", 3, None), ("u", "m", 4, 3.0)]
+    assert record.dropped == {"unreadable_lines": 2}
+
+
+def test_blank_lines_are_no_rows_and_empty_fields_are_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", "\ufeff" + HEADER + "u,i,1,\n\nu,j,2,\n\n")
+    record = read(path)
+    assert record.frame.rows() == [("u", "i", 1, None), ("u", "j", 2, None)]
+    assert record.dropped == {}
+
+
+def test_short_lines_of_items_count_too(tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.csv", HEADER + "u,i,1,5\n")
+    items = write(tmp_path / "items.csv", "item_id,title,brand\ni,Anchor,Acme\nj\n")
+    with pytest.raises(ReadError, match=r"line 3 of .*items.csv' has 1 fields where there are 3 columns;"):
+        read(rows, items)
+    record = read(rows, items, DROP)
+    assert (record.items["item_id"].to_list(), record.dropped) == (["i"], {"unreadable_lines": 1})
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.csv.gz"])
+def test_two_columns_of_one_name_are_an_error(tmp_path: Path, name: str) -> None:
+    text = "user_id,item_id,timestamp,item_id\nu,i,1,j\n"
+    path = write(tmp_path / name, text.replace(",", "\t") if name == "rows.tsv" else text)
+    with pytest.raises(ColumnError, match=r"header of .*rows.* names the column 'item_id' more than once; .*rename"):
+        read(path)
+
+
+def test_a_column_that_is_called_so_is_no_repeat(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", "user_id,item_id,timestamp,item_id_duplicated_0\nu,i,1,j\n")
+    assert read(path).frame.rows() == [("u", "i", 1)]
+
+
+@pytest.mark.parametrize("half", [r"\ud83d", r"a\uD83Dx", r"\udbffb"])
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_half_a_character_stops_or_is_counted(tmp_path: Path, half: str, name: str) -> None:
+    good = '{"user_id": "n\\u0000", "item_id": "\\ud83d\\ude00", "timestamp": 1}\n'
+    bad = f'{{"user_id": "u", "item_id": "{half}", "timestamp": 2}}\n'
+    path = write(tmp_path / name, good + "\n" + bad + good)
+    with pytest.raises(ReadError, match=r"line 3 of .*rows.jsonl.* has half of a character in .*on_bad_row=drop"):
+        read(path)
+    record = read(path, None, DROP)
+    assert record.frame.rows() == [("n\0", "\N{GRINNING FACE}", 1)] * 2
+    assert record.dropped == {"unreadable_lines": 1}
+
+
+def test_half_a_character_in_a_list_of_an_item(tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.csv", HEADER + "u,i,1,5\n")
+    items = write(tmp_path / "items.jsonl", '{"item_id": "i", "title": "It", "tags": ["\\ud83d"]}\n')
+    with pytest.raises(ReadError, match=r"line 1 of .*items.jsonl' has half of a character"):
+        read(rows, items)
