@@ -18,6 +18,7 @@ from flr.catalogue.titles import build_catalogue
 from flr.config import Config, PolicyConfig, TrainingConfig
 from flr.data.storage import load_prepared
 from flr.errors import ArtifactError, ConfigError, DataError, FlrError, StorageError
+from flr.evaluation.decoding import ranking_scorer
 from flr.evaluation.protocol import evaluate
 from flr.evaluation.reports import save_report
 from flr.model import FLRModel, build_reasoner
@@ -313,7 +314,7 @@ def evaluate_run(run: Path, *, split: str = "test", data: Path | None = None, pr
     recommender = Recommender.load(run)
     settings = recommender.config.evaluation
     report = evaluate(
-        recommender,
+        ranking_scorer(recommender, prepared.sequences),
         prepared.sequences,
         recommender.catalogue.n_items,
         split=split,  # type: ignore[arg-type]
