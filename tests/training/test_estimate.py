@@ -63,7 +63,7 @@ def test_pretrained_weights_are_counted_without_loading_them(
 
 def test_an_epoch_asks_about_every_target(data: Path) -> None:
     found = estimated(tiny(*INSTRUCTION, "training.batch_tokens=1600"), data)
-    n_targets = int((load_prepared(data).sequences.split == TRAIN).sum())
+    n_targets = len(load_prepared(data).sequences.targets(TRAIN)[0])
     assert found.targets_per_epoch == n_targets
     assert found.targets_per_step * found.steps_per_epoch == pytest.approx(n_targets, rel=0.15)
     assert found.targets == found.targets_per_step * found.n_steps

@@ -193,11 +193,11 @@ def cache_bytes(shape: Shape, size: BatchSize) -> float:
 
 def choice_bytes(shape: Shape, size: BatchSize, *, likelihood: str) -> float:
     """Return the bytes at the output: under the vocabulary likelihood logits and their gradients in b bytes and
-    log-probabilities in 4, ``S V (b + 8)``; under the catalogue's the gathered embeddings.
+    log-probabilities in 4, ``S V (b + 8)``; under the catalogue's the gathered embeddings and their gradients.
     """
     if likelihood == "vocabulary":
         return size.choices * shape.vocabulary * (shape.number_bytes + 8)
-    return size.gathered * shape.width * shape.number_bytes + 8 * size.children
+    return 2 * size.gathered * shape.width * shape.number_bytes + 8 * size.children
 
 
 def reasoner_bytes(shape: Shape, size: BatchSize, config: ReasonerConfig) -> float:

@@ -306,7 +306,10 @@ def _activations(config: Config, shape: Shape, size: BatchSize, stage: str) -> t
     likelihood, thinking = config.objective.likelihood, reasoner_bytes(shape, size, config.reasoner)
     cached, choices = cache_bytes(shape, size), choice_bytes(shape, size, likelihood=likelihood)
     if stage == "sft":
-        return kept_bytes(shape, size, stream=config.backbone.train != "frozen") + cached + choices + thinking, cached
+        kept = kept_bytes(shape, size, stream=config.backbone.train != "frozen")
+        # Input and output embeddings each get a gradient of full size before the two are added up.
+        passing = 2 * shape.vocabulary * shape.width * shape.number_bytes if config.backbone.train == "full" else 0
+        return kept + cached + choices + thinking + passing, cached
     settings = config.grpo
     cached *= settings.gradient_accumulation_steps
     writing = kept_bytes(shape, size, stream=False) + choices
