@@ -197,9 +197,31 @@ class EvaluationConfig(Section):
     seen_items: Literal["exclude", "include"] = Field(
         "exclude", description="Whether items of the user's whole history may be recommended again."
     )
+    ranking: Literal["exact", "beam"] = Field(
+        "exact", description="How `flr evaluate` ranks: all items, or what a beam search finds."
+    )
+    beam_width: int = Field(20, ge=1, description="Titles and prefixes that go on (beam); at least the largest cutoff.")
+    length_power: float = Field(
+        0.0, ge=0, description="Beams compare log p / tokens ** length_power; 1 as BIGRec, 0 as D3."
+    )
+    guide: Literal["none", "last_item_markov"] = Field(
+        "none", description="Recommender whose opinion is added to every beam (D3)."
+    )
+    guide_weight: float = Field(0.25, gt=0, description="Weight of its log-probability; (1 - alpha) / alpha of D3.")
     memory_mb: int | None = Field(
         None, ge=16, description="Memory budget of one scoring forward, MiB; unset: 64 on a CPU, 2048 on a GPU."
     )
+
+    @model_validator(mode="after")
+    def _check_ranking(self) -> EvaluationConfig:
+        if self.ranking == "exact" and self.guide != "none":
+            raise ValueError(f"evaluation.guide {self.guide!r} guides a beam; set evaluation.ranking to beam")
+        if self.ranking == "beam" and self.beam_width < max(self.cutoffs):
+            raise ValueError(
+                f"evaluation.beam_width {self.beam_width} finds fewer items than the largest of "
+                f"evaluation.cutoffs, {max(self.cutoffs)}; widen it or drop that cutoff"
+            )
+        return self
 
 
 class PrepareConfig(Section):

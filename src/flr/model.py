@@ -321,12 +321,21 @@ class FLRModel(nn.Module):
         )
 
 
-def build_reasoner(config: ReasonerConfig, backbone: Backbone) -> MultiFactorAttention | None:
-    """Return a fresh reasoner for a backbone, or None where the config asks for no thought."""
+def build_reasoner(
+    config: ReasonerConfig, backbone: Backbone, embedding_rms: float | None = None
+) -> MultiFactorAttention | None:
+    """Return a fresh reasoner for a backbone, or None where the config asks for no thought.
+
+    Args:
+        config: Its settings.
+        backbone: Whose states it reads.
+        embedding_rms: Root mean square of the input embeddings; None looks at them.
+    """
     if config.kind == "none":
         return None
-    with torch.no_grad():
-        embedding_rms = float(backbone.embedding.weight.float().square().mean().sqrt())
+    if embedding_rms is None:
+        with torch.no_grad():
+            embedding_rms = float(backbone.embedding.weight.float().square().mean().sqrt())
     return MultiFactorAttention(
         backbone.width,
         n_factors=config.n_factors,

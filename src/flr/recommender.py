@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from flr.errors import ArtifactError, RequestError, UnknownItemError, nearest
 from flr.model import FLRModel, ThoughtState, build_reasoner
 from flr.persistence import new_folder, read_json, write_json
 from flr.records import ITEM_ID, TITLE, Catalogue, FloatArray, Histories, IntArray
+from flr.scoring.beam import Beam, allowed_nodes, title_guide
 from flr.scoring.exact import item_log_probs
 from flr.scoring.ranking import top_items
 from flr.text.tokenizer import TitleTokenizer
@@ -193,11 +194,7 @@ class Recommender:
         k = min(k, self.catalogue.n_items)
 
         def scored(state: ThoughtState, rows: IntArray) -> Tensor:
-            seen = torch.zeros(len(rows), self.catalogue.n_items, dtype=torch.bool)
-            if exclude_seen:
-                of_rows = histories.take(rows)
-                seen[np.repeat(np.arange(len(rows)), of_rows.lengths), of_rows.item_index] = True
-            seen = seen.to(self.model.device)
+            seen = self._seen(histories.take(rows), exclude_seen)
 
             def candidates(found: Tensor, members: Tensor) -> Tensor:
                 items = item_log_probs(found, self.compiled.leaf, self.compiled.n_sharing)
@@ -210,6 +207,54 @@ class Recommender:
             return candidates(found, torch.arange(len(rows), device=found.device))
 
         return self._score(histories, self._rows_per_forward(histories, _NODES_PER_ITEM * k), factor_weights, scored)
+
+    def score_beam(
+        self, histories: Histories, *, exclude_seen: bool, guide: Callable[[Histories], FloatArray] | None = None
+    ) -> FloatArray:
+        """Return the scores of what a beam search finds for each history, and -inf for others, [B, N].
+
+        Width, length normalisation and the guide's weight are those of `config.evaluation`. Without normalisation and
+        guide the scores are exact log-probabilities; with them they are what the search orders titles by. Items that
+        share a title share its probability.
+
+        Args:
+            histories: Item indices, oldest first, none empty.
+            exclude_seen: Items of the (whole) history are -inf, and titles of such items only make room for others.
+            guide: Another recommender, histories -> log-probabilities of items, [B, N].
+        """
+        settings, compiled = self.config.evaluation, self.compiled
+        lengths = torch.from_numpy(compiled.template.titles.lengths).to(self.model.device)
+        shares = compiled.n_sharing.log() / lengths**settings.length_power
+
+        def scored(state: ThoughtState, rows: IntArray) -> Tensor:
+            of_rows = histories.take(rows)
+            seen = self._seen(of_rows, exclude_seen)
+            beam = Beam(settings.beam_width, settings.length_power)
+            if exclude_seen:
+                beam = replace(beam, allowed=allowed_nodes(self._by_leaf((~seen).int()) > 0, compiled.trie))
+            if guide is not None:
+                opinion = torch.tensor(guide(of_rows), device=self.model.device)
+                by_title = title_guide(self._by_leaf(opinion.double().exp()).log(), compiled.trie)
+                beam = replace(beam, guide=by_title, guide_weight=settings.guide_weight)
+            found = self.model.search(state, compiled, beam)
+            leaves = torch.full((len(rows), compiled.catalogue.n_leaves + 1), -torch.inf, device=seen.device)
+            leaves.scatter_(1, torch.where(found.leaves < 0, leaves.shape[1] - 1, found.leaves), found.scores)
+            return (leaves[:, :-1] - shares)[:, compiled.leaf].masked_fill_(seen, -torch.inf)
+
+        n_nodes = settings.beam_width * int(lengths.max())
+        return self._score(histories, self._rows_per_forward(histories, n_nodes), None, scored)
+
+    def _seen(self, histories: Histories, exclude_seen: bool) -> Tensor:
+        """Return True at the items that each history rules out, [B, N]."""
+        seen = torch.zeros(len(histories), self.catalogue.n_items, dtype=torch.bool)
+        if exclude_seen:
+            seen[np.repeat(np.arange(len(histories)), histories.lengths), histories.item_index] = True
+        return seen.to(self.model.device)
+
+    def _by_leaf(self, of_items: Tensor) -> Tensor:
+        """Return sums over the items of each title, [B, N] -> [B, n_leaves]."""
+        sums = of_items.new_zeros(len(of_items), self.catalogue.n_leaves)
+        return sums.index_add_(1, self.compiled.leaf, of_items)
 
     def _score(
         self,

@@ -120,3 +120,9 @@ def test_what_cannot_be_loaded_is_said(
     path = source if source.startswith(".") else str(tmp_path / (source or "empty"))
     with pytest.raises(error, match=said):
         pretrained_backbone(BackboneConfig(source=path, **settings))
+
+
+def test_a_folder_without_a_tokenizer_is_no_empty_tokenizer() -> None:
+    folder = Path(__file__).parents[2] / "configs" / "paper" / "qwen2.5-1.5b"
+    with pytest.raises(ArtifactError, match=r"qwen2\.5-1\.5b' holds no tokenizer; save tokenizer\.json"):
+        pretrained_tokenizer(str(folder))

@@ -40,7 +40,7 @@ def test_version(run: Run) -> None:
     [
         (("trian",), "No such command"),
         (("train", "--dat", "x"), "No such option"),
-        (("train",), "Missing option"),
+        (("evaluate",), "Missing option"),
         (("evaluate", "--run", "x", "--split", "tets"), "tets"),
         (("recommend", "--run", "x", "-k", "0"), "greater than or equal to 1"),
     ],

@@ -82,6 +82,57 @@ def test_stage_two_starts_from_the_settings_of_its_run(run: Run, stand_in: Calla
     assert (source, output, data, asked[1]) == (tmp_path, Path("r"), None, Path("r"))
 
 
+@pytest.fixture
+def estimates(stand_in: Callable[..., None]) -> list[Any]:
+    """What was to be estimated."""
+    asked: list[Any] = []
+
+    @dataclass
+    class Costs:
+        total_flops: float = 3e15
+        peak_bytes: float = 32e9
+        n_steps: int = 1155
+        hours: float | None = 0.284
+
+    def estimate_run(config: Config, prepared: Any, stage: str, **device: float) -> Costs:
+        asked.append((config, prepared, stage, device))
+        return Costs()
+
+    stand_in("flr.data.storage", load_prepared=lambda path: f"rows of {path}")
+    stand_in("flr.training.estimate", estimate_run=estimate_run)
+    return asked
+
+
+def test_an_estimate_needs_no_output_and_trains_nothing(run: Run, calls: list[Any], estimates: list[Any]) -> None:
+    result = run("train", "--estimate", "--data", "d", "--set", "seed=3", "--device-tflops", 312)
+    assert result.exit_code == 0, result.stderr
+    ((config, prepared, stage, device),) = estimates
+    assert (config.seed, prepared, stage) == (3, "rows of d", "sft")
+    assert device == {"device_tflops": 312, "utilisation": 0.35}
+    for shown in ("3,000.000 TFLOP", "32.000 GB", "1,155", "0.28"):
+        assert shown in result.stdout
+    assert not calls
+
+
+def test_an_estimate_as_json_of_stage_two_takes_the_settings_of_its_run(
+    run: Run, estimates: list[Any], tmp_path: Path
+) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"config": {"seed": 7}}))
+    result = run("train", "--estimate", "--stage", "grpo", "--from", tmp_path, "--data", "d", "--json")
+    assert json.loads(result.stdout)["n_steps"] == 1155
+    assert (estimates[0][0].seed, estimates[0][2]) == (7, "grpo")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("--estimate",), "--estimate got no --data"), (("--data", "d"), "got no --output; name the run's own folder")],
+)
+def test_what_an_estimate_and_a_run_need(run: Run, calls: list[Any], arguments: tuple[str, ...], message: str) -> None:
+    result = run("train", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

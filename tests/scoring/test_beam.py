@@ -11,7 +11,7 @@ from flr.compiled import CompiledCatalogue
 from flr.errors import RequestError
 from flr.model import FLRModel, ThoughtState
 from flr.records import Histories
-from flr.scoring.beam import Beam, BestTitles, title_guide
+from flr.scoring.beam import Beam, BestTitles, allowed_nodes, title_guide
 from toy import toy_model
 
 TITLES = [f"{a} {b} {c}" for a in ("red", "blue", "green") for b in ("cat", "dog") for c in ("one", "two", "six")]
@@ -165,6 +165,26 @@ def test_what_the_guide_rules_out_is_not_found() -> None:
     assert [sorted(row) for row in found.leaves.tolist()] == [
         [-1, -1, -1, -1, -1, 7] if row == 1 else [-1, -1, 0, 1, 2, 3] for row in range(len(ROWS))
     ]
+
+
+@LIKELIHOODS
+def test_what_is_not_allowed_makes_room_for_others(likelihood: str) -> None:
+    model, compiled = model_of(likelihood)
+    n = compiled.catalogue.n_leaves
+    allowed = torch.rand(len(ROWS), n, generator=torch.Generator().manual_seed(2)) < 0.4
+    allowed[:, 0] = True
+    with torch.inference_mode():
+        state = thought(model, compiled)
+        everything = exact(model, compiled, state)
+        found = model.search(state, compiled, Beam(n, allowed=allowed_nodes(allowed, compiled.trie)))
+        narrow = model.search(state, compiled, Beam(3, allowed=allowed_nodes(allowed, compiled.trie)))
+    expected = everything.masked_fill(~allowed, -torch.inf).sort(dim=1, descending=True)
+    real = found.leaves >= 0
+    assert real.sum(1).tolist() == allowed.sum(1).tolist()
+    assert found.leaves[real].tolist() == expected.indices[real].tolist()
+    check_valid(found, everything)
+    check_valid(narrow, everything)
+    assert allowed.gather(1, narrow.leaves.clamp(min=0))[narrow.leaves >= 0].all()
 
 
 def test_a_guide_knows_the_probability_below_every_node() -> None:

@@ -24,6 +24,7 @@ from flr.errors import ArtifactError, ConfigError, FetchError
 from flr.fetching import fetch_wheel_members
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_FEWEST_TOKENS = 2
 _COMPACT_LAYERS = 3
 _COMPACT_POSITIONS = 8192
 
@@ -55,13 +56,8 @@ class PretrainedTokenizer:
     end_id: int | None
 
 
-def compact_backbone(config: BackboneConfig, vocabulary_size: int) -> Backbone:
-    """Return a small Llama-type decoder with random weights from torch's global generator.
-
-    Args:
-        config: Width, layers, heads, feed-forward width and dropout.
-        vocabulary_size: Rows of the tied embeddings.
-    """
+def compact_architecture(config: BackboneConfig, vocabulary_size: int) -> dict[str, Any]:
+    """Return the settings of a small Llama-type decoder; see `compact_backbone`."""
     llama = LlamaConfig(
         vocab_size=vocabulary_size,
         hidden_size=config.width,
@@ -74,7 +70,18 @@ def compact_backbone(config: BackboneConfig, vocabulary_size: int) -> Backbone:
         attention_dropout=0.0,
         pad_token_id=0,
     )
-    backbone = backbone_from_config(llama.to_dict(), dropout=config.dropout)
+    settings: dict[str, Any] = llama.to_dict()
+    return settings
+
+
+def compact_backbone(config: BackboneConfig, vocabulary_size: int) -> Backbone:
+    """Return a small Llama-type decoder with random weights from torch's global generator.
+
+    Args:
+        config: Width, layers, heads, feed-forward width and dropout.
+        vocabulary_size: Rows of the tied embeddings.
+    """
+    backbone = backbone_from_config(compact_architecture(config, vocabulary_size), dropout=config.dropout)
     for layer in backbone.transformer.layers:
         layer.self_attn.o_proj.register_forward_hook(_Drop(config.dropout))
         layer.mlp.down_proj.register_forward_hook(_Drop(config.dropout))
@@ -122,7 +129,23 @@ def pretrained_tokenizer(source: str) -> PretrainedTokenizer:
     backend = getattr(fast, "backend_tokenizer", None)
     if backend is None:
         raise ConfigError(f"{source!r} has no fast tokenizer; convert it to tokenizer.json first")
+    if backend.get_vocab_size() < _FEWEST_TOKENS:  # what transformers makes of a folder without a tokenizer
+        raise ArtifactError(f"{source!r} holds no tokenizer; save tokenizer.json beside the model")
     return PretrainedTokenizer(backend, fast.eos_token_id)
+
+
+def pretrained_architecture(config: BackboneConfig) -> tuple[dict[str, Any], bool]:
+    """Return the architecture of a pretrained source, without its weights, and whether its embeddings are tied.
+
+    Only the source's ``config.json`` is read; raises as `pretrained_backbone` does.
+    """
+    folder, extra = _resolve(config.source)
+    found = _load(AutoConfig, config.source, folder, **extra)
+    if config.n_layers is not None:
+        found.num_hidden_layers = config.n_layers
+        if getattr(found, "layer_types", None):
+            found.layer_types = found.layer_types[: config.n_layers]
+    return found.to_dict(), bool(found.tie_word_embeddings)
 
 
 def backbone_from_config(settings: dict[str, Any], *, dropout: float = 0.0, tied: bool = True) -> Backbone:

@@ -9,7 +9,7 @@ import typer
 
 from flr.cli import console
 from flr.cli.guard import AsJson, Quiet
-from flr.config import describe_settings, load_config
+from flr.config import Config, describe_settings, load_config
 from flr.errors import ConfigError
 from flr.persistence import read_json
 
@@ -22,7 +22,7 @@ def _list_settings(wanted: bool) -> None:
 
 def train(
     *,
-    output: Annotated[Path, typer.Option(help="The run's own folder, made here.")],
+    output: Annotated[Path | None, typer.Option(help="The run's own folder, made here.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Prepared folder, made by `flr prepare`; grpo: unset takes that of --from.")
     ] = None,
@@ -40,6 +40,13 @@ def train(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of every random stream; over file and --set.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run to the same weights.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already there.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say what the stage would take, and stop; loads no weights.")
+    ] = False,
+    device_tflops: Annotated[
+        float | None, typer.Option(help="For --estimate: dense peak of one device in 10^12 operations a second.")
+    ] = None,
+    utilisation: Annotated[float, typer.Option(help="For --estimate: share of that peak in use.")] = 0.35,
     as_json: AsJson = False,
     quiet: Quiet = False,
     list_settings: Annotated[
@@ -58,8 +65,15 @@ def train(
       flr train --data data/cds --output runs/llm --config smollm2-135m.yaml
       flr train --data data/cds --output runs/cds --resume
       flr train --stage grpo --from runs/cds --output runs/cds-grpo --set grpo.reward=ndcg@10
+      flr train --estimate --data data/cds --config configs/paper/cds-flr.yaml --device-tflops 312
     """
     overrides = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
+    if estimate:
+        defaults = None if source is None else read_json(source / "run.json", "run").get("config")
+        _estimate(load_config(config, overrides, defaults), data, stage, (device_tflops, utilisation), as_json=as_json)
+        return
+    if output is None:
+        raise ConfigError("got no --output; name the run's own folder (--estimate alone needs none)")
     if resume and config is None and (output / "config.yaml").is_file():
         config = output / "config.yaml"
     options: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "progress": console.progress(quiet)}
@@ -85,3 +99,31 @@ def train(
         console.show_json(summary)
         return
     console.show_line(str(summary))
+
+
+def _estimate(
+    config: Config, data: Path | None, stage: str, device: tuple[float | None, float], *, as_json: bool
+) -> None:
+    """Show what a stage would take."""
+    if data is None:
+        raise ConfigError("--estimate got no --data; name the prepared folder whose rows it counts")
+    from flr.data.storage import load_prepared
+    from flr.training.estimate import estimate_run
+
+    found = estimate_run(config, load_prepared(data), stage, device_tflops=device[0], utilisation=device[1])
+    if as_json:
+        console.show_json(found)
+        return
+    rows = [(name, _readable(name, value)) for name, value in vars(found).items() if value is not None]
+    console.show_table(("one device", ""), rows, title=f"{stage} of {config.backbone.source}: an estimate")
+
+
+def _readable(name: str, value: object) -> str:
+    """Return a number as people say it: bytes in GB, operations in TFLOP."""
+    if not isinstance(value, int | float):
+        return str(value)
+    if name.endswith("_bytes"):
+        return f"{value / 1e9:,.3f} GB"
+    if name.endswith("_flops"):
+        return f"{value / 1e12:,.3f} TFLOP"
+    return f"{value:,.2f}" if name in {"hours", "steps_per_epoch"} else f"{value:,.0f}"

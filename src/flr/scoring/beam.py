@@ -44,6 +44,7 @@ class Beam:
         guide: Another recommender's opinion of prefixes; see `title_guide` for D3's. What it gives -inf is not found.
         guide_weight: Weight of that opinion, 0 or more. D3 weighs the two with alpha and 1 - alpha, which is the order
             of ``guide_weight = (1 - alpha) / alpha``.
+        allowed: True where a prefix may go on or a title be found, [B, n_nodes]; see `allowed_nodes`. None allows all.
 
     Raises:
         RequestError: `width` is below 1, `guide_weight` is below 0, or only one of guide and weight is given.
@@ -53,6 +54,7 @@ class Beam:
     length_power: float = 0.0
     guide: Guide | None = None
     guide_weight: float = 0.0
+    allowed: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -146,7 +148,10 @@ class _Hypotheses:
             scores = scores + beam.guide_weight * beam.guide(self.rows, self.nodes).float()
         if beam.length_power:
             scores = scores / n_tokens**beam.length_power
-        possible = replace(self, scores=scores).take(scores > -torch.inf)
+        is_possible = scores > -torch.inf
+        if beam.allowed is not None:
+            is_possible &= beam.allowed[self.rows, self.nodes]
+        possible = replace(self, scores=scores).take(is_possible)
         return possible.take(_best_of_rows(possible.rows, possible.scores, beam.width))
 
     def and_more(self, more: _Hypotheses) -> _Hypotheses:
@@ -200,11 +205,27 @@ def title_guide(leaf_log_probs: Tensor, trie: TokenTrie) -> Guide:
         trie: The catalogue's trie.
     """
     highest = leaf_log_probs.max(dim=1, keepdim=True).values
-    mass = torch.zeros(len(leaf_log_probs), trie.n_nodes, dtype=torch.float64, device=leaf_log_probs.device)
-    mass[:, trie.node_of_leaf.astype(np.int64)] = (leaf_log_probs.double() - highest).exp()
-    levels = np.searchsorted(trie.depth, np.arange(int(trie.depth.max()) + 2))
-    for start, end in zip(levels[-2:0:-1], levels[:1:-1], strict=True):
-        parents = torch.from_numpy(trie.parent[start:end].astype(np.int64)).to(mass.device)
-        mass.index_add_(1, parents, mass[:, start:end])
+    mass = _sums_below((leaf_log_probs.double() - highest).exp(), trie)
     log_mass = (mass.log() + highest).float()
     return lambda rows, nodes: log_mass[rows, nodes]
+
+
+def allowed_nodes(allowed_leaves: Tensor, trie: TokenTrie) -> Tensor:
+    """Return True at the nodes below which some title is allowed, [B, n_nodes].
+
+    Args:
+        allowed_leaves: True at the distinct titles that may be found, [B, n_leaves].
+        trie: The catalogue's trie.
+    """
+    return _sums_below(allowed_leaves.int(), trie) > 0
+
+
+def _sums_below(leaf_values: Tensor, trie: TokenTrie) -> Tensor:
+    """Return the sum over the titles below each node, [B, n_leaves] -> [B, n_nodes]."""
+    sums = leaf_values.new_zeros(len(leaf_values), trie.n_nodes)
+    sums[:, trie.node_of_leaf.astype(np.int64)] = leaf_values
+    levels = np.searchsorted(trie.depth, np.arange(int(trie.depth.max()) + 2))
+    for start, end in zip(levels[-2:0:-1], levels[:1:-1], strict=True):
+        parents = torch.from_numpy(trie.parent[start:end].astype(np.int64)).to(sums.device)
+        sums.index_add_(1, parents, sums[:, start:end])
+    return sums

@@ -20,7 +20,7 @@ from flr.records import BoolArray, IntArray, TokenTrie, TriePaths
 #: Each size class holds nodes with up to this factor more children than its smallest.
 _CLASS_GROWTH = 1.25
 #: Below this many nodes in a class, all their children are scored for all queries in one dense product.
-_DENSE_NODES = 4
+DENSE_NODES = 4
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _normalised(logits: Tensor, hidden: Tensor, table: ChildTable, output: Tenso
 def _logits_of_queries(hidden: Tensor, place: Tensor, part: SizeClass, output: Tensor) -> Tensor:
     """Return masked float32 logits over the children of each query's node, [S, c]."""
     n, c = part.tokens.shape
-    if n <= _DENSE_NODES:
+    if n <= DENSE_NODES:
         every = (hidden @ output[part.tokens.flatten()].T).view(-1, n, c)
         logits = every[torch.arange(len(place), device=place.device), place]
     else:

@@ -18,6 +18,7 @@ from flr.catalogue.titles import build_catalogue
 from flr.config import Config, PolicyConfig, TrainingConfig
 from flr.data.storage import load_prepared
 from flr.errors import ArtifactError, ConfigError, DataError, FlrError, StorageError
+from flr.evaluation.decoding import ranking_scorer
 from flr.evaluation.protocol import evaluate
 from flr.evaluation.reports import save_report
 from flr.model import FLRModel, build_reasoner
@@ -202,18 +203,25 @@ def on_first_process(action: Callable[[], T]) -> T:
 
 def build_recommender(config: Config, catalogue: Catalogue, device: torch.device) -> Recommender:
     """Return an untrained (or pretrained) model with its tokenizer; new weights come from torch's generator."""
-    preamble, suffix = config.text.around_titles
+    tokenizer = title_tokenizer(config, catalogue)
     if config.backbone.source == "compact":
-        tokenizer = TitleTokenizer.train(
-            catalogue.leaf_titles, config.text.vocabulary_size, preamble=preamble, suffix=suffix
-        )
         backbone = compact_backbone(config.backbone, tokenizer.vocabulary_size)
     else:
-        text = pretrained_tokenizer(config.backbone.source)
-        tokenizer = TitleTokenizer.pretrained(text.tokenizer, preamble=preamble, suffix=suffix, end_id=text.end_id)
         backbone = pretrained_backbone(config.backbone)
     model = FLRModel(backbone, build_reasoner(config.reasoner, backbone))
     return Recommender(model.to(device), tokenizer, catalogue, config)
+
+
+def title_tokenizer(config: Config, catalogue: Catalogue, source: str | None = None) -> TitleTokenizer:
+    """Return a source's tokenizer, by default the backbone's own; the compact one is trained on the titles."""
+    preamble, suffix = config.text.around_titles
+    source = source or config.backbone.source
+    if source == "compact":
+        return TitleTokenizer.train(
+            catalogue.leaf_titles, config.text.vocabulary_size, preamble=preamble, suffix=suffix
+        )
+    text = pretrained_tokenizer(source)
+    return TitleTokenizer.pretrained(text.tokenizer, preamble=preamble, suffix=suffix, end_id=text.end_id)
 
 
 def _rows(recommender: Recommender, prepared: PreparedData) -> PackedRows:
@@ -313,7 +321,7 @@ def evaluate_run(run: Path, *, split: str = "test", data: Path | None = None, pr
     recommender = Recommender.load(run)
     settings = recommender.config.evaluation
     report = evaluate(
-        recommender,
+        ranking_scorer(recommender, prepared.sequences),
         prepared.sequences,
         recommender.catalogue.n_items,
         split=split,  # type: ignore[arg-type]

@@ -81,6 +81,11 @@ class PackedRows(Dataset[Windows]):
         self.n_rows = n_batches * self.rows_per_batch
         return self
 
+    def epoch_size(self) -> tuple[int, int]:
+        """Return how many rows the first epoch has, and how many targets."""
+        self._plan(0)
+        return len(self._rows), len(self.packer.target_rows(self._windows, self.sequences)[1])
+
     def __len__(self) -> int:
         return self.n_rows
 
