@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes depends on what else the machine does, and is none of these tests' business.
+settings.register_profile("flr", deadline=None)
+settings.load_profile("flr")
 
 _SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 

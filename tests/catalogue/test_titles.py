@@ -110,7 +110,8 @@ def test_no_items_is_an_error() -> None:
 
 
 def test_hostile_titles_take_no_time() -> None:
-    start = time.perf_counter()
+    # Processor time: other work on the machine does not count. Backtracking would take hours.
+    start = time.process_time()
     for hostile in (
         "<a " * 5_000,
         "&" * 20_000,
@@ -120,7 +121,7 @@ def test_hostile_titles_take_no_time() -> None:
         "<script>" * 2_000,
     ):
         clean_title(hostile)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_real_titles(shared_data: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -52,9 +51,9 @@ def test_usage_errors_exit_with_2(run: Run, arguments: tuple[str, ...], message:
     assert result.stdout == ""
 
 
-def test_start_up_is_fast_and_loads_no_torch() -> None:
-    program = "import sys; from flr.cli.main import main\ntry: main()\nfinally: print('torch' in sys.modules)"
-    started = time.perf_counter()
+def test_help_loads_none_of_the_slow_libraries() -> None:
+    slow = ("torch", "transformers", "polars", "scipy", "matplotlib")
+    show = f"print(*set({slow}) & sys.modules.keys())"
+    program = f"import sys; from flr.cli.main import main\ntry: main()\nfinally: {show}"
     found = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines()[-1] == "False"
-    assert time.perf_counter() - started < 3
+    assert found.stdout.splitlines()[-1] == ""

@@ -138,7 +138,7 @@ def test_accumulation_and_processes_do_not_move_the_weights(
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=900,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]

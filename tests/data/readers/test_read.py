@@ -27,7 +27,7 @@ IDS = st.text(st.sampled_from("ab01\"'\\,;{}[]# é\N{GRINNING FACE}"), min_size=
 ROWS = st.lists(st.tuples(IDS, IDS, st.integers(0, 2_000_000_000)), min_size=1, max_size=20)
 FORGIVING = PrepareConfig(on_bad_row="drop", missing_title="fallback")
 #: One folder per test is enough: each example overwrites the files of the one before.
-one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def json_lines(rows: list[Row], user: str, item: str, time: str, per_second: int = 1) -> str:

@@ -25,7 +25,7 @@ TEXT = st.one_of(HARD, ANY)
 #: Numbers as small as these are seconds, as large as those milliseconds; both also before 1970.
 SECONDS = st.integers(-2_000_000_000, 4_000_000_000)
 MILLISECONDS = st.integers(10**11, 3 * 10**12) | st.integers(-2 * 10**12, -(10**11))
-one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 
 
 def rows_at(times: st.SearchStrategy[int]) -> st.SearchStrategy[list[Row]]:
