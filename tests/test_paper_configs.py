@@ -18,7 +18,8 @@ from flr.data.readers import read
 from flr.data.storage import load_prepared, save_prepared
 from flr.text.tokenizer import TitleTokenizer
 from flr.training.alignment import align_run
-from flr.training.run import evaluate_run, train_run
+from flr.training.finished import evaluate_run
+from flr.training.run import train_run
 
 FOLDER = Path(__file__).parent.parent / "configs" / "paper"
 DATA_SETS, METHODS = ("cds", "games", "instruments", "toys"), ("bigrec", "d3", "flr", "latentr3")

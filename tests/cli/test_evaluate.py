@@ -25,21 +25,23 @@ def calls(stand_in: Callable[..., None]) -> list[dict[str, Any]]:
         metrics = {"ndcg@10": 0.0641, "hr@10": float("nan")}
         return Report("flr", options["split"], metrics, pl.DataFrame({"rank": [1, 2]}), 1.25)
 
-    stand_in("flr.training.run", evaluate_run=evaluate_run)
+    stand_in("flr.training.finished", evaluate_run=evaluate_run)
     return asked
 
 
 def test_a_table(run: Run, calls: list[dict[str, Any]]) -> None:
     result = run("evaluate", "--run", "runs/x")
     assert result.exit_code == 0, result.stderr
-    assert calls == [{"run": Path("runs/x"), "split": "test", "data": None}]
+    assert calls == [{"run": Path("runs/x"), "split": "test", "data": None, "overrides": (), "output": None}]
     assert result.stdout.splitlines()[0] == "flr on test: 2 targets in 1.2 s"
     assert "0.0641" in result.stdout
 
 
 def test_json_has_null_for_what_is_undefined(run: Run, calls: list[dict[str, Any]]) -> None:
-    result = run("evaluate", "--run", "runs/x", "--split", "valid", "--data", "d", "--json")
-    assert calls == [{"run": Path("runs/x"), "split": "valid", "data": Path("d")}]
+    ranked = ("--set", "evaluation.ranking=beam", "--output", "o")
+    result = run("evaluate", "--run", "runs/x", "--split", "valid", "--data", "d", *ranked, "--json")
+    asked = {"overrides": ["evaluation.ranking=beam"], "output": Path("o")}
+    assert calls == [{"run": Path("runs/x"), "split": "valid", "data": Path("d"), **asked}]
     assert json.loads(result.stdout) == {
         "name": "flr", "split": "valid", "seconds": 1.25, "metrics": {"ndcg@10": 0.0641, "hr@10": None}
     }  # fmt: skip

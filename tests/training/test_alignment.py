@@ -16,7 +16,8 @@ from test_run import InterruptedAt
 from flr.config import Config, load_config
 from flr.errors import ArtifactError, ConfigError, FlrError
 from flr.training.alignment import align_run
-from flr.training.run import evaluate_run, train_run
+from flr.training.finished import evaluate_run
+from flr.training.run import train_run
 from toy import TINY, prepared_ring
 
 STAGE_ONE = [*TINY, "training.max_steps=30", "training.eval_steps=15"]

@@ -18,7 +18,8 @@ from flr.config import Config, load_config
 from flr.errors import ArtifactError, ConfigError, DataError, FlrError, StorageError
 from flr.progress import Silent, Step
 from flr.recommender import Recommender
-from flr.training.run import evaluate_run, train_run
+from flr.training.finished import evaluate_run
+from flr.training.run import train_run
 from toy import INSTRUCTION, TINY, TITLES, prepared_ring, save_pretrained
 
 
@@ -224,3 +225,14 @@ def test_a_full_disk_keeps_the_checkpoint(data: Path, tmp_path: Path, monkeypatc
         train_run(short(), data, tmp_path / "run")
     monkeypatch.undo()
     assert train_run(short(), data, tmp_path / "run", resume=True).n_steps == 8
+
+
+def test_a_run_is_ranked_in_another_way_without_touching_its_results(trained: Path, tmp_path: Path) -> None:
+    before = (trained / "metrics.json").read_text()
+    beam = ["evaluation.ranking=beam", "evaluation.beam_width=10", "evaluation.cutoffs=[10]"]
+    report = evaluate_run(trained, overrides=beam, output=tmp_path / "beam")
+    assert json.loads((tmp_path / "beam" / "metrics.json").read_text())["test"]["ndcg@10"] == report.metrics["ndcg@10"]
+    assert evaluate_run(trained, overrides=["evaluation.cutoffs=[3]"]).metrics["hr@3"] == 1.0
+    assert (trained / "metrics.json").read_text() == before
+    with pytest.raises(ConfigError, match=r"'text.window=3', expected evaluation.key=value"):
+        evaluate_run(trained, overrides=["text.window=3"])

@@ -16,6 +16,13 @@ def evaluate(
     run: Annotated[Path, typer.Option(help="Run folder, made by `flr train`.")],
     split: Annotated[Literal["valid", "test"], typer.Option(help="Which targets to rank for.")] = "test",
     data: Annotated[Path | None, typer.Option(help="Prepared folder; unset: the one the run was trained on.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="evaluation.KEY=VALUE", help="Rank in another way than the run was validated."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the results; unset: the run's own, with --set they are only shown.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -27,10 +34,15 @@ def evaluate(
     Examples:
       flr evaluate --run runs/ml-100k --split test
       flr evaluate --run runs/ml-100k --split valid --json
+      flr evaluate --run runs/cds --set evaluation.seen_items=include
+      flr evaluate --run runs/cds --set evaluation.ranking=beam
+        --set evaluation.guide=last_item_markov --output runs/cds-guided
     """
-    from flr.training.run import evaluate_run
+    from flr.training.finished import evaluate_run
 
-    report = evaluate_run(run, split=split, data=data, progress=console.progress(quiet))
+    report = evaluate_run(
+        run, split=split, data=data, overrides=settings or (), output=output, progress=console.progress(quiet)
+    )
     if as_json:
         found = {"name": report.name, "split": report.split, "seconds": report.seconds}
         console.show_json({**found, "metrics": report.metrics})

@@ -28,8 +28,9 @@ from flr.progress import SILENT, Progress
 from flr.recommender import Recommendation, Recommender
 from flr.records import TEST, Catalogue, Histories, PreparedData, Report
 from flr.seeding import generator
+from flr.training.finished import evaluate_run
 from flr.training.folder import RunFolder
-from flr.training.run import evaluate_run, train_run
+from flr.training.run import train_run
 
 _N_EXAMPLES = 3
 _SHOWN_HISTORY = 8

@@ -13,12 +13,13 @@ from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.records import PreparedData
 from flr.seeding import derive_seed
+from flr.training.finished import finished_run_data
 from flr.training.folder import RunFolder, RunSummary
 from flr.training.grpo import PolicyModule, PolicyTrainer
 from flr.training.guard import Guard
 from flr.training.rewards import Reward, parse_reward
 from flr.training.rollouts import Environment, PolicyRows
-from flr.training.run import Journey, finished_run_data, open_journey
+from flr.training.run import Journey, open_journey
 from flr.training.validation import Reporter, Validation
 
 #: Sections of the settings that belong to the model and must stay as stage one left them.

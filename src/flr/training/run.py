@@ -17,15 +17,11 @@ from flr.backbone.loading import compact_backbone, pretrained_backbone, pretrain
 from flr.catalogue.titles import build_catalogue
 from flr.config import Config, PolicyConfig, TrainingConfig
 from flr.data.storage import load_prepared
-from flr.errors import ArtifactError, ConfigError, DataError, FlrError, StorageError
-from flr.evaluation.decoding import ranking_scorer
-from flr.evaluation.protocol import evaluate
-from flr.evaluation.reports import save_report
+from flr.errors import ConfigError, DataError, FlrError, StorageError
 from flr.model import FLRModel, build_reasoner
-from flr.persistence import read_json
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
-from flr.records import Catalogue, PreparedData, Report
+from flr.records import Catalogue, PreparedData
 from flr.seeding import derive_seed
 from flr.text.tokenizer import TitleTokenizer
 from flr.training.folder import RunFolder, RunSummary
@@ -303,48 +299,3 @@ def _summary(trainer: StageOneTrainer, recommender: Recommender, output: Path, s
         n_trained_parameters=sum(p.numel() for p in parameters if p.requires_grad),
         train_seconds=seconds,
     )
-
-
-def evaluate_run(run: Path, *, split: str = "test", data: Path | None = None, progress: Progress = SILENT) -> Report:
-    """Rank the whole catalogue for every target of a split and write metrics and per-target results into the run.
-
-    Args:
-        run: A finished run folder.
-        split: ``"valid"`` or ``"test"``.
-        data: Prepared folder; None takes the one the run was trained on.
-        progress: Told about targets.
-
-    Raises:
-        ArtifactError: The run or the data is missing, unfinished or not the data of the run.
-    """
-    prepared = finished_run_data(run, data)[0]
-    recommender = Recommender.load(run)
-    settings = recommender.config.evaluation
-    report = evaluate(
-        ranking_scorer(recommender, prepared.sequences),
-        prepared.sequences,
-        recommender.catalogue.n_items,
-        split=split,  # type: ignore[arg-type]
-        cutoffs=settings.cutoffs,
-        seen_items=settings.seen_items,
-        progress=progress,
-    )
-    save_report(report, run)
-    return report
-
-
-def finished_run_data(run: Path, data: Path | None) -> tuple[PreparedData, Path]:
-    """Return the data that a finished run was trained on, and its folder; `evaluate_run` lists what is raised."""
-    facts = read_json(RunFolder(run).facts, "run")
-    if facts.get("status") != "finished":
-        raise ArtifactError(
-            f"the run {str(run)!r} is {facts.get('status')!r}; finish it with `flr train --resume` first"
-        )
-    folder = data or Path(facts["data"])
-    prepared = load_prepared(folder)
-    if prepared.manifest["data_hash"] != facts["data_hash"]:
-        raise ArtifactError(
-            f"the data has hash {prepared.manifest['data_hash']}, the run was trained on {facts['data_hash']}; "
-            "give the folder it was trained on with --data"
-        )
-    return prepared, folder

@@ -1,0 +1,83 @@
+"""What can be done with a finished run: find its data, evaluate it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flr.config import Config, load_config
+from flr.data.storage import load_prepared
+from flr.errors import ArtifactError, ConfigError
+from flr.evaluation.decoding import ranking_scorer
+from flr.evaluation.protocol import evaluate
+from flr.evaluation.reports import save_report
+from flr.persistence import read_json
+from flr.progress import SILENT, Progress
+from flr.recommender import Recommender
+from flr.records import PreparedData, Report
+from flr.training.folder import RunFolder
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    split: str = "test",
+    data: Path | None = None,
+    overrides: Sequence[str] = (),
+    output: Path | None = None,
+    progress: Progress = SILENT,
+) -> Report:
+    """Rank the whole catalogue for every target of a split, and save metrics and per-target results.
+
+    Args:
+        run: A finished run folder.
+        split: ``"valid"`` or ``"test"``.
+        data: Prepared folder; None takes the one the run was trained on.
+        overrides: ``evaluation.key=value``, over what the run was trained with.
+        output: Folder of the results; None takes the run's own, or none at all where something is overridden.
+        progress: Told about targets.
+
+    Raises:
+        ArtifactError: The run or the data is missing, unfinished or not the data of the run.
+        ConfigError: An override is of another section, unknown or out of range.
+    """
+    prepared = finished_run_data(run, data)[0]
+    recommender = Recommender.load(run)
+    recommender.config = _overridden(recommender.config, overrides)
+    settings = recommender.config.evaluation
+    report = evaluate(
+        ranking_scorer(recommender, prepared.sequences),
+        prepared.sequences,
+        recommender.catalogue.n_items,
+        split=split,  # type: ignore[arg-type]
+        cutoffs=settings.cutoffs,
+        seen_items=settings.seen_items,
+        progress=progress,
+    )
+    if output is not None or not overrides:
+        save_report(report, output or run)
+    return report
+
+
+def _overridden(config: Config, overrides: Sequence[str]) -> Config:
+    for override in overrides:
+        if not override.startswith("evaluation."):
+            raise ConfigError(f"got {override!r}, expected evaluation.key=value; what a run was trained with is fixed")
+    return load_config(None, overrides, config.model_dump(mode="json"))
+
+
+def finished_run_data(run: Path, data: Path | None) -> tuple[PreparedData, Path]:
+    """Return the data that a finished run was trained on, and its folder; `evaluate_run` lists what is raised."""
+    facts = read_json(RunFolder(run).facts, "run")
+    if facts.get("status") != "finished":
+        raise ArtifactError(
+            f"the run {str(run)!r} is {facts.get('status')!r}; finish it with `flr train --resume` first"
+        )
+    folder = data or Path(facts["data"])
+    prepared = load_prepared(folder)
+    if prepared.manifest["data_hash"] != facts["data_hash"]:
+        raise ArtifactError(
+            f"the data has hash {prepared.manifest['data_hash']}, the run was trained on {facts['data_hash']}; "
+            "give the folder it was trained on with --data"
+        )
+    return prepared, folder
