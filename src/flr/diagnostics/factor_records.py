@@ -30,9 +30,9 @@ class FactorRecords:
         states: z^0..z^R, [n, R + 1, D] float32.
         factors: f_k of every step, [n, R, K, d_f] float32.
         gates: Aggregation weights g, [n, R, K] float32.
-        contributions: Share of each factor in what is added to the thought, ``|W_o^k g_k f_k| / sum_j |W_o^j g_j f_j|``,
-            [n, R, K] float32.
-        token_entropy: Entropy of each attention over its tokens by the logarithm of their number, 0..1, [n, R, K].
+        contributions: Share of each factor in what is added to the thought, [n, R, K] float32:
+            ``|W_o^k g_k f_k| / sum_j |W_o^j g_j f_j|``.
+        token_entropy: Entropy of each attention by the logarithm of its tokens, 0..1, [n, R, K].
         item_attention: Attention that each item of `histories` gets, in their flat order, [sum of lengths, R, K].
     """
 
