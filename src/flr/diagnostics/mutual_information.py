@@ -113,7 +113,8 @@ def infonce(first: FloatArray, second: FloatArray, *, seed: int = 0, max_epochs:
         raise DataError(f"got {len(first)} targets, expected at least 50 to train a critic on and judge it")
     generator = torch.Generator().manual_seed(derive_seed(seed, "critic"))
     order = torch.randperm(len(first), generator=generator)
-    x, y = (torch.from_numpy(_standardised(values)).float()[order] for values in (first, second))
+    # What lies far out would cost an unseen pair everything; clipping can only lower what there is to know.
+    x, y = (torch.from_numpy(_standardised(values).clip(-4, 4)).float()[order] for values in (first, second))
     n_train, n_stop = int(_TRAIN * len(x)), int((_TRAIN + _STOP) * len(x))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "critic weights"))
