@@ -11,7 +11,7 @@ from flr.backbone.prefixes import HistoriesOf, PrefixReader
 from flr.backbone.streams import Backbone, EncodedStreams, branch_mask, branch_positions, readable_columns
 from flr.compiled import CompiledCatalogue
 from flr.config import ReasonerConfig
-from flr.reasoner.factors import MultiFactorAttention
+from flr.reasoner.factors import FactorEdit, MultiFactorAttention
 from flr.reasoner.regularizers import diversity, orthogonality, sparsity
 from flr.records import PackedBatch, Thought
 from flr.scoring.beam import Beam, BestTitles, beam_search
@@ -146,11 +146,17 @@ class FLRModel(nn.Module):
         return branch_hidden[(batch.branch_offsets == self.n_thoughts - 1) & (batch.branch_targets >= 0)]
 
     def _think(
-        self, hidden: Tensor, readable: Tensor, ends: Tensor, factor_weights: Tensor | None = None
+        self,
+        hidden: Tensor,
+        readable: Tensor,
+        ends: Tensor,
+        factor_weights: Tensor | None = None,
+        edit: FactorEdit | None = None,
     ) -> Thought | None:
         if self.reasoner is None:
             return None
-        thought: Thought = self.reasoner(hidden.to(self.reasoner.out.weight.dtype), readable, ends, factor_weights)
+        hidden = hidden.to(self.reasoner.out.weight.dtype)
+        thought: Thought = self.reasoner(hidden, readable, ends, factor_weights, edit=edit)
         return thought
 
     def _branches(self, batch: PackedBatch, streams: EncodedStreams, embeddings: Tensor) -> Tensor:
@@ -195,21 +201,30 @@ class FLRModel(nn.Module):
         before = 0 if past is None else past.real.sum(1, keepdim=True)
         return self.backbone.encode(ids, (columns + before).expand_as(ids), torch.where(real, 0, -1), past)
 
-    def think(self, streams: EncodedStreams, factor_weights: Tensor | None = None) -> ThoughtState:
+    def think(
+        self,
+        streams: EncodedStreams,
+        factor_weights: Tensor | None = None,
+        *,
+        edit: FactorEdit | None = None,
+        vectors: Tensor | None = None,
+    ) -> ThoughtState:
         """Think once at the end of every history.
 
         Args:
             streams: Encoded histories, one per row.
             factor_weights: Multipliers of the gates, [K] or [B, 1, K].
+            edit: Replaces the factors of each refinement step.
+            vectors: Thoughts that are fed instead of the model's own, [B, n_thoughts, D].
         """
         columns = torch.arange(streams.real.shape[1], device=self.device)
         ends = torch.where(streams.real, columns, -1).max(1).values[:, None]
         next_position = streams.real.sum(1)
-        thought = self._think(streams.hidden, streams.real[:, None], ends, factor_weights)
+        thought = self._think(streams.hidden, streams.real[:, None], ends, factor_weights, edit)
         if thought is None:
             root = streams.hidden.gather(1, ends[..., None].expand(-1, -1, streams.hidden.shape[-1]))[:, 0]
             return ThoughtState(streams, root, next_position, None)
-        extended = self._with_thoughts(streams, thought.vectors[:, 0])
+        extended = self._with_thoughts(streams, thought.vectors[:, 0] if vectors is None else vectors)
         return ThoughtState(extended, extended.hidden[:, -1], next_position + self.n_thoughts, thought)
 
     def _with_thoughts(self, streams: EncodedStreams, vectors: Tensor) -> EncodedStreams:

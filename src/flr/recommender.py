@@ -35,6 +35,8 @@ _META_KEYS = ("config", "architecture", "tied", "n_items")
 _CPU_MB, _GPU_MB = 64, 2048
 #: Trie nodes that finding one of the best items takes, about; measured 1.2 on MovieLens-100K.
 _NODES_PER_ITEM = 2
+#: Takes histories cut to the window, and their places among all that are scored; reads them and thinks.
+Thinker = Callable[[Histories, IntArray], ThoughtState]
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,13 @@ class Recommender:
             f"(to give {other}s instead, say by={other!r})"
         )
 
-    def score(self, histories: Histories, *, factor_weights: Sequence[float] | None = None) -> FloatArray:
+    def score(
+        self,
+        histories: Histories,
+        *,
+        factor_weights: Sequence[float] | None = None,
+        think: Thinker | None = None,
+    ) -> FloatArray:
         """Return log p(item | history) over the whole catalogue, float32, [B, N].
 
         Histories are sorted by length and scored in batches that keep to `config.evaluation.memory_mb`.
@@ -170,12 +178,14 @@ class Recommender:
         Args:
             histories: Item indices, oldest first, none empty.
             factor_weights: Multiplier of each factor's gate.
+            think: Thinks in the model's place, as interventions do; it gets no factor weights.
         """
         return self._score(
             histories,
             self._rows_per_forward(histories, max((len(part.nodes) for part in self.compiled.slices), default=1)),
             factor_weights,
             lambda state, _: self.model.score(state, self.compiled),
+            think,
         )
 
     def score_best(
@@ -262,6 +272,7 @@ class Recommender:
         n_rows: int,
         factor_weights: Sequence[float] | None,
         scored: Callable[[ThoughtState, IntArray], Tensor],
+        think: Thinker | None = None,
     ) -> FloatArray:
         """Score histories of similar length together, `n_rows` at a time."""
         weights = self._factor_weights(factor_weights)
@@ -271,7 +282,9 @@ class Recommender:
         with torch.inference_mode():
             for start in range(0, len(order), n_rows):
                 rows = order[start : start + n_rows]
-                out[rows] = scored(self.think(recent.take(rows), weights), rows).float().cpu().numpy()
+                read = recent.take(rows)
+                state = self.think(read, weights) if think is None else think(read, rows)
+                out[rows] = scored(state, rows).float().cpu().numpy()
         return out
 
     def think(self, histories: Histories, factor_weights: Tensor | None = None) -> ThoughtState:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flr.errors import DataError
-from flr.evaluation.significance import clustered_bootstrap
+from flr.evaluation.significance import bootstrap_statistic, clustered_bootstrap, over_seeds
 
 
 def test_it_covers_a_known_mean_at_its_nominal_rate() -> None:
@@ -44,3 +44,26 @@ def test_an_interval_beside_zero_excludes_it() -> None:
 def test_what_has_no_interval_is_said(values: list[float], clusters: list[int], said: str) -> None:
     with pytest.raises(DataError, match=said):
         clustered_bootstrap(np.array(values), np.array(clusters), np.random.default_rng(0))
+
+
+def test_a_statistic_of_all_targets_agrees_with_the_mean_where_it_is_one() -> None:
+    rng = np.random.default_rng(3)
+    values, users = rng.normal(size=300), np.repeat(np.arange(100), 3)
+    of_mean = clustered_bootstrap(values, users, rng)
+    of_statistic = bootstrap_statistic(lambda rows: float(values[rows].mean()), users, rng, n_resamples=2000)
+    assert of_statistic.mean == pytest.approx(of_mean.mean)
+    assert [of_statistic.low, of_statistic.high] == pytest.approx([of_mean.low, of_mean.high], abs=0.015)
+
+
+def test_a_statistic_that_is_never_defined_has_no_interval() -> None:
+    found = bootstrap_statistic(lambda _: float("nan"), np.arange(4), np.random.default_rng(0), n_resamples=5)
+    assert np.isnan([found.mean, found.low, found.high]).all()
+
+
+def test_seeds_have_a_mean_and_a_deviation() -> None:
+    found = over_seeds([0.1, 0.2, 0.6])
+    assert (found.mean, found.n) == (pytest.approx(0.3), 3)
+    assert found.sd == pytest.approx(((0.04 + 0.01 + 0.09) / 2) ** 0.5)
+    assert np.isnan(over_seeds([0.1]).sd)
+    with pytest.raises(DataError, match="got no seed"):
+        over_seeds([])

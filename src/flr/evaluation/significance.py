@@ -1,10 +1,16 @@
-"""How sure a difference is: intervals that respect that a user's targets depend on each other."""
+"""How sure a figure is: intervals that respect that a user's targets depend on each other.
+
+A figure of one model comes with its spread over seeds (`over_seeds`) and an interval over users (`clustered_bootstrap`,
+or `bootstrap_statistic` where it is not a mean). For two models see `flr.evaluation.comparison`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from flr.errors import DataError
 from flr.records import FloatArray, IntArray
@@ -29,6 +35,39 @@ class Interval:
     @property
     def excludes_zero(self) -> bool:
         return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over seeds.
+
+    Attributes:
+        mean: Over the seeds.
+        sd: Standard deviation with n - 1 in the denominator; NaN for one seed.
+        n: Seeds.
+    """
+
+    mean: float
+    sd: float
+    n: int
+
+
+def over_seeds(values: Sequence[float] | FloatArray) -> Spread:
+    """Return mean and standard deviation of a figure over seeds.
+
+    Args:
+        values: One per seed, at least one, [n].
+
+    Raises:
+        DataError: There is no value.
+
+    >>> over_seeds([1.0, 3.0]).mean, round(over_seeds([1.0, 3.0]).sd, 3)
+    (2.0, 1.414)
+    """
+    found = np.asarray(values, dtype=np.float64)
+    if not len(found):
+        raise DataError("got no seed, expected at least one value")
+    return Spread(float(found.mean()), float(found.std(ddof=1)) if len(found) > 1 else float("nan"), len(found))
 
 
 def clustered_bootstrap(
@@ -58,20 +97,71 @@ def clustered_bootstrap(
     >>> interval.mean, interval.low, interval.high
     (1.0, 1.0, 1.0)
     """
+    cluster, n_clusters = _numbered(clusters, values)
+    sums, sizes = np.bincount(cluster, weights=values), np.bincount(cluster)
+    means = [(weights @ sums) / (weights @ sizes) for weights in _resamples(n_clusters, n_resamples, rng)]
+    return _percentile(float(values.mean()), np.concatenate(means), confidence)
+
+
+def bootstrap_statistic(
+    statistic: Callable[[IntArray], float],
+    clusters: IntArray,
+    rng: np.random.Generator,
+    *,
+    n_resamples: int = 200,
+    confidence: float = 0.95,
+) -> Interval:
+    """Return a statistic of many targets at once (a rank, a correlation) with a bootstrap interval over clusters.
+
+    The percentile interval is of the statistic as it is: one that grows when targets repeat (or, as a rank, shrinks)
+    has an interval that need not hold its value, and is better read for its width.
+
+    Args:
+        statistic: Takes places of targets, some more than once, [m]; NaN where it is undefined on a resample.
+        clusters: User index of each target, [n].
+        rng: Draws the resamples.
+        n_resamples: Bootstrap resamples, each one call of the statistic.
+        confidence: Share of resampled values inside the interval.
+
+    Returns:
+        `Interval.mean` is the statistic of all targets.
+
+    Raises:
+        DataError: There are fewer than two clusters.
+    """
+    cluster, n_clusters = _numbered(clusters)
+    order = np.argsort(cluster, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(cluster))[:-1])
+    found = [
+        statistic(np.concatenate([members[u] for u in rng.integers(0, n_clusters, n_clusters)]))
+        for _ in range(n_resamples)
+    ]
+    return _percentile(statistic(np.arange(len(clusters))), np.array(found), confidence)
+
+
+def _numbered(clusters: IntArray, values: FloatArray | None = None) -> tuple[npt.NDArray[np.intp], int]:
+    """Return clusters as 0..n-1 and their number; checks both arrays."""
     _, cluster = np.unique(clusters, return_inverse=True)
     n_clusters = int(cluster.max(initial=-1)) + 1
-    if n_clusters < 2 or not np.isfinite(values).all():
-        broken = int(np.count_nonzero(~np.isfinite(values)))
+    broken = 0 if values is None else int(np.count_nonzero(~np.isfinite(values)))
+    if n_clusters < 2 or broken:
         raise DataError(
             f"got {n_clusters} clusters and {broken} values that are not finite, expected 2 or more and none"
         )
-    sums, sizes = np.bincount(cluster, weights=values), np.bincount(cluster)
+    return cluster, n_clusters
+
+
+def _resamples(n_clusters: int, n_resamples: int, rng: np.random.Generator) -> Iterator[IntArray]:
+    """Yield how often each cluster is drawn in each resample, [some, n_clusters], until there are enough."""
     at_once = max(1, _MAX_WEIGHTS // n_clusters)
-    means = []
     for start in range(0, n_resamples, at_once):
         n = min(at_once, n_resamples - start)
-        weights = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=n)
-        means.append((weights @ sums) / (weights @ sizes))
+        yield rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=n)
+
+
+def _percentile(value: float, resampled: FloatArray, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return Interval(float(values.mean()), float(low), float(high))
+    if np.isnan(resampled).all():
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.nanquantile(resampled, [tail, 1 - tail])
+    return Interval(value, float(low), float(high))

@@ -6,12 +6,16 @@ Source: METHOD Eqs. 1-5.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from flr.errors import ConfigError
 from flr.records import Thought
+
+#: Takes a refinement step, 0..R-1, and its factors, [B, P, K, d_f]; returns those that the gate and the thought see.
+FactorEdit = Callable[[int, Tensor], Tensor]
 
 
 class MultiFactorAttention(nn.Module):
@@ -83,7 +87,15 @@ class MultiFactorAttention(nn.Module):
         """Thought positions at the head of each branch."""
         return self.n_steps if self.thought_positions == "all" else 1
 
-    def forward(self, hidden: Tensor, readable: Tensor, ends: Tensor, factor_weights: Tensor | None = None) -> Thought:
+    def forward(
+        self,
+        hidden: Tensor,
+        readable: Tensor,
+        ends: Tensor,
+        factor_weights: Tensor | None = None,
+        *,
+        edit: FactorEdit | None = None,
+    ) -> Thought:
         """Return the thought of every target.
 
         Args:
@@ -91,12 +103,15 @@ class MultiFactorAttention(nn.Module):
             readable: True at the stream tokens that each target may read, at least one, [B, P, L].
             ends: Column of each target's last prompt token, [B, P].
             factor_weights: Multipliers of the gates, [K] or [B, 1, K]; None leaves them as they are.
+            edit: Replaces the factors of each step, as interventions do; None leaves them as they are.
         """
         keys, values = self._read(hidden)
         state = hidden.gather(1, ends[..., None].expand(-1, -1, hidden.shape[-1]))
         states, factors, attentions, gates = [state], [], [], []
-        for _ in range(self.n_steps):
+        for step in range(self.n_steps):
             factor, attention = self._attend(state, keys, values, readable)
+            if edit is not None:
+                factor = edit(step, factor)
             gate = self._gates(factor, state)
             if factor_weights is not None:
                 gate = gate * factor_weights

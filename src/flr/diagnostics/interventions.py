@@ -1,0 +1,243 @@
+"""What the factors do: recommend without one, with somebody else's, with somebody else's whole thought.
+
+A factor may be different from the others and still matter to no ranking. Each intervention changes what is thought and
+nothing else: the history is read as before, and titles are scored as before (so where titles see the history, a wrong
+thought can be ignored).
+
+==========  ==================================================================================================
+kind        what the gate and the thought see instead of factor k, at every refinement step
+==========  ==================================================================================================
+remove      nothing: its gate is 0 (the others keep theirs)
+only        nothing of all others: their gates are 0
+mean        the mean of factor k over all targets: no news of the person, but nothing unusual either
+swap        factor k of another user's target, drawn once: the news of somebody else
+shuffle     its own coordinates in another order, drawn once per target: its length without its content
+==========  ==================================================================================================
+
+``factor`` None does the same to all of them at once by replacing the thought itself (kinds mean, swap, shuffle).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from flr.diagnostics.factor_records import FactorRecords
+from flr.errors import ConfigError, DataError
+from flr.evaluation.protocol import evaluate
+from flr.evaluation.significance import clustered_bootstrap
+from flr.evaluation.slices import change_table
+from flr.model import ThoughtState
+from flr.recommender import Recommender
+from flr.records import USER_INDEX, FloatArray, Histories, IntArray, UserSequences
+from flr.seeding import generator
+
+KINDS: Final = ("remove", "only", "mean", "swap", "shuffle")
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """A change of what is thought.
+
+    Attributes:
+        kind: See the table on top.
+        factor: Which factor, 0..K-1; None for the whole thought.
+    """
+
+    kind: str
+    factor: int | None
+
+    def __str__(self) -> str:
+        return f"{self.kind} {'thought' if self.factor is None else self.factor}"
+
+
+def all_interventions(n_factors: int) -> list[Intervention]:
+    """Return every intervention on a model of K factors."""
+    whole = [Intervention(kind, None) for kind in ("mean", "swap", "shuffle")]
+    return whole + [Intervention(kind, k) for kind in KINDS for k in range(n_factors)]
+
+
+class IntervenedScorer:
+    """A recommender whose thoughts on known targets are changed.
+
+    Targets are known by the items that were read of their histories, so only histories of the records can be scored.
+
+    Args:
+        recommender: The model.
+        records: What it thinks about the targets, from `collect_factors`.
+        intervention: The change.
+        seed: Draws the other users and orders.
+
+    Raises:
+        ConfigError: The model has no such factor, or the kind is unknown or needs a factor.
+        DataError: There is one user only, so nobody to swap with.
+    """
+
+    def __init__(
+        self, recommender: Recommender, records: FactorRecords, intervention: Intervention, *, seed: int = 0
+    ) -> None:
+        kind, factor = intervention.kind, intervention.factor
+        whole = factor is None and kind in ("mean", "swap", "shuffle")
+        if kind not in KINDS or not (whole or (factor is not None and 0 <= factor < records.n_factors)):
+            raise ConfigError(
+                f"intervention {str(intervention)!r}, expected one of {KINDS} on a factor 0..{records.n_factors - 1}, "
+                "or mean, swap or shuffle of the whole thought"
+            )
+        self.name = f"{recommender.name} ({intervention})"
+        self.recommender, self.records, self.intervention = recommender, records, intervention
+        rng = generator(seed, "intervention", 0 if factor is None else factor + 1)
+        self._replacements = None if kind in ("remove", "only") else self._replaced(rng)
+        read = records.histories
+        self._place = {_key(read, place): place for place in range(len(records))}
+
+    def score(self, histories: Histories) -> FloatArray:
+        """Return log p(item | history, changed thought) of the whole catalogue, [B, N]."""
+        recent = histories.window(self.recommender.config.text.window)
+        try:
+            places = np.array([self._place[_key(recent, row)] for row in range(len(recent))])
+        except KeyError:
+            raise DataError("a history is not in the records; collect them on the split that is evaluated") from None
+        return self.recommender.score(histories, think=lambda read, rows: self._think(read, places[rows]))
+
+    def _think(self, read: Histories, places: IntArray) -> ThoughtState:
+        model = self.recommender.model
+        streams = model.read(self.recommender.compiled.template.streams(read))
+        kind, factor = self.intervention.kind, self.intervention.factor
+        if self._replacements is None:
+            weights = torch.full((self.records.n_factors,), float(kind == "remove"), device=model.device)
+            weights[factor] = float(kind == "only")
+            return model.think(streams, weights)
+        replaced = torch.from_numpy(self._replacements[places]).to(model.device)
+        if factor is None:
+            return model.think(streams, vectors=replaced)
+
+        def edit(step: int, factors: Tensor) -> Tensor:
+            edited = factors.clone()
+            edited[:, 0, factor] = replaced[:, step].to(factors.dtype)
+            return edited
+
+        return model.think(streams, edit=edit)
+
+    def _replaced(self, rng: np.random.Generator) -> FloatArray:
+        """Return the thought [n, n_thoughts, D] or the factor [n, R, d_f] that each target gets."""
+        factor = self.intervention.factor
+        own = self.records.vectors if factor is None else self.records.factors[:, :, factor]
+        if self.intervention.kind == "mean":
+            return np.broadcast_to(own.mean(0), own.shape).copy()
+        if self.intervention.kind == "swap":
+            return own[other_users(self.records.users, rng)]
+        # One order per target, the same at all steps.
+        order = np.argsort(rng.random((len(own), 1, own.shape[2])), axis=2)
+        return np.take_along_axis(own, np.broadcast_to(order, own.shape), axis=2)
+
+
+def other_users(users: IntArray, rng: np.random.Generator) -> IntArray:
+    """Return for each target the place of a random target of another user, [n].
+
+    Raises:
+        DataError: All targets are of one user.
+    """
+    if len(np.unique(users)) < 2:
+        raise DataError(f"all {len(users)} targets are of one user, so there is nobody to swap with")
+    donors = rng.permutation(len(users))
+    while (own := users[donors] == users).any():
+        donors[own] = rng.integers(0, len(users), int(own.sum()))
+    return donors
+
+
+def intervention_table(
+    recommender: Recommender,
+    records: FactorRecords,
+    sequences: UserSequences,
+    *,
+    interventions: Sequence[Intervention] | None = None,
+    labels: pl.DataFrame | None = None,
+    metric: str = "ndcg@10",
+    seed: int = 0,
+    **options: Any,
+) -> pl.DataFrame:
+    """Return how much each intervention changes a metric, overall and for each slice.
+
+    Args:
+        recommender: The model.
+        records: What it thinks about the targets that are evaluated.
+        sequences: All interactions.
+        interventions: Changes to try; None tries all.
+        labels: From `slice_labels`; None gives overall changes only.
+        metric: Of `evaluate`, with its cutoff.
+        seed: Of interventions and resamples.
+        **options: Passed to `evaluate`: ``split``, ``seen_items``, ``users``, ``batch_size``, ``progress``.
+
+    Returns:
+        ``intervention``, ``metric`` (the changed value over all targets), and the columns of
+        `flr.evaluation.slices.SCHEMA` for the change: below 0 where the model is worse for it.
+    """
+    options |= {"cutoffs": (int(metric.rpartition("@")[2]),)}
+    n_items, rng = recommender.catalogue.n_items, generator(seed, "intervention intervals")
+    plain = evaluate(recommender, sequences, n_items, **options).per_target
+    labels = plain.select("row", USER_INDEX) if labels is None else labels
+    tables = []
+    for each in all_interventions(records.n_factors) if interventions is None else interventions:
+        scorer = IntervenedScorer(recommender, records, each, seed=seed)
+        changed = evaluate(scorer, sequences, n_items, **options).per_target
+        about = [
+            pl.lit(str(each)).alias("intervention"),
+            pl.lit(float(np.mean(changed[metric].to_numpy()))).alias(metric),
+        ]
+        tables.append(change_table(plain, changed, metric, labels, rng).select(*about, pl.all()))
+    return pl.concat(tables)
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """What choosing the right factor for every target would be worth.
+
+    Attributes:
+        full: The metric of the model as it is.
+        single: Of each factor alone, [K].
+        best: Of the best single factor of every target, known from the answer: no gate can do better with one factor.
+        gain, low, high: `best` less `full`, with its interval over users. Some of it is luck: the best of K unequal
+            rankings is better than any, even where none knows more than another.
+    """
+
+    full: float
+    single: tuple[float, ...]
+    best: float
+    gain: float
+    low: float
+    high: float
+
+
+def factor_oracle(
+    recommender: Recommender,
+    records: FactorRecords,
+    sequences: UserSequences,
+    *,
+    metric: str = "ndcg@10",
+    seed: int = 0,
+    **options: Any,
+) -> Oracle:
+    """Return the ceiling of gating: the best single factor of every target; arguments as `intervention_table`."""
+    options |= {"cutoffs": (int(metric.rpartition("@")[2]),)}
+    n_items = recommender.catalogue.n_items
+    plain = evaluate(recommender, sequences, n_items, **options).per_target
+    alone = [
+        evaluate(IntervenedScorer(recommender, records, Intervention("only", k)), sequences, n_items, **options)
+        for k in range(records.n_factors)
+    ]
+    by_factor = np.stack([report.per_target[metric].to_numpy() for report in alone])
+    best, full = by_factor.max(0), plain[metric].to_numpy()
+    gain = clustered_bootstrap(best - full, plain[USER_INDEX].to_numpy(), generator(seed, "oracle"))
+    single = tuple(float(value) for value in by_factor.mean(1))
+    return Oracle(float(full.mean()), single, float(best.mean()), gain.mean, gain.low, gain.high)
+
+
+def _key(histories: Histories, row: int) -> bytes:
+    items = histories.item_index[histories.offsets[row] : histories.offsets[row + 1]]
+    return np.ascontiguousarray(items, dtype=np.int64).tobytes()

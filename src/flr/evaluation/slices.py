@@ -1,0 +1,182 @@
+"""For whom a model is good: an evaluation cut by what is known of each target before anyone ranks.
+
+A slice is a label per target. `slice_labels` makes five kinds, `slice_table` averages any column over each label, with
+an interval clustered by user; `change_table` does so for the change between two evaluations of the same targets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from flr.errors import DataError
+from flr.evaluation.metrics import training_counts
+from flr.evaluation.significance import Interval, clustered_bootstrap
+from flr.records import CONTEXT, ITEM_INDEX, TRAIN, USER_INDEX, Catalogue, FloatArray, IntArray, UserSequences
+
+#: Columns of `slice_table`.
+SCHEMA: Final = {
+    "slice": pl.String,
+    "label": pl.String,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n_targets": pl.Int64,
+    "n_users": pl.Int64,
+}
+_WORD = re.compile(r"\w+")
+
+
+def slice_labels(
+    per_target: pl.DataFrame,
+    sequences: UserSequences,
+    catalogue: Catalogue,
+    *,
+    length_edges: Sequence[int] = (5, 10, 20, 50),
+) -> pl.DataFrame:
+    """Return what kind of target each row of an evaluation is.
+
+    Args:
+        per_target: `Report.per_target`.
+        sequences: The data that were evaluated on.
+        catalogue: Its items.
+        length_edges: Upper ends of the classes of history length.
+
+    Returns:
+        One row per target, in the order given: ``row``, ``user_index``, and the labels
+
+        - ``history_length``: items before the target;
+        - ``popularity``: of the target's item in training: ``"unseen"``, or the third of all training interactions
+          that it falls into when items are ordered by theirs (``"tail"``, ``"middle"``, ``"head"``);
+        - ``title``: whether words of its title are in no title of an item seen in training: ``"known words"``,
+          ``"some new words"``, ``"new words only"``;
+        - ``activity``: the user's training interactions, in thirds of the evaluated users.
+    """
+    counts = training_counts(sequences, catalogue.n_items)
+    items, users = per_target[ITEM_INDEX].to_numpy(), per_target[USER_INDEX].to_numpy()
+    lengths = per_target["history_length"].to_numpy()
+    columns = {
+        "history_length": _binned(lengths, length_edges),
+        "popularity": popularity_classes(counts)[items],
+        "title": title_novelty(catalogue, counts)[items],
+        "activity": _activity(users, sequences),
+    }
+    labels = {name: pl.Series(name, values.tolist(), dtype=pl.String) for name, values in columns.items()}
+    return per_target.select("row", USER_INDEX).with_columns(**labels)
+
+
+def slice_table(
+    values: FloatArray, labels: pl.DataFrame, rng: np.random.Generator, *, n_resamples: int = 2000
+) -> pl.DataFrame:
+    """Return the mean of a figure over all targets and over each label, with bootstrap intervals over users.
+
+    Args:
+        values: One per target, [n].
+        labels: From `slice_labels`, in the order of the values.
+        rng: Draws the resamples.
+        n_resamples: Bootstrap resamples.
+
+    Returns:
+        Columns as `SCHEMA` has them; the first row is ``all``. A label of one user has no interval (NaN).
+
+    Raises:
+        DataError: There are not as many values as labelled targets.
+    """
+    if len(values) != len(labels):
+        raise DataError(f"got {len(values)} values for {len(labels)} labelled targets; both must be of one evaluation")
+    users = labels[USER_INDEX].to_numpy()
+    rows = [("all", "all", np.ones(len(values), dtype=bool))]
+    for name in labels.columns[2:]:
+        of_targets = labels[name].to_numpy()
+        rows += [(name, label, of_targets == label) for label in sorted(set(of_targets), key=_natural)]
+    table = []
+    for name, label, chosen in rows:
+        n_users = len(np.unique(users[chosen]))
+        found = Interval(float(values[chosen].mean()), float("nan"), float("nan"))
+        if n_users > 1:
+            found = clustered_bootstrap(values[chosen], users[chosen], rng, n_resamples=n_resamples)
+        table.append((name, label, found.mean, found.low, found.high, int(chosen.sum()), n_users))
+    return pl.DataFrame(table, schema=SCHEMA, orient="row")
+
+
+def change_table(
+    before: pl.DataFrame, after: pl.DataFrame, metric: str, labels: pl.DataFrame, rng: np.random.Generator
+) -> pl.DataFrame:
+    """Return how much a metric changes from one evaluation to another of the same targets, as `slice_table`.
+
+    Args:
+        before, after: `Report.per_target` of both.
+        metric: A column of both, for example ``"ndcg@10"``.
+        labels: From `slice_labels` of either.
+        rng: Draws the resamples.
+
+    Raises:
+        DataError: The evaluations or labels are of other targets.
+    """
+    if not (before["row"].equals(after["row"]) and before["row"].equals(labels["row"])):
+        raise DataError(
+            f"got evaluations of {len(before)} and {len(after)} targets and labels of {len(labels)}, "
+            "expected the same targets in the same order"
+        )
+    return slice_table((after[metric] - before[metric]).to_numpy(), labels, rng)
+
+
+def popularity_classes(counts: IntArray) -> npt.NDArray[np.object_]:
+    """Return the class of each item, [N]: which third of all training interactions it falls into, or ``"unseen"``.
+
+    Thirds are of interactions, not of items, so that each holds about as many training targets: the head is a few
+    items. An item belongs to the third that its middle interaction is in; equally popular items share a class.
+
+    >>> popularity_classes(np.array([4, 0, 2, 2, 1, 3])).tolist()
+    ['head', 'unseen', 'tail', 'tail', 'tail', 'middle']
+    """
+    values, index = np.unique(counts, return_inverse=True)
+    of_values = values * np.bincount(index)
+    middle = np.cumsum(of_values) - of_values / 2
+    third = np.minimum((3 * middle / max(of_values.sum(), 1)).astype(int), 2)
+    names = np.array(["tail", "middle", "head"], dtype=object)[third]
+    names[values == 0] = "unseen"
+    return np.asarray(names[index], dtype=object)
+
+
+def title_novelty(catalogue: Catalogue, counts: IntArray) -> npt.NDArray[np.object_]:
+    """Return how new the words of each item's title are, given what was taken in training, [N].
+
+    Words are runs of letters and digits, case ignored; a title without any has known words only.
+
+    Args:
+        catalogue: The items.
+        counts: Training interactions of each item, [N].
+    """
+    words = [set(_WORD.findall(str(title).casefold())) for title in catalogue.titles]
+    known = {word for of_title, count in zip(words, counts, strict=True) if count for word in of_title}
+    names = ["known words" if w <= known else "some new words" if w & known else "new words only" for w in words]
+    return np.array(names, dtype=object)
+
+
+def _binned(values: IntArray, edges: Sequence[int]) -> npt.NDArray[np.object_]:
+    names = [f"{low + 1}-{high}" for low, high in zip([0, *edges], edges, strict=False)] + [f"over {edges[-1]}"]
+    return np.asarray(np.array(names, dtype=object)[np.searchsorted(edges, values)])
+
+
+def _activity(users: IntArray, sequences: UserSequences) -> npt.NDArray[np.object_]:
+    known = ((sequences.split == CONTEXT) | (sequences.split == TRAIN)).astype(np.int64)
+    total = np.concatenate([[0], np.cumsum(known)])
+    n_known = total[sequences.offsets[1:]] - total[sequences.offsets[:-1]]
+    edges = np.quantile(n_known[np.unique(users)], [1 / 3, 2 / 3])
+    low, high = int(edges[0]), int(edges[1])
+    names = [f"up to {low}", f"{low + 1}-{high}", f"over {high}"]
+    return np.asarray(np.array(names, dtype=object)[np.searchsorted([low, high], n_known[users])])
+
+
+def _natural(label: str) -> tuple[int, str]:
+    """Order labels by the number they hold: 1-5, 6-10, over 10."""
+    number = re.search(r"\d+", label)
+    if number is None:
+        return ({"tail": 0, "middle": 1, "head": 2}.get(label, -1), label)
+    return (int(number[0]) + label.startswith("over"), label)

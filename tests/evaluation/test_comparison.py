@@ -1,0 +1,79 @@
+"""Two models on the same targets: known differences, known p-values, and power that is what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from flr.errors import DataError
+from flr.evaluation.comparison import compare, compare_values, holm, mean_over_seeds, minimum_detectable_difference
+
+
+def run(values: list[float], rows: list[int] | None = None) -> pl.DataFrame:
+    rows = rows or list(range(len(values)))
+    return pl.DataFrame(
+        {"row": rows, "user_index": [row // 2 for row in rows], "ndcg@10": pl.Series(values, dtype=pl.Float64)}
+    )
+
+
+def test_seeds_are_averaged_by_target_whatever_their_order() -> None:
+    values, users = mean_over_seeds([run([0, 1, 0.5, 0]), run([1, 0, 0, 1], [3, 2, 1, 0])], "ndcg@10")
+    assert values.tolist() == [0.5, 0.5, 0.25, 0.5]
+    assert users.tolist() == [0, 0, 1, 1]
+
+
+def test_tests_are_those_of_user_means() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random(60), rng.random(60) + 0.1
+    users = np.repeat(np.arange(20), 3)
+    found = compare_values(first, second, users, rng, n_resamples=500)
+    by_user = (second - first).reshape(20, 3).mean(1)
+    assert found.difference.mean == pytest.approx(by_user.mean())
+    assert found.t_p_value == pytest.approx(stats.ttest_rel(by_user, np.zeros(20)).pvalue)
+    assert 0 < found.wilcoxon_p_value < 1
+    assert (found.n_users, found.n_targets) == (20, 60)
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    frames = [run([0, 1, 0.5, 0.25])]
+    found = compare(frames, frames, "ndcg@10", np.random.default_rng(0))
+    assert (found.difference.mean, found.t_p_value, found.wilcoxon_p_value) == (0, 1, 1)
+    assert found.minimum_detectable == 0
+
+
+def test_a_difference_that_is_the_same_for_everyone_is_certain() -> None:
+    users = np.arange(11)
+    found = compare_values(np.zeros(11), np.full(11, 0.5), users, np.random.default_rng(0), n_resamples=50)
+    assert (found.t_p_value, found.wilcoxon_p_value) == (0, 2**-10)
+
+
+def test_the_detectable_difference_is_detected_four_times_in_five() -> None:
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0, 1, size=(2000, 50))
+    effect = minimum_detectable_difference(stats.norm.ppf((np.arange(50) + 0.5) / 50), np.arange(50))
+    found = np.mean(stats.ttest_1samp(noise + effect, 0.0, axis=1).pvalue < 0.05)
+    # 0.8 give or take three standard errors of 2000 trials and the difference of 50 quantiles' deviation from 1.
+    assert 0.76 < found < 0.84
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.04, 0.001, 0.02, float("nan"), 0.9]).tolist() == pytest.approx(
+        [0.08, 0.004, 0.06, np.nan, 0.9], nan_ok=True
+    )
+    assert holm([0.6, 0.7]).tolist() == [1, 1]
+    assert len(holm([])) == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ([], [run([1.0, 0.0])], "got no run"),
+        ([run([1.0, 0.0])], [run([1.0, 0.0], [0, 2])], "got 2 targets of one model and 2 others"),
+        ([run([1.0, 0.0]), run([1.0, 0.0, 0.0])], [run([1.0, 0.0])], "runs on 2 and 3 targets"),
+    ],
+)
+def test_only_the_same_targets_are_compared(first: list[pl.DataFrame], second: list[pl.DataFrame], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        compare(first, second, "ndcg@10", np.random.default_rng(0))
