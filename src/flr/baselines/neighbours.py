@@ -77,3 +77,10 @@ def _last_items(histories: Histories, n_items: int) -> IntArray:
     known = histories.lengths > 0
     last[known] = histories.item_index[histories.offsets[1:][known] - 1]
     return np.where((last >= 0) & (last < n_items), last, -1)
+
+
+def known_items(histories: Histories, n_items: int) -> Histories:
+    """Return the histories without what is not in the catalogue of items 0..N-1."""
+    known = (histories.item_index >= 0) & (histories.item_index < n_items)
+    kept_before = np.concatenate([[0], np.cumsum(known)])
+    return Histories(histories.item_index[known], kept_before[histories.offsets])

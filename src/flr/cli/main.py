@@ -9,6 +9,7 @@ import typer
 from flr import __version__
 from flr.cli import console
 from flr.cli.audit import audit
+from flr.cli.baselines import baselines
 from flr.cli.demo import demo
 from flr.cli.doctor import doctor
 from flr.cli.evaluate import evaluate
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (fetch, prepare, audit, train, evaluate, recommend, demo, doctor):
+for command in (fetch, prepare, audit, train, evaluate, baselines, recommend, demo, doctor):
     app.command()(guarded(command))
 
 

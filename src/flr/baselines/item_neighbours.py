@@ -1,0 +1,101 @@
+"""Items taken by the same people: cosine neighbours with shrinkage, read off a recency-weighted history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flr.baselines.neighbours import BACK_OFF, known_items
+from flr.baselines.popularity import Popularity
+from flr.records import CONTEXT, TRAIN, FloatArray, Histories, IntArray, UserSequences, ragged_indices
+
+#: Items whose similarities are held densely at once: memory is this many rows of N and of U floats.
+_BLOCK: Final = 256
+
+
+@dataclass(frozen=True)
+class ItemNeighbours:
+    """Scores an item by its similarity to the items of the history, the later the more.
+
+    ``sim(x, y) = |U_x and U_y| / (sqrt(|U_x| |U_y|) + shrinkage)`` of the users U of two items, kept for the nearest y;
+    ``s(y) = sum_i decay^(items after x_i) sim(x_i, y)``, and ``p(y) = (1 - eps) s(y) / sum s + eps * popularity(y)``
+    with eps = `BACK_OFF`, so that popularity breaks ties only. A history without neighbours falls back to popularity.
+
+    Attributes:
+        popularity: The back-off.
+        neighbours: The most similar items of each item, [N, k] int64.
+        similarities: How similar they are, 0 where an item has fewer than k neighbours, [N, k] float32.
+        decay: Weight of an item of the history relative to its successor, in (0, 1].
+    """
+
+    name: ClassVar[str] = "item-knn"
+
+    popularity: Popularity
+    neighbours: IntArray
+    similarities: FloatArray
+    decay: float
+
+    @classmethod
+    def fit(
+        cls,
+        sequences: UserSequences,
+        n_items: int,
+        *,
+        n_neighbours: int = 100,
+        shrinkage: float = 10.0,
+        decay: float = 0.8,
+    ) -> ItemNeighbours:
+        """Find the neighbours in context and training rows.
+
+        Args:
+            sequences: All users; held-out rows are never read.
+            n_items: Size of the catalogue N.
+            n_neighbours: Neighbours k kept of each item, at most N.
+            shrinkage: Added to the denominator: pairs that few people took count less.
+            decay: Weight of an item of the history relative to its successor, in (0, 1]; 1 ignores order.
+        """
+        takers = _takers(sequences, n_items)
+        k = min(n_neighbours, n_items)
+        neighbours, similarities = np.empty((n_items, k), dtype=np.int64), np.empty((n_items, k), dtype=np.float32)
+        norms = takers.sum(dim=1).to_dense().reshape(-1).sqrt()
+        for start in range(0, n_items, _BLOCK):
+            block = torch.arange(start, min(start + _BLOCK, n_items))
+            columns = takers.index_select(0, block).to_dense().T.contiguous()
+            cosine = torch.sparse.mm(takers, columns).T / (norms[block][:, None] * norms + shrinkage).clamp(min=1e-9)
+            cosine[torch.arange(len(block)), block] = 0
+            best = cosine.topk(k, dim=1)
+            neighbours[block], similarities[block] = best.indices.numpy(), best.values.numpy()
+        return cls(Popularity.fit(sequences, n_items), neighbours, similarities, decay)
+
+    def score(self, histories: Histories) -> FloatArray:
+        """Return ``log p(y | history)``, [B, N] float64; exponentials of a row sum to 1."""
+        n_items, n_rows = len(self.neighbours), len(histories)
+        known = known_items(histories, n_items)
+        rows = np.repeat(np.arange(n_rows), known.lengths)
+        age = known.offsets[1:][rows] - 1 - np.arange(len(rows))
+        votes = self.similarities[known.item_index] * (self.decay**age)[:, None]
+        places = rows[:, None] * n_items + self.neighbours[known.item_index]
+        scores = (
+            np.bincount(places.ravel(), votes.ravel(), n_rows * n_items).reshape(n_rows, n_items).astype(np.float64)
+        )
+        total = scores.sum(axis=1, keepdims=True)
+        found = total > 0
+        shares = np.divide(scores, total, out=np.zeros_like(scores), where=found)
+        probabilities: FloatArray = np.where(found, BACK_OFF, 1.0) * self.popularity.probabilities
+        probabilities += np.where(found, 1 - BACK_OFF, 0.0) * shares
+        return np.log(probabilities, out=probabilities)
+
+
+def _takers(sequences: UserSequences, n_items: int) -> Tensor:
+    """Return who took what, once each, as a coalesced sparse [N, U] of ones."""
+    indices, _ = ragged_indices(sequences.offsets[:-1], np.diff(sequences.offsets))
+    n_users = sequences.n_users
+    users = np.repeat(np.arange(n_users), np.diff(sequences.offsets))
+    kept = np.isin(sequences.split[indices], (CONTEXT, TRAIN))
+    pairs = np.unique(sequences.item_index[indices][kept].astype(np.int64) * max(n_users, 1) + users[kept])
+    places = torch.from_numpy(np.stack(np.divmod(pairs, max(n_users, 1))))
+    return torch.sparse_coo_tensor(places, torch.ones(len(pairs)), (n_items, n_users), check_invariants=True).coalesce()

@@ -1,0 +1,84 @@
+"""AlphaRec (Sheng et al. 2024): frozen language embeddings of titles are all that is known of an item.
+
+Departures: the softmax is over all items instead of sampled negatives, and nothing is propagated over a graph.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from flr.baselines.networks import SequenceNetwork
+from flr.recommender import Recommender
+from flr.records import FloatArray, ragged_indices
+
+#: Hidden width of the network over titles, relative to its output.
+_HIDDEN: Final = 4
+
+
+class AlphaRec(SequenceNetwork):
+    """A person is the mean of their items, an item a network's view of its title; scores are cosines.
+
+    ``e_i = MLP(title_i)``, ``u = mean of e over the history``, ``logit(i) = cos(u, e_i) / temperature``
+
+    Args:
+        titles: Language embeddings of the titles, [N, D_title] float32; frozen, centred and scaled here.
+        width: Width D of items and people.
+        dropout: Dropout within the network.
+        temperature: Divides the cosines.
+    """
+
+    titles: Tensor
+
+    def __init__(self, titles: Tensor, *, width: int, dropout: float, temperature: float) -> None:
+        nn.Module.__init__(self)  # no item has an embedding of its own
+        self.n_items = len(titles)
+        self.temperature = temperature
+        # Hidden states of one model share a large mean, which would make all titles look alike.
+        self.register_buffer("titles", functional.normalize(titles.float() - titles.float().mean(0)) * width**0.5)
+        hidden = _HIDDEN * width
+        self.network = nn.Sequential(
+            nn.Linear(titles.shape[1], hidden), nn.LeakyReLU(), nn.Dropout(dropout), nn.Linear(hidden, width)
+        )
+
+    def forward(self, items: Tensor) -> Tensor:
+        real = items < self.n_items
+        taken = self.network(self.titles[items.clamp(max=self.n_items - 1)]) * real[..., None]
+        means: Tensor = taken.cumsum(1) / real.cumsum(1).clamp(min=1)[..., None]
+        return means
+
+    def logits(self, states: Tensor) -> Tensor:
+        items = functional.normalize(self.network(self.titles), dim=-1)
+        return functional.normalize(states, dim=-1) @ items.T / self.temperature
+
+
+def title_embeddings(recommender: Recommender, *, batch_size: int = 64) -> FloatArray:
+    """Return the mean of the backbone's last hidden states over the tokens of each item's title, float32, [N, D].
+
+    Args:
+        recommender: Its backbone reads each title by itself, without preamble or history.
+        batch_size: Titles read at once.
+    """
+    compiled, backbone = recommender.compiled, recommender.model.eval().backbone
+    titles, device = compiled.template.titles, recommender.model.device
+    lengths = np.maximum(titles.lengths - 1, 1)  # without the end-of-item token
+    means = np.empty((len(lengths), backbone.width), dtype=np.float32)
+    order = np.argsort(lengths, kind="stable")
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            leaves = order[start : start + batch_size]
+            indices, offsets = ragged_indices(titles.offsets[leaves], lengths[leaves])
+            columns = np.arange(np.diff(offsets).max())
+            real = torch.from_numpy(columns < lengths[leaves][:, None])
+            ids = torch.zeros(real.shape, dtype=torch.int64)
+            ids[real] = torch.from_numpy(titles.ids[indices].astype(np.int64))
+            positions = torch.from_numpy(columns).expand(ids.shape)
+            segments = torch.where(real, 0, -1)
+            hidden = backbone.encode(ids.to(device), positions.to(device), segments.to(device)).hidden.float()
+            weights = (real / real.sum(1, keepdim=True)).to(hidden)
+            means[leaves] = torch.einsum("bld,bl->bd", hidden, weights).cpu().numpy()
+    return means[compiled.catalogue.leaf]

@@ -1,0 +1,94 @@
+"""What baselines are trained with, and the same budget of trials for each of them.
+
+Not a section of `flr.config.Config`: a run of the model has nothing to say about its rivals. The settings are kept in
+full beside each baseline's results.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from flr.config import Section
+from flr.seeding import generator
+
+BaselineName = Literal[
+    "popularity", "last-item-markov", "item-knn", "gru4rec", "caser", "sasrec", "bert4rec", "alpharec"
+]
+NAMES: Final[tuple[BaselineName, ...]] = get_args(BaselineName)
+#: Those that nothing is chosen for.
+UNTUNED: Final = ("popularity", "last-item-markov")
+
+
+class NeighbourSettings(Section):
+    """Settings of item-kNN."""
+
+    n_neighbours: int = Field(100, ge=1, description="Neighbours kept of each item.")
+    shrinkage: float = Field(10.0, ge=0, description="Added to the denominator of the cosine.")
+    decay: float = Field(0.5, gt=0, le=1, description="Weight of an item of the history relative to its successor.")
+
+
+class NetworkSettings(Section):
+    """Settings of the networks and of their training."""
+
+    window: int = Field(50, ge=2, description="Most recent items of a history that a network reads.")
+    width: int = Field(64, ge=4, description="Width of embeddings and states.")
+    n_layers: int = Field(2, ge=1, description="Layers (SASRec, BERT4Rec).")
+    n_heads: int = Field(2, ge=1, description="Attention heads (SASRec, BERT4Rec).")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Dropout.")
+    mask_share: float = Field(0.3, gt=0, lt=1, description="Share of places masked (BERT4Rec).")
+    temperature: float = Field(0.1, gt=0, description="Divides the cosines (AlphaRec).")
+    learning_rate: float = Field(1e-3, gt=0, description="Learning rate (AdamW).")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
+    batch_targets: int = Field(1024, ge=1, description="Targets of a batch, about.")
+    max_epochs: int = Field(200, ge=1, description="Passes over all training targets.")
+    patience: int = Field(5, ge=1, description="Stop after this many epochs without a better NDCG@10 on validation.")
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> NetworkSettings:
+        if self.width % self.n_heads:
+            raise ValueError(f"width {self.width} must be a multiple of n_heads {self.n_heads}")
+        return self
+
+
+class BaselineSettings(Section):
+    """Settings of all baselines, and how many of a grid's points are tried for each."""
+
+    trials: int = Field(3, ge=1, description="Points tried for each tuned baseline, the settings as given first.")
+    seen_items: Literal["exclude", "include"] = Field(
+        "exclude", description="Whether items of the history may be recommended again."
+    )
+    neighbours: NeighbourSettings = NeighbourSettings()
+    network: NetworkSettings = NetworkSettings()
+
+
+NEIGHBOUR_GRID: Final[Mapping[str, Sequence[Any]]] = {
+    "n_neighbours": (20, 100, 500),
+    "shrinkage": (0.0, 10.0, 50.0),
+    "decay": (0.3, 0.5, 0.8, 1.0),
+}
+NETWORK_GRID: Final[Mapping[str, Sequence[Any]]] = {
+    "learning_rate": (5e-4, 1e-3, 3e-3),
+    "dropout": (0.1, 0.3, 0.5),
+    "width": (64, 128),
+}
+
+
+def trial_settings(name: BaselineName, settings: BaselineSettings) -> list[dict[str, Any]]:
+    """Return what is tried for a baseline: the settings as given, then points of its grid in a fixed random order.
+
+    The order depends on no seed, so all networks try the same points in every run; there are never more trials than
+    points.
+    """
+    if name in UNTUNED:
+        return [{}]
+    is_network = name != "item-knn"
+    given = (settings.network if is_network else settings.neighbours).model_dump()
+    grid = NETWORK_GRID if is_network else NEIGHBOUR_GRID
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    order = generator(0, "baseline grid").permutation(len(points))
+    others = [points[i] for i in order if any(given[key] != value for key, value in points[i].items())]
+    return [given, *({**given, **point} for point in others[: settings.trials - 1])]

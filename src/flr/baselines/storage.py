@@ -1,0 +1,121 @@
+"""Fitted baselines on disk: arrays as safetensors, everything else as JSON.
+
+==================  ====================================================================
+baseline.json       what it is: layout version, name, catalogue size, settings, seed, trials
+arrays.safetensors  counts and weights
+==================  ====================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from flr.baselines.fitting import Baseline, FittedBaseline, Trial
+from flr.baselines.item_neighbours import ItemNeighbours
+from flr.baselines.neighbours import LastItemMarkov
+from flr.baselines.popularity import Popularity
+from flr.baselines.sequential import SequenceScorer, build_network
+from flr.baselines.settings import NetworkSettings
+from flr.errors import ArtifactError
+from flr.persistence import new_folder, read_json, write_json
+
+#: Layout of a saved baseline; raised when older folders become unreadable.
+FORMAT_VERSION: Final = 1
+META_FILE: Final = "baseline.json"
+_ARRAYS: Final = "arrays.safetensors"
+_COUNTS, _WEIGHTS = "popularity.counts", "network."
+
+
+def save_baseline(
+    fitted: FittedBaseline, path: Path, *, facts: Mapping[str, Any] | None = None, overwrite: bool = False
+) -> None:
+    """Write a fitted baseline into a folder, whole or not at all.
+
+    Args:
+        fitted: What is saved.
+        path: Its folder, made here.
+        facts: Further entries of ``baseline.json``, such as the seed and the hash of the data.
+        overwrite: Replace a baseline that is already there.
+
+    Raises:
+        ArtifactError: The folder exists and `overwrite` is False, or it holds no baseline.
+        StorageError: The disk refused; what was there before is untouched.
+    """
+    arrays = _arrays(fitted.scorer)
+    meta = {
+        "format_version": FORMAT_VERSION,
+        "name": fitted.name,
+        "n_items": len(arrays[_COUNTS]),
+        "best": fitted.best,
+        "trials": [asdict(trial) for trial in fitted.trials],
+        **(facts or {}),
+    }
+    with new_folder(path, overwrite=overwrite, marker=META_FILE) as folder:
+        save_file(arrays, folder / _ARRAYS)
+        write_json(folder / META_FILE, meta)
+
+
+def load_baseline(path: Path) -> FittedBaseline:
+    """Return a baseline that `save_baseline` wrote; networks go to a GPU where there is one.
+
+    Raises:
+        ArtifactError: The folder is missing, half-written, corrupt or of another version.
+    """
+    meta = read_json(path / META_FILE, "saved baseline")
+    if meta.get("format_version") != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{str(path)!r} has format version {meta.get('format_version')!r}, this flr reads {FORMAT_VERSION}; "
+            "fit the baseline again, or install the flr that wrote it"
+        )
+    try:
+        arrays = load_file(path / _ARRAYS)
+        trials = tuple(_trial(trial) for trial in meta["trials"])
+        scorer = _scorer(meta["name"], arrays, trials[meta["best"]].settings)
+    except (OSError, SafetensorError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise ArtifactError(f"cannot read the baseline {str(path)!r}: {error}; fit it again") from error
+    return FittedBaseline(meta["name"], scorer, trials, meta["best"])
+
+
+def _arrays(scorer: Baseline) -> dict[str, Tensor]:
+    if isinstance(scorer, Popularity):
+        return {_COUNTS: torch.from_numpy(scorer.counts.astype(np.int64))}
+    counts = _arrays(scorer.popularity)
+    if isinstance(scorer, SequenceScorer):
+        weights = scorer.network.state_dict()
+        return counts | {_WEIGHTS + name: tensor.detach().contiguous().cpu() for name, tensor in weights.items()}
+    names = ("offsets", "followers", "shares") if isinstance(scorer, LastItemMarkov) else ("neighbours", "similarities")
+    return counts | {name: torch.from_numpy(np.ascontiguousarray(getattr(scorer, name))) for name in names}
+
+
+def _scorer(name: str, arrays: Mapping[str, Tensor], settings: dict[str, Any]) -> Baseline:
+    popularity = Popularity(arrays[_COUNTS].numpy())
+    if name == Popularity.name:
+        return popularity
+    if name == LastItemMarkov.name:
+        parts = [arrays[part].numpy() for part in ("offsets", "followers", "shares")]
+        return LastItemMarkov(popularity, *parts)
+    if name == ItemNeighbours.name:
+        return ItemNeighbours(
+            popularity, arrays["neighbours"].numpy(), arrays["similarities"].numpy(), settings["decay"]
+        )
+    weights = {key.removeprefix(_WEIGHTS): value for key, value in arrays.items() if key.startswith(_WEIGHTS)}
+    titles = weights["titles"].numpy() if "titles" in weights else None
+    chosen = NetworkSettings(**settings)
+    network = build_network(name, len(popularity.counts), chosen, titles)
+    network.load_state_dict(weights)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return SequenceScorer(name, network.to(device), chosen.window, popularity)
+
+
+def _trial(saved: dict[str, Any]) -> Trial:
+    return Trial(**{**saved, "valid": math.nan if saved["valid"] is None else saved["valid"]})

@@ -1,0 +1,137 @@
+"""Baselines on a prepared folder: fitted, chosen on validation, tested, and written down beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flr.baselines.fitting import fit_baseline
+from flr.baselines.language import title_embeddings
+from flr.baselines.settings import NAMES, BaselineName, BaselineSettings
+from flr.baselines.storage import META_FILE, save_baseline
+from flr.data.storage import load_prepared
+from flr.errors import ArtifactError, ConfigError, nearest
+from flr.evaluation.protocol import evaluate
+from flr.evaluation.reports import load_report, save_report
+from flr.persistence import file_sha256, read_json
+from flr.progress import SILENT, Progress
+from flr.recommender import Recommender
+from flr.records import FloatArray, Report
+from flr.training.finished import finished_run_data
+from flr.training.folder import RunFolder
+
+#: What needs title embeddings, hence a trained run.
+_READS_TITLES: BaselineName = "alpharec"
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """How one baseline did.
+
+    Attributes:
+        name: Which one.
+        valid, test: Reports of the trial that did best on validation.
+        n_trials: Trials it had.
+    """
+
+    name: str
+    valid: Report
+    test: Report
+    n_trials: int
+
+
+def run_baselines(
+    data: Path,
+    output: Path,
+    *,
+    only: Sequence[str] = (),
+    titles_from: Path | None = None,
+    settings: BaselineSettings | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> list[BaselineResult]:
+    """Fit and evaluate baselines; what an earlier call finished on the same data with the same settings is kept.
+
+    Args:
+        data: Prepared folder.
+        output: Gets a folder for each baseline: the fitted baseline, ``metrics.json`` and results per target.
+        only: Names of baselines; empty takes all, alpharec only where `titles_from` is given.
+        titles_from: Run whose backbone reads the titles for alpharec.
+        settings: Settings and number of trials; None takes the defaults.
+        seed: Seed of every random stream.
+        overwrite: Replace what other data or settings left in the folder.
+        progress: Told about trials, epochs and targets.
+
+    Raises:
+        ConfigError: A name is unknown, or alpharec is asked for without a run.
+        ArtifactError: The folder holds a baseline of other data, settings or titles and `overwrite` is False; or
+            `titles_from` is no finished run on this data.
+        DataError: There is nothing to train on, to validate with or to test on.
+    """
+    names = _chosen(only, titles_from)
+    settings, prepared = settings or BaselineSettings(), load_prepared(data)
+    common = {
+        "seed": seed,
+        "data_hash": prepared.manifest["data_hash"],
+        "settings": settings.model_dump(mode="json"),
+    }
+    titles: FloatArray | None = None
+    results = []
+    for name in names:
+        folder, facts = output / name, common
+        if name == _READS_TITLES and titles_from is not None:
+            finished_run_data(titles_from, data)
+            facts = common | {"titles_from": file_sha256(RunFolder(titles_from).model / "model.safetensors")}
+        found = None if overwrite else _finished(folder, name, facts)
+        if found is None:
+            if name == _READS_TITLES and titles_from is not None and titles is None:
+                titles = title_embeddings(Recommender.load(titles_from))
+            n_items = prepared.items.height
+            fitted = fit_baseline(
+                name, prepared.sequences, n_items, settings=settings, seed=seed, titles=titles, progress=progress
+            )
+            save_baseline(fitted, folder, facts=facts, overwrite=True)
+            for split in ("valid", "test"):
+                report = evaluate(
+                    fitted.scorer,
+                    prepared.sequences,
+                    n_items,
+                    split=split,
+                    seen_items=settings.seen_items,
+                    progress=progress,
+                )
+                save_report(report, folder)
+            found = _load(folder, name, len(fitted.trials))
+        results.append(found)
+    return results
+
+
+def _chosen(only: Sequence[str], titles_from: Path | None) -> list[BaselineName]:
+    if unknown := [name for name in only if name not in NAMES]:
+        raise ConfigError(f"unknown baseline {unknown[0]!r}: {nearest(unknown[0], NAMES)}")
+    if _READS_TITLES in only and titles_from is None:
+        raise ConfigError("alpharec got no run that reads titles for it; name one, made by `flr train`")
+    return [name for name in NAMES if (name in only if only else name != _READS_TITLES or titles_from is not None)]
+
+
+def _finished(folder: Path, name: str, facts: dict[str, Any]) -> BaselineResult | None:
+    """Return what is in the folder, None where nothing is or where the evaluation was interrupted."""
+    if not (folder / META_FILE).exists():
+        return None
+    saved = read_json(folder / META_FILE, "saved baseline")
+    if different := [key for key, value in facts.items() if saved.get(key) != value]:
+        raise ArtifactError(
+            f"{str(folder)!r} holds a baseline of another {different[0]}; --overwrite replaces it, "
+            "or name another folder"
+        )
+    try:
+        return _load(folder, name, len(saved["trials"]))
+    except ArtifactError:
+        return None
+
+
+def _load(folder: Path, name: str, n_trials: int) -> BaselineResult:
+    return BaselineResult(name, load_report(folder, "valid"), load_report(folder, "test"), n_trials)

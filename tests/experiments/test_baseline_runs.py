@@ -1,0 +1,42 @@
+"""Baselines on a prepared folder: what is written, kept and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flr.baselines.settings import BaselineSettings
+from flr.config import PrepareConfig
+from flr.data.preparation import prepare
+from flr.data.storage import save_prepared
+from flr.errors import ArtifactError, ConfigError
+from flr.experiments.baselines import run_baselines
+from toy import ring_interactions
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    save_prepared(prepare(ring_interactions(), PrepareConfig(split="leave_one_out")), tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_results_are_written_and_not_made_twice(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output, settings = tmp_path / "out", BaselineSettings(trials=2)
+    results = run_baselines(data, output, only=["item-knn", "popularity"], settings=settings)
+    assert [(result.name, result.n_trials) for result in results] == [("popularity", 1), ("item-knn", 2)]
+    assert {path.name for path in (output / "item-knn").iterdir()} == {
+        "arrays.safetensors", "baseline.json", "metrics.json", "targets-test.parquet", "targets-valid.parquet"
+    }  # fmt: skip
+    monkeypatch.setattr("flr.experiments.baselines.fit_baseline", None)
+    again = run_baselines(data, output, only=["item-knn"], settings=settings)
+    assert again[0].test.metrics == results[1].test.metrics
+    with pytest.raises(ArtifactError, match="holds a baseline of another seed"):
+        run_baselines(data, output, only=["item-knn"], settings=settings, seed=1)
+
+
+def test_unknown_names_and_missing_titles(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown baseline 'sasrek': did you mean 'sasrec'"):
+        run_baselines(data, tmp_path, only=["sasrek"])
+    with pytest.raises(ConfigError, match="alpharec got no run"):
+        run_baselines(data, tmp_path, only=["alpharec"])
