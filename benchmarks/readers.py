@@ -9,7 +9,8 @@
 3. Reads them with `flr`, with and without `isal`.
 4. Reads them with the naive twin: `json.loads` of each line that `gzip` gives, of which the fields are kept in lists.
 
-Megabytes are those of the unpacked JSON. Each figure is the best of three.
+Megabytes are those of the unpacked JSON. Each figure is the best of three; processor seconds,
+of all threads together, tell of a busy machine what it would do alone.
 """
 
 from __future__ import annotations
@@ -109,28 +110,29 @@ def compare(name: str, path: Path, read: Callable, fields: tuple[str, ...]) -> N
     megabytes = naive_unpack(path) / 1e6
     settings = PrepareConfig()
     with patch.object(batches, "isal_zlib", None):
-        seconds = {"flr": best_of(lambda: read(path, settings))}
-    seconds["gzip alone"] = best_of(lambda: naive_unpack(path))
-    seconds["naive twin"] = best_of(lambda: naive_twin(path, fields))
+        spent = {"flr": best_of(lambda: read(path, settings))}
+    spent["gzip alone"] = best_of(lambda: naive_unpack(path))
+    spent["naive twin"] = best_of(lambda: naive_twin(path, fields))
     if batches.isal_zlib is not None:
-        seconds["flr with isal"] = best_of(lambda: read(path, settings))
-        seconds["isal alone"] = best_of(lambda: deque(batches._blocks(path), maxlen=0))
-    speeds = ", ".join(f"{one} {megabytes / spent:.0f} MB/s" for one, spent in seconds.items())
-    print(f"{name}, {megabytes:.0f} MB of JSON, {path.stat().st_size / 1e6:.0f} MB gzipped: {speeds}")
-    for one in (one for one in seconds if one.startswith("flr")):
-        twin, alone = seconds["naive twin"] / seconds[one], seconds[one] / seconds["gzip alone"]
-        print(f"  {one}: {twin:.1f} times as fast as the naive twin, {alone:.2f} times the time of gzip alone")
+        spent["flr with isal"] = best_of(lambda: read(path, settings))
+        spent["isal alone"] = best_of(lambda: deque(batches._blocks(path), maxlen=0))
+    print(f"{name}, {megabytes:.0f} MB of JSON, {path.stat().st_size / 1e6:.0f} MB gzipped:")
+    for one, (seconds, processor) in spent.items():
+        twin, alone = spent["naive twin"][0] / seconds, seconds / spent["gzip alone"][0]
+        print(
+            f"  {one:13} {megabytes / seconds:4.0f} MB/s, {megabytes / processor:4.0f} MB a processor second", end="; "
+        )
+        print(f"{twin:.1f} times as fast as the naive twin, {alone:.2f} times the time of gzip alone")
 
 
-def best_of(do: Callable[[], object], times: int = 3) -> float:
-    """Return the seconds of the fastest of a few runs."""
-
-    def once() -> float:
-        start = time.perf_counter()
+def best_of(do: Callable[[], object], times: int = 3) -> tuple[float, float]:
+    """Return the seconds of the fastest of a few runs, and the least processor seconds of any, threads together."""
+    found = []
+    for _ in range(times):
+        start, processor = time.perf_counter(), time.process_time()
         do()
-        return time.perf_counter() - start
-
-    return min(once() for _ in range(times))
+        found.append((time.perf_counter() - start, time.process_time() - processor))
+    return min(seconds for seconds, _ in found), min(processor for _, processor in found)
 
 
 def naive_unpack(path: Path) -> int:

@@ -67,7 +67,13 @@ TEXT = st.sampled_from(["A1", "B000000001", "0001234567", "1234", "true", "[x", 
 TEXT |= st.text(max_size=4) | st.text(st.characters(categories=["Cs", "Lu", "Co"]), max_size=3)
 NUMBER = st.sampled_from([5.0, 5, 0.1, 1e300, -0.0, 2**63, 2**64, True, None, "5", float("nan"), [5], 1.4e9])
 NUMBER |= st.integers(-(2**40), 2**40) | st.floats()
-VALUE = {"reviewerID": TEXT, "asin": TEXT, "overall": NUMBER, "unixReviewTime": NUMBER, "reviewText": TEXT}
+VALUE = {
+    "reviewerID": TEXT,
+    "asin": TEXT | NUMBER | st.sampled_from([[], ["B1"], {"B": 1}]),
+    "overall": NUMBER,
+    "unixReviewTime": NUMBER,
+    "reviewText": TEXT,
+}
 USUAL = st.builds(lambda user, rating: json.dumps(REVIEW | {"reviewerID": f"A{user}", "overall": rating / 2}).encode(),
                   st.integers(0, 9), st.integers(0, 10))  # fmt: skip
 
@@ -102,6 +108,7 @@ SPACED_REPEAT = PLAIN[:-1] + b', "asin": "B2"}'
 @given(lines=LINES, end=st.sampled_from([b"\n", b"\r\n"]), last=st.booleans(), n_bytes=st.sampled_from([1, 300, 10**6]))
 @example(lines=[SPACED_REPEAT, PLAIN.replace(b'"asin":', b'"asin" :')], end=b"\n", last=True, n_bytes=10**6)
 @example(lines=[b'{"\\u0061sin": "B2", ' + PLAIN[1:]], end=b"\n", last=True, n_bytes=10**6)
+@example(lines=[PLAIN.replace(b'"B1"', b"true")], end=b"\n", last=True, n_bytes=10**6)
 @example(lines=[PLAIN.replace(b"A1", rb"\ud83d\ue000")], end=b"\n", last=True, n_bytes=10**6)
 def test_batches_and_lines_give_the_same(
     tmp_path: Path, lines: list[bytes], end: bytes, last: bool, n_bytes: int

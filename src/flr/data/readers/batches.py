@@ -7,6 +7,7 @@ the time.
 
 from __future__ import annotations
 
+import importlib
 import io
 import queue
 import re
@@ -18,15 +19,16 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
+isal_zlib: Any
 try:
-    from isal import isal_zlib
+    isal_zlib = importlib.import_module("isal.isal_zlib")
 except ImportError:
     isal_zlib = None
 
 #: Unpacked bytes of a batch, and batches that wait: a few of them are in memory at a time.
 BATCH_BYTES: Final = 4_000_000
 _N_WAITING: Final = 3
-_READ_BYTES: Final = 65_536
+_READ_BYTES: Final = 262_144
 _STOP_SECONDS: Final = 0.1
 _GZIP: Final = b"\x1f\x8b"
 #: What `zlib` calls a stream with the head and the checksum of gzip.
