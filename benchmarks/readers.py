@@ -5,8 +5,8 @@
     python -m benchmarks.readers --quick
 
 1. Writes synthetic reviews and metadata with the fields and lengths of Amazon's files of 2018, gzipped.
-2. Unpacks them and does nothing else, with `gzip`, and with `isal` (the extra `fast`) where it is there.
-3. Reads them with `flr`, with and without `isal`.
+2. Reads them with `flr`.
+3. Unpacks them with `gzip` and does nothing else.
 4. Reads them with the naive twin: `json.loads` of each line that `gzip` gives, of which the fields are kept in lists.
 
 Megabytes are those of the unpacked JSON. Each figure is the best of three; processor seconds,
@@ -20,15 +20,13 @@ import gzip
 import json
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 
 from flr.config import PrepareConfig
-from flr.data.readers import amazon, batches
+from flr.data.readers import amazon
 
 REVIEW_FIELDS = ("reviewerID", "asin", "overall", "unixReviewTime")
 ITEM_FIELDS = ("asin", "title", "brand", "category")
@@ -109,18 +107,16 @@ def compare(name: str, path: Path, read: Callable, fields: tuple[str, ...]) -> N
     """Print the speeds of the reader, of unpacking alone and of the naive twin, and their ratios."""
     megabytes = naive_unpack(path) / 1e6
     settings = PrepareConfig()
-    with patch.object(batches, "isal_zlib", None):
-        spent = {"flr": best_of(lambda: read(path, settings))}
-    spent["gzip alone"] = best_of(lambda: naive_unpack(path))
-    spent["naive twin"] = best_of(lambda: naive_twin(path, fields))
-    if batches.isal_zlib is not None:
-        spent["flr with isal"] = best_of(lambda: read(path, settings))
-        spent["isal alone"] = best_of(lambda: deque(batches._blocks(path), maxlen=0))
+    spent = {
+        "flr": best_of(lambda: read(path, settings)),
+        "gzip alone": best_of(lambda: naive_unpack(path)),
+        "naive twin": best_of(lambda: naive_twin(path, fields)),
+    }
     print(f"{name}, {megabytes:.0f} MB of JSON, {path.stat().st_size / 1e6:.0f} MB gzipped:")
     for one, (seconds, processor) in spent.items():
         twin, alone = spent["naive twin"][0] / seconds, seconds / spent["gzip alone"][0]
         print(
-            f"  {one:13} {megabytes / seconds:4.0f} MB/s, {megabytes / processor:4.0f} MB a processor second", end="; "
+            f"  {one:10} {megabytes / seconds:4.0f} MB/s, {megabytes / processor:4.0f} MB a processor second", end="; "
         )
         print(f"{twin:.1f} times as fast as the naive twin, {alone:.2f} times the time of gzip alone")
 

@@ -40,7 +40,7 @@ def test_a_full_disk_is_a_warning(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_missing_extras_are_named_with_their_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
-    assert {finding.remedy for finding in doctor._extras()} == {"pip install 'flr[llm]'", "pip install 'flr[fast]'"}
+    assert {finding.remedy for finding in doctor._extras()} == {"pip install 'flr[llm]'"}
 
 
 def test_a_missing_package_is_a_warning() -> None:

@@ -72,12 +72,8 @@ def _extras() -> list[Finding]:
     return [
         Finding(f"{name} (optional)", "ok", version(name))
         if importlib.util.find_spec(name)
-        else Finding(f"{name} (optional)", "warn", f"not installed: {use}", f"pip install 'flr[{extra}]'")
-        for name, extra, use in (
-            ("peft", "llm", "no LoRA"),
-            ("gguf", "llm", "no GGUF files"),
-            ("isal", "fast", "gzipped reviews are unpacked at a third of the speed"),
-        )
+        else Finding(f"{name} (optional)", "warn", f"not installed: {use}", "pip install 'flr[llm]'")
+        for name, use in (("peft", "no LoRA"), ("gguf", "no GGUF files"))
     ]
 
 

@@ -26,14 +26,6 @@ PLAIN = json.dumps(REVIEW).encode()
 one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 
 
-@pytest.fixture(params=["zlib", "isal"], autouse=True)
-def unpacking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run every test with each of the two ways to unpack."""
-    monkeypatch.setattr(
-        batches, "isal_zlib", None if request.param == "zlib" else pytest.importorskip("isal.isal_zlib")
-    )
-
-
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     before = threading.active_count()

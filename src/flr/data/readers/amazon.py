@@ -39,6 +39,7 @@ _RATING: Final = {"amazon 2018": "overall", "amazon 2023": "rating"}
 _ITEM: Final = ("parent_asin", "asin", "title", "brand", "store", "category", "categories", "main_category")
 _NAME: Final = re.compile(r"\.(json|jsonl)(\.gz)?$")
 _ITEMS_NAME: Final = re.compile(r"^meta_.*\.(json|jsonl)(\.gz)?$")
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _SUFFIXES: Final = (".json.gz", ".jsonl.gz", ".json", ".jsonl")
 
 
@@ -175,7 +176,7 @@ def _half_character(text: str, row: tuple[str | None, ...]) -> str | None:
     """Return the first cell that no encoding can hold; JSON can write one half of a surrogate pair."""
     if "\\ud" not in text and "\\uD" not in text:
         return None
-    return next((value for value in row if value and any("\ud800" <= sign <= "\udfff" for sign in value)), None)
+    return next((value for value in row if value and _HALF.search(value)), None)
 
 
 def _edition(path: Path) -> str | None:

@@ -1,13 +1,11 @@
 """Large JSON lines files in batches: unpacked in one thread while another parses the few fields that are needed.
 
 A batch in which all is as expected is parsed in one go; any other is left to the slow road, line by line, which says
-what is wrong with which line. Both give the same rows. With `isal` (the extra ``fast``) unpacking takes a third of
-the time.
+what is wrong with which line. Both give the same rows.
 """
 
 from __future__ import annotations
 
-import importlib
 import io
 import queue
 import re
@@ -15,15 +13,9 @@ import threading
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import polars as pl
-
-isal_zlib: Any
-try:
-    isal_zlib = importlib.import_module("isal.isal_zlib")
-except ImportError:
-    isal_zlib = None
 
 #: Unpacked bytes of a batch, and batches that wait: a few of them are in memory at a time.
 BATCH_BYTES: Final = 4_000_000
@@ -150,9 +142,8 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
     Raises:
         EOFError: The file ends within a part.
-        zlib.error | isal_zlib.error: A part is damaged.
+        zlib.error: A part is damaged.
     """
-    unpacking: Any = isal_zlib or zlib
     with path.open("rb") as file:
         block = file.read(_READ_BYTES)
         if not block.startswith(_GZIP):
@@ -160,10 +151,10 @@ def _blocks(path: Path) -> Iterator[bytes]:
                 yield block
                 block = file.read(_READ_BYTES)
             return
-        part = unpacking.decompressobj(_GZIP_BITS)
+        part = zlib.decompressobj(_GZIP_BITS)
         while block:
             if part.eof and (block := block.lstrip(b"\0")):
-                part = unpacking.decompressobj(_GZIP_BITS)
+                part = zlib.decompressobj(_GZIP_BITS)
             if block:
                 yield part.decompress(block)
                 block = part.unused_data
