@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ _RATING: Final = {"amazon 2018": "overall", "amazon 2023": "rating"}
 _ITEM: Final = ("parent_asin", "asin", "title", "brand", "store", "category", "categories", "main_category")
 _NAME: Final = re.compile(r"\.(json|jsonl)(\.gz)?$")
 _ITEMS_NAME: Final = re.compile(r"^meta_.*\.(json|jsonl)(\.gz)?$")
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _SUFFIXES: Final = (".json.gz", ".jsonl.gz", ".json", ".jsonl")
 
 
@@ -117,8 +119,9 @@ def _read_objects(
     """Return the fields that are usual, where there are any, and those that the settings name, which must be there."""
     names = tuple(dict.fromkeys((*usual, *named)))
     lines, rows = Lines(path, on_bad_row=settings.on_bad_row), Rows(names)
-    seen = _read_in_batches(lines, rows, form) if names == _uniform_names(form) else None
-    if seen is None:
+    try:
+        seen = _read_in_batches(lines, rows, form)
+    except DamagedError:
         lines, rows = Lines(path, on_bad_row=settings.on_bad_row), Rows(names)
         seen = _read_lines(lines, lines, rows)
     missing = [name for name in named if name not in seen]
@@ -128,24 +131,25 @@ def _read_objects(
     return RawTable(frame, about_file(path, form), lines.dropped)
 
 
-def _uniform_names(edition: str) -> tuple[str, ...]:
-    return (*EDITIONS[edition], _RATING[edition]) if edition in EDITIONS else ()
+def _read_in_batches(lines: Lines, rows: Rows, form: str) -> set[str]:
+    """Add the objects of a file to `rows`; return the fields that were seen, or those of `rows` that were.
 
-
-def _read_in_batches(lines: Lines, rows: Rows, edition: str) -> set[str] | None:
-    """Add the reviews of a file to `rows`; return the fields that were seen, or None where the file is damaged."""
-    *text, time = EDITIONS[edition]
+    Raises:
+        DamagedError: See `batches`.
+    """
+    users, items, times = EDITIONS.get(form, ("", "", ""))
+    ratings = _RATING.get(form, "")
+    is_plain = rows.names == (users, items, times, ratings)
     seen: set[str] = set()
-    try:
-        for batch in batches(lines.path):
-            frame = uniform_rows(batch, tuple(text), ((time, pl.Int64()), (_RATING[edition], pl.Float64())))
+    with closing(batches(lines.path)) as found:
+        for batch in found:
+            numbers = ((times, pl.Int64()), (ratings, pl.Float64()))
+            frame = uniform_rows(batch, (users, items), numbers) if is_plain else None
             if frame is None:
                 seen |= _read_lines(lines, lines.within(batch.data, batch.first), rows)
             else:
                 seen |= set(frame.columns)
                 rows.add_frame(frame)
-    except DamagedError:
-        return None
     return seen
 
 
@@ -172,7 +176,7 @@ def _half_character(text: str, row: tuple[str | None, ...]) -> str | None:
     """Return the first cell that no encoding can hold; JSON can write one half of a surrogate pair."""
     if "\\ud" not in text and "\\uD" not in text:
         return None
-    return next((value for value in row if value and any("\ud800" <= sign <= "\udfff" for sign in value)), None)
+    return next((value for value in row if value and _HALF.search(value)), None)
 
 
 def _edition(path: Path) -> str | None:
