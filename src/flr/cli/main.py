@@ -17,6 +17,7 @@ from flr.cli.fetch import fetch
 from flr.cli.guard import guarded
 from flr.cli.prepare import prepare
 from flr.cli.recommend import recommend
+from flr.cli.study import study
 from flr.cli.train import train
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (fetch, prepare, audit, train, evaluate, baselines, recommend, demo, doctor):
+for command in (fetch, prepare, audit, train, evaluate, baselines, recommend, study, demo, doctor):
     app.command()(guarded(command))
 
 

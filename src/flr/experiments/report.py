@@ -40,11 +40,11 @@ def render_run_report(content: RunReportContent) -> str:
     )
 
 
-def template(name: str) -> jinja2.Template:
-    """Return a template of report pages; it escapes all text and refuses names it is not given."""
+def template(name: str, *, escape: bool = True) -> jinja2.Template:
+    """Return a template of reports; it refuses names it is not given, and escapes all text unless told otherwise."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("flr.experiments"),
-        autoescape=True,
+        autoescape=escape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

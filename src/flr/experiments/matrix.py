@@ -1,0 +1,172 @@
+"""What a study runs: data sets x variants x seeds, read from one file, each combination a cell with a run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from flr.baselines.settings import NAMES
+from flr.config import Config, load_config
+from flr.errors import ConfigError, nearest
+
+#: Largest relative difference in weights between a variant and the reference, where it is said to be equal.
+MATCHED_WITHIN = 0.01
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StudyData(_Part):
+    """One data set of a study."""
+
+    folder: Path = Field(description="Prepared folder; a relative path starts at the study file.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Settings of every variant on this data.")
+    seeds: dict[str, int] = Field(default_factory=dict, description="Variants with fewer seeds here: name to number.")
+
+
+class StudyVariant(_Part):
+    """One way to train the model."""
+
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="Settings, over those of the study: section.key to value."
+    )
+    stage_two_of: str | None = Field(None, description="Variant whose runs stage two starts from; unset: stage one.")
+    match: Literal["none", "feed_forward"] = Field(
+        "none", description="Which width makes up for weights that the reference has and this variant lacks."
+    )
+    same_size: bool = Field(True, description="Whether its weights must be as many as the reference's, to 1 %.")
+
+
+class Study(_Part):
+    """A whole study.
+
+    Raises:
+        ValueError: A name refers to nothing, or there are fewer than two seeds.
+    """
+
+    title: str = Field(description="Heading of the report.")
+    data: dict[str, StudyData] = Field(min_length=1, description="Data sets by name.")
+    variants: dict[str, StudyVariant] = Field(min_length=1, description="Variants by name.")
+    reference: str = Field(description="Variant that all others and all baselines are compared with.")
+    controls: tuple[str, ...] = Field((), description="Variants that the reference must beat for its claim to hold.")
+    baselines: tuple[str, ...] = Field((), description="Baselines by name; alpharec reads titles with the reference.")
+    trials: int = Field(3, ge=1, description="Settings tried for each baseline, chosen on validation.")
+    seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=2, description="Seeds of every cell.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Settings of every variant.")
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Study:
+        sources = [variant.stage_two_of for variant in self.variants.values() if variant.stage_two_of is not None]
+        fewer = [name for data in self.data.values() for name in data.seeds]
+        for name in (self.reference, *self.controls, *sources, *fewer):
+            if name not in self.variants:
+                raise ValueError(f"there is no variant {name!r}; {nearest(name, self.variants)}")
+            if name in sources and self.variants[name].stage_two_of is not None:
+                raise ValueError(f"variant {name!r} is of stage two itself; stage two starts from a stage one")
+        for name in self.baselines:
+            if name not in NAMES:
+                raise ValueError(f"there is no baseline {name!r}; {nearest(name, NAMES)}")
+        return self
+
+    def seeds_of(self, data: str, variant: str) -> tuple[int, ...]:
+        """Return the seeds of a variant on a data set; stage two has at most those of its stage one."""
+        source = self.variants[variant].stage_two_of
+        at_most = self.seeds if source is None else self.seeds_of(data, source)
+        return at_most[: self.data[data].seeds.get(variant, len(at_most))]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        data, variant, seed: What is run.
+        folder: Its run folder.
+        config: Its settings, before weights are matched.
+        source: Run folder of the stage one that it starts from; None for stage one itself.
+    """
+
+    data: str
+    variant: str
+    seed: int
+    folder: Path
+    config: Config
+    source: Path | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.data} / {self.variant} / seed {self.seed}"
+
+
+def load_study(path: Path) -> Study:
+    """Return a checked study; relative data folders start at the file's own folder.
+
+    Raises:
+        ConfigError: The file is missing, not a study, or its settings are no settings of a run.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the study file {str(path)!r}: {error}") from error
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"the study file {str(path)!r} holds a {type(content).__name__}, expected a mapping")
+    try:
+        study = Study.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise ConfigError(f"the study file {str(path)!r}: {problems}") from error
+    placed = {
+        name: data.model_copy(update={"folder": (path.parent / data.folder).resolve()})
+        for name, data in study.data.items()
+    }
+    study = study.model_copy(update={"data": placed})
+    list(cells(study, path.parent))  # wrong settings are found before hours are spent
+    return study
+
+
+def cells(study: Study, output: Path) -> Iterator[Cell]:
+    """Yield the cells of a study, seed by seed, so that a study cut short has all variants of its first seeds.
+
+    Args:
+        study: What is run.
+        output: The study's folder.
+
+    Raises:
+        ConfigError: A setting is unknown or out of range.
+    """
+    for seed in study.seeds:
+        for data in study.data:
+            for name, variant in study.variants.items():
+                if seed in study.seeds_of(data, name):
+                    source = variant.stage_two_of
+                    yield Cell(
+                        data=data,
+                        variant=name,
+                        seed=seed,
+                        folder=_run_folder(output, data, name, seed),
+                        config=_config(study, data, name, seed),
+                        source=None if source is None else _run_folder(output, data, source, seed),
+                    )
+
+
+def _run_folder(output: Path, data: str, variant: str, seed: int) -> Path:
+    return output / "runs" / data / "-".join(variant.split()) / f"seed-{seed}"
+
+
+def _config(study: Study, data: str, name: str, seed: int) -> Config:
+    variant = study.variants[name]
+    layers = [study.settings, study.data[data].settings]
+    if variant.stage_two_of is not None:
+        layers.append(study.variants[variant.stage_two_of].settings)
+    overrides = [f"{key}={json.dumps(value)}" for layer in (*layers, variant.settings) for key, value in layer.items()]
+    try:
+        return load_config(None, [*overrides, f"seed={seed}"])
+    except ConfigError as error:
+        raise ConfigError(f"variant {name!r} on {data!r}: {error}") from error

@@ -1,0 +1,166 @@
+"""The report of a study: one page, the same as Markdown, and its table as CSV and LaTeX."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from flr.experiments.charts import interval_rows
+from flr.experiments.matrix import Study
+from flr.experiments.report import template
+from flr.experiments.verdicts import LEVEL, METRIC, Claim, DataFindings, ModelFigures
+from flr.persistence import read_json, write_text
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """Where the report of a study is, and what it says.
+
+    Attributes:
+        page, text: ``report.html`` and ``report.md``.
+        findings: By data set.
+        failed: Jobs that failed, with the reason.
+    """
+
+    page: Path
+    text: Path
+    findings: tuple[DataFindings, ...]
+    failed: tuple[str, ...]
+
+
+def write_study_report(
+    study: Study, output: Path, findings: Sequence[DataFindings], failed: Sequence[str]
+) -> StudyReport:
+    """Write ``report.html``, ``report.md``, ``results.csv`` and ``results.tex`` into the study's folder.
+
+    Args:
+        study: What was run.
+        output: The study's folder.
+        findings: By data set.
+        failed: Jobs that failed, with the reason.
+
+    Raises:
+        StorageError: The disk refused a write.
+    """
+    rows = [row for found in findings for row in _rows(found)]
+    content: dict[str, Any] = {
+        "study": study,
+        "summary": [sentence for found in findings for sentence in _summary(study, found)],
+        "parts": [_part(found) for found in findings],
+        "claims": [_told(claim, study) for found in findings for claim in found.claims],
+        "failed": list(failed),
+        "facts": _facts(output, findings),
+        "level": LEVEL,
+        "shown_p": shown_p,
+    }
+    write_text(output / "report.html", template("study.html.j2").render(content))
+    write_text(output / "report.md", template("study.md.j2", escape=False).render(content))
+    frame = pl.DataFrame(rows)
+    write_text(output / "results.csv", frame.write_csv())
+    write_text(output / "results.tex", _latex(frame))
+    return StudyReport(output / "report.html", output / "report.md", tuple(findings), tuple(failed))
+
+
+def _rows(found: DataFindings) -> list[dict[str, Any]]:
+    claims = {claim.rival: claim for claim in found.claims}
+    return [{"data": found.data, **_row(model, claims.get(model.name))} for model in found.models]
+
+
+def _row(model: ModelFigures, claim: Claim | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"model": model.name, "seeds": model.figures[METRIC].n, "weights": model.n_weights}
+    for metric, spread in model.figures.items():
+        row |= {metric: spread.mean, f"{metric} sd": spread.sd}
+    of_claim = {
+        "difference": None if claim is None else claim.comparison.difference.mean,
+        "low": None if claim is None else claim.comparison.difference.low,
+        "high": None if claim is None else claim.comparison.difference.high,
+        "detectable": None if claim is None else claim.comparison.minimum_detectable,
+        "p": None if claim is None else claim.p_value,
+        "p (Holm)": None if claim is None else claim.corrected,
+        "verdict": None if claim is None else claim.verdict,
+    }
+    return row | of_claim
+
+
+def _part(found: DataFindings) -> dict[str, Any]:
+    figures = [model.figures[METRIC] for model in found.models]
+    errors = [spread.sd for spread in figures]
+    return {
+        "found": found,
+        "rows": _rows(found),
+        "drawing": interval_rows(
+            [model.name for model in found.models], [spread.mean for spread in figures], errors, METRIC.upper()
+        ),
+    }
+
+
+def shown_p(p_value: float) -> str:
+    """Return a p-value as reports show it.
+
+    >>> shown_p(0.0312), shown_p(1e-9)
+    ('0.031', '< 0.001')
+    """
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _summary(study: Study, found: DataFindings) -> list[str]:
+    """Return what the claim came to on one data set, in plain words."""
+    on = f"On {found.data} ({found.n_targets:,} test targets of {found.n_users:,} users)"
+    sentences = []
+    for name, rivals in (("the controls", study.controls), ("the baselines", study.baselines)):
+        claims = [claim for claim in found.claims if claim.rival in rivals]
+        if not claims:
+            continue
+        told = [
+            f"{verdict} against {', '.join(claim.rival for claim in claims if claim.verdict == verdict)}"
+            for verdict in ("holds", "does not hold", "undecided")
+            if any(claim.verdict == verdict for claim in claims)
+        ]
+        sentences.append(f"{on}, whether {study.reference} is better than {name}: {'; '.join(told)}.")
+    if found.missing:
+        sentences.append(f"{on}, no finished run of: {', '.join(found.missing)}.")
+    return sentences
+
+
+def _told(claim: Claim, study: Study) -> dict[str, str]:
+    difference, smallest = claim.comparison.difference, claim.comparison.minimum_detectable
+    figures = (
+        f"{difference.mean:+.4f} {METRIC.upper()}, 95 % interval {difference.low:+.4f} to {difference.high:+.4f}, "
+        f"p {shown_p(claim.corrected)} after Holm; a true difference of {smallest:.4f} would be found four times in five"
+    )
+    name = f"{study.reference} is better than {claim.rival} on {claim.data}"
+    return {"claim": name, "verdict": claim.verdict, "figures": figures}
+
+
+def _facts(output: Path, findings: Sequence[DataFindings]) -> dict[str, str]:
+    hours = sum(model.hours or 0.0 for found in findings for model in found.models)
+    run = next((output / "runs").glob("*/*/*/run.json"))
+    saved = read_json(run, "run")
+    return {
+        **{f"data hash of {found.data}": found.data_hash[:16] for found in findings},
+        "training": f"{hours:.2f} hours of all variants and seeds",
+        "machine": f"{platform.platform()}, {saved['machine']['threads']} threads a run",
+        "commit": str(saved["commit"])[:12],
+        **{name: str(number) for name, number in saved["versions"].items()},
+    }
+
+
+def _latex(frame: pl.DataFrame) -> str:
+    r"""Return the table as a LaTeX tabular; a difference is bold only where the claim holds after correction."""
+    lines = [r"\begin{tabular}{llrrrr}", r"data & model & NDCG@10 & HR@10 & difference & $p$ (Holm) \\ \hline"]
+    for row in frame.iter_rows(named=True):
+        difference = "" if row["difference"] is None else f"{row['difference']:+.4f}"
+        if row["verdict"] == "holds":
+            difference = rf"\textbf{{{difference}}}"
+        p_value = "" if row["p (Holm)"] is None else f"${shown_p(row['p (Holm)'])}$"
+        scores = [f"{row[name]:.4f} $\\pm$ {row[f'{name} sd']:.4f}" for name in ("ndcg@10", "hr@10")]
+        names = [
+            str(row[name]).replace("_", r"\_").replace("&", r"\&").replace("%", r"\%") for name in ("data", "model")
+        ]
+        lines.append(" & ".join([*names, *scores, difference, p_value]) + r" \\")
+    return "\n".join([*lines, r"\end{tabular}", ""])

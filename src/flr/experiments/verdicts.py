@@ -1,0 +1,176 @@
+"""What a study found: figures over seeds, the reference against everything else, and a verdict per claim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from flr.errors import ArtifactError
+from flr.evaluation.comparison import Comparison, compare, holm
+from flr.evaluation.reports import load_report
+from flr.evaluation.significance import Spread, over_seeds
+from flr.experiments.matrix import Cell, Study
+from flr.persistence import read_json
+from flr.records import Report
+from flr.seeding import generator
+from flr.training.folder import RunFolder
+
+#: What is compared; everything else is shown only.
+METRIC = "ndcg@10"
+#: Chance of a false verdict among all comparisons on one data set.
+LEVEL = 0.05
+_SHOWN = ("hr@5", "ndcg@5", "hr@10", "ndcg@10")
+
+Verdict = Literal["holds", "does not hold", "undecided"]
+
+
+@dataclass(frozen=True)
+class ModelFigures:
+    """One model on one data set.
+
+    Attributes:
+        name: Of the variant or the baseline.
+        is_baseline: Which of the two.
+        figures: Metric on test -> mean and standard deviation over seeds.
+        n_weights: Weights; None for a baseline.
+        hours: Training time of all seeds; None for a baseline.
+        reports: Test reports, one per seed.
+    """
+
+    name: str
+    is_baseline: bool
+    figures: dict[str, Spread]
+    n_weights: int | None
+    hours: float | None
+    reports: tuple[Report, ...]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The reference is better than another model.
+
+    Attributes:
+        data: On which data set.
+        rival: The other model.
+        comparison: Reference less rival.
+        p_value: The larger of the paired t test's and Wilcoxon's.
+        corrected: The same after Holm's correction for all claims on the data set.
+    """
+
+    data: str
+    rival: str
+    comparison: Comparison
+    p_value: float
+    corrected: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """Holds or does not where the corrected p-value is below the level; undecided elsewhere."""
+        if self.corrected >= LEVEL:
+            return "undecided"
+        return "holds" if self.comparison.difference.mean > 0 else "does not hold"
+
+
+@dataclass(frozen=True)
+class DataFindings:
+    """What was found on one data set.
+
+    Attributes:
+        data: Its name.
+        data_hash: Of the prepared folder.
+        n_targets, n_users: Of the test split.
+        models: The reference first, then the other variants, then baselines.
+        claims: One per other model.
+        missing: Models without a finished run.
+    """
+
+    data: str
+    data_hash: str
+    n_targets: int
+    n_users: int
+    models: tuple[ModelFigures, ...]
+    claims: tuple[Claim, ...]
+    missing: tuple[str, ...]
+
+
+def findings_on(study: Study, data: str, all_cells: list[Cell], output: Path) -> DataFindings:
+    """Return what was found on one data set from the runs that are finished.
+
+    A rival is compared on the seeds that it shares with the reference; one that shares none is missing.
+
+    Args:
+        study: What was run.
+        data: Name of the data set.
+        all_cells: The study's cells.
+        output: The study's folder.
+
+    Raises:
+        ArtifactError: The reference has no finished run on this data.
+    """
+    found = dict(_reports(study, data, all_cells, output))
+    reference = found.get(study.reference, {})
+    if not reference:
+        raise ArtifactError(
+            f"no run of {study.reference!r} is finished on {data!r}, and nothing can be compared without it; "
+            "look at what failed above"
+        )
+    others = [name for name in found if name != study.reference]
+    rivals = [name for name in others if reference.keys() & found[name].keys()]
+    comparisons = [_compare(reference, found[name], name) for name in rivals]
+    p_values = [max(one.t_p_value, one.wilcoxon_p_value) for one in comparisons]
+    claims = [
+        Claim(data, rival, comparison, p_value, float(corrected))
+        for rival, comparison, p_value, corrected in zip(rivals, comparisons, p_values, holm(p_values), strict=True)
+    ]
+    first = next(iter(reference.values()))
+    runs = {cell.variant: cell for cell in reversed(all_cells) if cell.data == data}
+    facts = read_json(RunFolder(runs[study.reference].folder).facts, "run")
+    return DataFindings(
+        data=data,
+        data_hash=facts["data_hash"],
+        n_targets=int(first.metrics["n_targets"]),
+        n_users=int(first.metrics["n_users"]),
+        models=tuple(_figures(study, name, found[name], all_cells, data) for name in [study.reference, *rivals]),
+        claims=tuple(claims),
+        missing=tuple(name for name in others if name not in rivals),
+    )
+
+
+def _reports(study: Study, data: str, all_cells: list[Cell], output: Path) -> Iterator[tuple[str, dict[int, Report]]]:
+    """Yield each model's test reports by seed."""
+    for variant in study.variants:
+        of_variant = [cell for cell in all_cells if (cell.data, cell.variant) == (data, variant)]
+        yield variant, {cell.seed: report for cell in of_variant if (report := _report(cell.folder)) is not None}
+    for name in study.baselines:
+        folders = {seed: output / "baselines" / data / f"seed-{seed}" / name for seed in study.seeds}
+        yield name, {seed: report for seed, folder in folders.items() if (report := _report(folder)) is not None}
+
+
+def _report(folder: Path) -> Report | None:
+    try:
+        return load_report(folder, "test")
+    except ArtifactError:
+        return None
+
+
+def _compare(reference: dict[int, Report], rival: dict[int, Report], name: str) -> Comparison:
+    seeds = sorted(reference.keys() & rival.keys())
+    theirs, ours = ([reports[seed].per_target for seed in seeds] for reports in (rival, reference))
+    return compare(theirs, ours, METRIC, generator(0, f"versus {name}"))
+
+
+def _figures(study: Study, name: str, reports: dict[int, Report], all_cells: list[Cell], data: str) -> ModelFigures:
+    cells = [cell for cell in all_cells if (cell.data, cell.variant) == (data, name) and cell.seed in reports]
+    facts = [read_json(RunFolder(cell.folder).facts, "run") for cell in cells]
+    return ModelFigures(
+        name=name,
+        is_baseline=name in study.baselines,
+        figures={metric: over_seeds([report.metrics[metric] for report in reports.values()]) for metric in _SHOWN},
+        n_weights=int(facts[0]["n_parameters"]) if facts else None,
+        hours=float(np.sum([fact["train_seconds"] for fact in facts])) / 3600 if facts else None,
+        reports=tuple(reports.values()),
+    )

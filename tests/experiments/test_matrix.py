@@ -1,0 +1,92 @@
+"""The study file: what is asked for is what is run, and mistakes are found before hours are spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flr.errors import ConfigError
+from flr.experiments.matrix import Study, cells, load_study
+
+STUDY: dict[str, Any] = {
+    "title": "t",
+    "data": {"toy": {"folder": "toy", "settings": {"text.window": 5}, "seeds": {"two": 1}}},
+    "variants": {
+        "flr": {},
+        "two": {"settings": {"reasoner.n_factors": 2, "text.window": 7}},
+        "aligned": {"stage_two_of": "two", "settings": {"grpo.max_steps": 3}},
+    },
+    "reference": "flr",
+    "seeds": [4, 5],
+    "settings": {"text.window": 3, "training.max_steps": 9},
+}
+
+
+def written(tmp_path: Path, **changes: Any) -> Path:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, **changes}, sort_keys=False))
+    return path
+
+
+def test_cells_come_seed_by_seed_with_settings_layered(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path))
+    assert study.data["toy"].folder == (tmp_path / "toy").resolve()
+    found = {(cell.variant, cell.seed): cell for cell in cells(study, tmp_path)}
+    assert list(found) == [("flr", 4), ("two", 4), ("aligned", 4), ("flr", 5)]
+    assert found["flr", 4].config.text.window == 5  # the data's, over the study's
+    assert found["two", 4].config.text.window == 7  # the variant's, over both
+    assert {cell.config.training.max_steps for cell in found.values()} == {9}
+    assert found["flr", 5].config.seed == 5
+    assert found["flr", 5].folder == tmp_path / "runs" / "toy" / "flr" / "seed-5"
+
+
+def test_stage_two_keeps_the_settings_of_its_stage_one(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path))
+    found = {cell.variant: cell for cell in cells(study, tmp_path) if cell.seed == 4}
+    assert found["aligned"].source == found["two"].folder
+    assert found["aligned"].config.reasoner.n_factors == 2
+    assert found["aligned"].config.grpo.max_steps == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reference": "flrr"}, r"there is no variant 'flrr'.*'flr'"),
+        ({"controls": ["tw"]}, r"there is no variant 'tw'.*'two'"),
+        ({"baselines": ["sasrek"]}, r"there is no baseline 'sasrek'.*'sasrec'"),
+        ({"seeds": [1]}, r"seeds"),
+        ({"variant": {}}, r"variant: Extra inputs"),
+        ({"settings": {"text.windov": 3}}, r"variant 'flr' on 'toy'.*'text.windov'.*'window'|text.windov"),
+        ({"settings": {"training.max_steps": 0}}, r"training.max_steps = 0"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_study(written(tmp_path, **changes))
+
+
+def test_a_file_that_is_no_study(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read the study file .*nothing\.yaml"):
+        load_study(tmp_path / "nothing.yaml")
+    (tmp_path / "list.yaml").write_text("[1]")
+    with pytest.raises(ConfigError, match=r"holds a list, expected a mapping"):
+        load_study(tmp_path / "list.yaml")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_shipped_studies_load(path: Path) -> None:
+    study = load_study(path)
+    assert {"single vector", "no thought"} <= set(study.controls)
+    assert len(study.seeds) >= 5
+
+
+def test_seeds_of_a_variant_may_be_fewer() -> None:
+    study = Study.model_validate(STUDY)
+    assert study.seeds_of("toy", "two") == (4,)
+    assert study.seeds_of("toy", "aligned") == (4,)  # it needs a stage one
+    assert study.seeds_of("toy", "flr") == (4, 5)

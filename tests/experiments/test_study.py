@@ -1,0 +1,94 @@
+"""A whole study of a toy world: a known answer, resumed without training again, failures told."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from flr.catalogue.titles import build_catalogue
+from flr.data.storage import load_prepared
+from flr.errors import ConfigError
+from flr.experiments.matrix import MATCHED_WITHIN, Study
+from flr.experiments.quick import quick_study
+from flr.experiments.study import matched_cells, n_weights, run_study
+from flr.experiments.study_report import StudyReport
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> StudyReport:
+    return run_study(quick_study(folder), folder)
+
+
+def test_the_answer_is_found(report: StudyReport) -> None:
+    assert report.failed == ()
+    (found,) = report.findings
+    verdicts = {claim.rival: claim.verdict for claim in found.claims}
+    # The last item alone says nothing, so whoever looks no further loses; stage two never falls below stage one.
+    assert (verdicts["popularity"], verdicts["last-item-markov"]) == ("holds", "holds")
+    assert set(verdicts) == {
+        "single vector",
+        "no thought",
+        "flr, stage two",
+        "popularity",
+        "last-item-markov",
+        "item-knn",
+    }
+    assert found.missing == ()
+
+
+def test_the_report_says_so(report: StudyReport, folder: Path) -> None:
+    page, text = report.page.read_text(), report.text.read_text()
+    for part in (page, text):
+        assert "whether flr is better than the baselines: holds against popularity, last-item-markov" in part
+        assert found_hash(report)[:16] in part
+    assert "<script src" not in page
+    assert "http" not in page.split("</head>")[1]
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    assert [row["model"] for row in rows][:1] == ["flr"]
+    assert float(rows[0]["ndcg@10"]) == pytest.approx(report.findings[0].models[0].figures["ndcg@10"].mean)
+    assert (folder / "results.tex").read_text().count(r"\textbf{") == sum(
+        claim.verdict == "holds" for claim in report.findings[0].claims
+    )
+
+
+def found_hash(report: StudyReport) -> str:
+    return report.findings[0].data_hash
+
+
+def test_nothing_is_trained_again(report: StudyReport, folder: Path) -> None:
+    logs = {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
+    assert len(logs) == 8
+    again = run_study(quick_study(folder), folder, jobs=1)
+    assert [claim.corrected for claim in again.findings[0].claims] == [
+        claim.corrected for claim in report.findings[0].claims
+    ]
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")} == logs
+
+
+def test_what_fails_is_told_and_does_not_stop_the_rest(report: StudyReport, folder: Path) -> None:
+    changed = quick_study(folder).model_dump()
+    changed["variants"]["single vector"]["settings"]["training.max_steps"] = 3
+    told = run_study(Study.model_validate(changed), folder, jobs=1)
+    assert [line.partition(":")[0] for line in told.failed] == [
+        "toy, single vector, seed 0",
+        "toy, single vector, seed 1",
+    ]
+    assert "was trained with other settings than the study has now" in told.failed[0]
+
+
+def test_weights_are_matched_to_one_per_cent(folder: Path) -> None:
+    study = quick_study(folder)
+    catalogue = build_catalogue(load_prepared(study.data["toy"].folder).items)
+    counts = {cell.variant: n_weights(cell.config, catalogue) for cell in matched_cells(study, folder)}
+    assert all(abs(n - counts["flr"]) <= MATCHED_WITHIN * counts["flr"] for n in counts.values())
+    unequal = study.model_dump()
+    unequal["variants"]["no thought"]["match"] = "none"
+    with pytest.raises(ConfigError, match=r"variant 'no thought' has [\d,]+ weights, the reference 'flr' [\d,]+"):
+        list(matched_cells(Study.model_validate(unequal), folder))

@@ -1,0 +1,77 @@
+"""From reports to verdicts: known differences are found, absent ones are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from flr.errors import ArtifactError
+from flr.evaluation.reports import save_report
+from flr.experiments.matrix import Study, cells
+from flr.experiments.verdicts import DataFindings, findings_on
+from flr.persistence import write_json
+from flr.records import Report
+
+N = 300
+STUDY = Study.model_validate(
+    {
+        "title": "t",
+        "data": {"toy": {"folder": "toy"}},
+        "variants": {"flr": {}, "alike": {}, "worse": {}, "better": {}, "absent": {}},
+        "reference": "flr",
+        "baselines": ["popularity"],
+        "seeds": [0, 1],
+    }
+)
+
+
+def save(folder: Path, gain: float, seed: int) -> None:
+    """Save a test report whose NDCG@10 is that of everybody plus a gain, up to noise."""
+    base = np.random.default_rng(0).random(N) * 0.5
+    values = base + gain + np.random.default_rng([seed, *folder.as_posix()[-40:].encode()]).normal(0, 0.05, N)
+    names = ("ndcg@10", "hr@10", "ndcg@5", "hr@5")
+    columns = dict.fromkeys(names, values)
+    per_target = pl.DataFrame({"user_index": np.arange(N) // 3, "row": np.arange(N), **columns})
+    metrics = {**{name: float(values.mean()) for name in names}, "n_targets": N, "n_users": N // 3}
+    save_report(Report("flr", "test", metrics, per_target, 1.0), folder)
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> DataFindings:
+    gains = {"flr": 0.1, "alike": 0.1, "worse": 0.05, "better": 0.15}
+    for cell in cells(STUDY, tmp_path):
+        if cell.variant in gains:
+            save(cell.folder, gains[cell.variant], cell.seed)
+            facts = {"n_parameters": 10, "train_seconds": 1800.0, "data_hash": "abc"}
+            write_json(cell.folder / "run.json", facts)
+    save(tmp_path / "baselines" / "toy" / "seed-0" / "popularity", 0.0, 7)
+    return findings_on(STUDY, "toy", list(cells(STUDY, tmp_path)), tmp_path)
+
+
+def test_each_verdict(found: DataFindings) -> None:
+    verdicts = {claim.rival: claim.verdict for claim in found.claims}
+    assert verdicts == {"alike": "undecided", "worse": "holds", "better": "does not hold", "popularity": "holds"}
+    assert found.missing == ("absent",)
+    assert (found.n_targets, found.n_users, found.data_hash) == (N, N // 3, "abc")
+
+
+def test_differences_are_the_reference_less_the_rival_and_corrected(found: DataFindings) -> None:
+    claims = {claim.rival: claim for claim in found.claims}
+    assert claims["worse"].comparison.difference.mean == pytest.approx(0.05, abs=0.01)
+    assert claims["better"].comparison.difference.mean == pytest.approx(-0.05, abs=0.01)
+    assert all(claim.corrected >= claim.p_value for claim in found.claims)
+
+
+def test_figures_over_seeds(found: DataFindings) -> None:
+    ours, *_, popularity = found.models
+    assert (ours.name, ours.n_weights, ours.hours, ours.figures["ndcg@10"].n) == ("flr", 10, 1.0, 2)
+    assert (popularity.name, popularity.is_baseline, popularity.n_weights) == ("popularity", True, None)
+    assert popularity.figures["ndcg@10"].n == 1
+
+
+def test_nothing_without_the_reference(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"no run of 'flr' is finished on 'toy'"):
+        findings_on(STUDY, "toy", list(cells(STUDY, tmp_path)), tmp_path)
