@@ -131,7 +131,7 @@ def _told(claim: Claim, study: Study) -> dict[str, str]:
     difference, smallest = claim.comparison.difference, claim.comparison.minimum_detectable
     figures = (
         f"{difference.mean:+.4f} {METRIC.upper()}, 95 % interval {difference.low:+.4f} to {difference.high:+.4f}, "
-        f"p {shown_p(claim.corrected)} after Holm; a true difference of {smallest:.4f} would be found four times in five"
+        f"p {shown_p(claim.corrected)} after Holm; one of {smallest:.4f} would be found four times in five"
     )
     name = f"{study.reference} is better than {claim.rival} on {claim.data}"
     return {"claim": name, "verdict": claim.verdict, "figures": figures}
