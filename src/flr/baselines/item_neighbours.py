@@ -45,9 +45,9 @@ class ItemNeighbours:
         sequences: UserSequences,
         n_items: int,
         *,
-        n_neighbours: int = 100,
-        shrinkage: float = 10.0,
-        decay: float = 0.8,
+        n_neighbours: int,
+        shrinkage: float,
+        decay: float,
     ) -> ItemNeighbours:
         """Find the neighbours in context and training rows.
 

@@ -1,4 +1,4 @@
-"""The whole road on real data: fetch, prepare, train, evaluate beside two baselines, recommend, report."""
+"""The whole road on real data: fetch, prepare, train, evaluate beside three baselines, recommend, report."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from flr.baselines.neighbours import LastItemMarkov
-from flr.baselines.popularity import Popularity
+from flr.baselines.fitting import fit_baseline
+from flr.baselines.settings import BaselineName, BaselineSettings
 from flr.catalogue.titles import build_catalogue
 from flr.config import Config, PrepareConfig
 from flr.data.preparation import prepare
@@ -34,6 +34,8 @@ from flr.training.run import train_run
 
 _N_EXAMPLES = 3
 _SHOWN_HISTORY = 8
+#: Those that take seconds.
+_BASELINES: tuple[BaselineName, ...] = ("popularity", "last-item-markov", "item-knn")
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,9 @@ def _evaluated(run: Path, progress: Progress) -> Report:
 def _baselines(
     prepared: PreparedData, catalogue: Catalogue, config: Config, folder: Path, progress: Progress
 ) -> list[Report]:
-    reports = []
-    for kind in (Popularity, LastItemMarkov):
-        scorer = kind.fit(prepared.sequences, catalogue.n_items)
+    reports, settings = [], BaselineSettings(seen_items=config.evaluation.seen_items)
+    for name in _BASELINES:
+        scorer = fit_baseline(name, prepared.sequences, catalogue.n_items, settings=settings).scorer
         report = evaluate(
             scorer,
             prepared.sequences,
