@@ -197,8 +197,8 @@ class EvaluationConfig(Section):
     seen_items: Literal["exclude", "include"] = Field(
         "exclude", description="Whether items of the user's whole history may be recommended again."
     )
-    ranking: Literal["exact", "beam"] = Field(
-        "exact", description="How `flr evaluate` ranks: all items, or what a beam search finds."
+    ranking: Literal["exact", "best", "beam"] = Field(
+        "exact", description="Rank all items; exactly too, but as far as the cutoffs; or what a beam finds."
     )
     beam_width: int = Field(20, ge=1, description="Titles and prefixes that go on (beam); at least the largest cutoff.")
     length_power: float = Field(
@@ -214,7 +214,7 @@ class EvaluationConfig(Section):
 
     @model_validator(mode="after")
     def _check_ranking(self) -> EvaluationConfig:
-        if self.ranking == "exact" and self.guide != "none":
+        if self.ranking != "beam" and self.guide != "none":
             raise ValueError(f"evaluation.guide {self.guide!r} guides a beam; set evaluation.ranking to beam")
         if self.ranking == "beam" and self.beam_width < max(self.cutoffs):
             raise ValueError(

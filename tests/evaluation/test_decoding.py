@@ -52,6 +52,13 @@ def test_a_beam_of_all_titles_evaluates_as_exact_scores_do(likelihood: str, seen
     assert reached.all() == (seen_items == "include")
 
 
+@SEEN
+def test_only_the_best_items_give_the_same_metrics(seen_items: str) -> None:
+    seen = f"evaluation.seen_items={seen_items}"
+    given, exact, best = sequences(), make(seen), make(seen, "evaluation.ranking=best", "evaluation.cutoffs=[1, 3]")
+    assert report(best, given).metrics == pytest.approx(report(exact, given).metrics, abs=1e-6)
+
+
 def test_a_target_that_is_not_found_is_a_miss_and_no_lucky_tie() -> None:
     given = sequences()
     narrow = make(*BEAM, "evaluation.beam_width=4", "evaluation.seen_items=include")

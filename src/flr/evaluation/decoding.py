@@ -16,6 +16,27 @@ from flr.records import FloatArray, Histories, UserSequences
 
 
 @dataclass(frozen=True)
+class BestItems:
+    """A scorer of no more items than the metrics look at, exactly; the others are -inf, hence misses.
+
+    Attributes:
+        recommender: Scores.
+        k: Largest cutoff.
+        exclude_seen: Whether items of the history are no candidates.
+    """
+
+    name: ClassVar[str] = "flr"
+
+    recommender: Recommender
+    k: int
+    exclude_seen: bool
+
+    def score(self, histories: Histories) -> FloatArray:
+        """Return log-probabilities, [B, N]."""
+        return self.recommender.score_best(histories, self.k, exclude_seen=self.exclude_seen)
+
+
+@dataclass(frozen=True)
 class BeamRanking:
     """A scorer of what a beam search finds; the others are -inf, hence misses, never lucky ties.
 
@@ -48,5 +69,7 @@ def ranking_scorer(recommender: Recommender, sequences: UserSequences) -> Scorer
     settings = recommender.config.evaluation
     if settings.ranking == "exact":
         return recommender
+    if settings.ranking == "best":
+        return BestItems(recommender, max(settings.cutoffs), settings.seen_items == "exclude")
     guided = settings.guide == "last_item_markov"
     return BeamRanking(recommender, LastItemMarkov.fit(sequences, recommender.catalogue.n_items) if guided else None)

@@ -132,7 +132,7 @@ def evaluate(
     return Report(
         name=scorer.name,
         split=split,
-        metrics=_summarise(targets, per_target, training_counts(sequences, n_items), cutoffs),
+        metrics=_summarise(targets, per_target, training_counts(sequences, n_items), cutoffs, seen_items),
         per_target=per_target,
         seconds=time.perf_counter() - started,
     )
@@ -226,7 +226,7 @@ def _frame(targets: _Targets, sequences: UserSequences, cutoffs: Sequence[int]) 
 
 
 def _summarise(
-    targets: _Targets, per_target: pl.DataFrame, counts: IntArray, cutoffs: Sequence[int]
+    targets: _Targets, per_target: pl.DataFrame, counts: IntArray, cutoffs: Sequence[int], seen_items: SeenItems
 ) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for k in cutoffs:
@@ -236,5 +236,5 @@ def _summarise(
         metrics[f"mean_popularity@{k}"] = mean_popularity(targets.top[:, :k], counts)
     metrics["n_targets"] = len(targets.rows)
     metrics["n_users"] = len(np.unique(targets.users))
-    metrics["n_excluded_targets"] = int(np.count_nonzero(targets.repeats & (targets.n_equal == 0)))
+    metrics["n_excluded_targets"] = int(targets.repeats.sum()) if seen_items == "exclude" else 0
     return metrics

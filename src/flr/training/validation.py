@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,34 +13,15 @@ from transformers import TrainerCallback
 
 from flr.config import Config
 from flr.errors import DataError
+from flr.evaluation.decoding import BestItems
 from flr.evaluation.protocol import PER_TARGET, evaluate
 from flr.progress import Progress, Step
 from flr.recommender import Recommender
-from flr.records import VALID, FloatArray, Histories, IntArray, PreparedData
+from flr.records import VALID, IntArray, PreparedData
 from flr.seeding import generator
 
 #: What decides which weights are kept.
 BEST_METRIC: Final = "ndcg@10"
-
-
-@dataclass(frozen=True)
-class BestItems:
-    """A scorer of no more items than the metrics look at; the others are -inf, hence misses.
-
-    Attributes:
-        recommender: Scores.
-        k: Largest cutoff.
-        exclude_seen: Whether items of the history are no candidates.
-    """
-
-    recommender: Recommender
-    k: int
-    exclude_seen: bool
-    name = "flr"
-
-    def score(self, histories: Histories) -> FloatArray:
-        """Return log-probabilities, [B, N]."""
-        return self.recommender.score_best(histories, self.k, exclude_seen=self.exclude_seen)
 
 
 class Validation:
