@@ -187,6 +187,14 @@ def test_what_is_not_allowed_makes_room_for_others(likelihood: str) -> None:
     assert allowed.gather(1, narrow.leaves.clamp(min=0))[narrow.leaves >= 0].all()
 
 
+def test_a_guide_of_one_history_is_that_of_many() -> None:
+    _, compiled = model_of("catalogue")
+    opinion = torch.randn(3, compiled.catalogue.n_leaves, generator=torch.Generator().manual_seed(1)).log_softmax(1)
+    nodes = torch.arange(compiled.trie.n_nodes)
+    alone, among = title_guide(opinion[1:2], compiled.trie), title_guide(opinion, compiled.trie)
+    torch.testing.assert_close(alone(torch.zeros_like(nodes), nodes), among(torch.ones_like(nodes), nodes))
+
+
 def test_a_guide_knows_the_probability_below_every_node() -> None:
     _, compiled = model_of("catalogue")
     trie, n = compiled.trie, compiled.catalogue.n_leaves

@@ -227,5 +227,5 @@ def _sums_below(leaf_values: Tensor, trie: TokenTrie) -> Tensor:
     levels = np.searchsorted(trie.depth, np.arange(int(trie.depth.max()) + 2))
     for start, end in zip(levels[-2:0:-1], levels[:1:-1], strict=True):
         parents = torch.from_numpy(trie.parent[start:end].astype(np.int64)).to(sums.device)
-        sums.index_add_(1, parents, sums[:, start:end])
+        sums.index_add_(1, parents, sums[:, start:end].clone())
     return sums
