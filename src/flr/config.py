@@ -109,6 +109,13 @@ class ReasonerConfig(Section):
         "history", description="What is written after a thought sees the history too, or the thought alone."
     )
 
+    @property
+    def n_thoughts(self) -> int:
+        """Thought positions between a history and a title."""
+        if self.kind == "none":
+            return 0
+        return self.n_steps if self.thought_positions == "all" else 1
+
 
 class ObjectiveConfig(Section):
     """Stage-one loss (METHOD 4 and 5)."""

@@ -12,8 +12,9 @@ from flr.data.storage import load_prepared
 from flr.errors import ConfigError
 from flr.experiments.matrix import MATCHED_WITHIN, Study
 from flr.experiments.quick import quick_study
-from flr.experiments.study import matched_cells, n_weights, run_study
+from flr.experiments.study import matched_cells, run_study
 from flr.experiments.study_report import StudyReport
+from flr.training.estimate import n_weights
 
 
 @pytest.fixture(scope="module")

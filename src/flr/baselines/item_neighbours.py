@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from flr.baselines.neighbours import BACK_OFF, known_items
-from flr.baselines.popularity import Popularity
-from flr.records import CONTEXT, TRAIN, FloatArray, Histories, IntArray, UserSequences, ragged_indices
+from flr.baselines.popularity import Popularity, takers
+from flr.records import FloatArray, Histories, IntArray, UserSequences
 
 #: Items whose similarities are held densely at once: memory is this many rows of N and of U floats.
 _BLOCK: Final = 256
@@ -58,14 +58,14 @@ class ItemNeighbours:
             shrinkage: Added to the denominator: pairs that few people took count less.
             decay: Weight of an item of the history relative to its successor, in (0, 1]; 1 ignores order.
         """
-        takers = _takers(sequences, n_items)
+        taken = _taken(sequences, n_items)
         k = min(n_neighbours, n_items)
         neighbours, similarities = np.empty((n_items, k), dtype=np.int64), np.empty((n_items, k), dtype=np.float32)
-        norms = takers.sum(dim=1).to_dense().reshape(-1).sqrt()
+        norms = taken.sum(dim=1).to_dense().reshape(-1).sqrt()
         for start in range(0, n_items, _BLOCK):
             block = torch.arange(start, min(start + _BLOCK, n_items))
-            columns = takers.index_select(0, block).to_dense().T.contiguous()
-            cosine = torch.sparse.mm(takers, columns).T / (norms[block][:, None] * norms + shrinkage).clamp(min=1e-9)
+            columns = taken.index_select(0, block).to_dense().T.contiguous()
+            cosine = torch.sparse.mm(taken, columns).T / (norms[block][:, None] * norms + shrinkage).clamp(min=1e-9)
             cosine[torch.arange(len(block)), block] = 0
             best = cosine.topk(k, dim=1)
             neighbours[block], similarities[block] = best.indices.numpy(), best.values.numpy()
@@ -90,12 +90,8 @@ class ItemNeighbours:
         return np.log(probabilities, out=probabilities)
 
 
-def _takers(sequences: UserSequences, n_items: int) -> Tensor:
+def _taken(sequences: UserSequences, n_items: int) -> Tensor:
     """Return who took what, once each, as a coalesced sparse [N, U] of ones."""
-    indices, _ = ragged_indices(sequences.offsets[:-1], np.diff(sequences.offsets))
-    n_users = sequences.n_users
-    users = np.repeat(np.arange(n_users), np.diff(sequences.offsets))
-    kept = np.isin(sequences.split[indices], (CONTEXT, TRAIN))
-    pairs = np.unique(sequences.item_index[indices][kept].astype(np.int64) * max(n_users, 1) + users[kept])
-    places = torch.from_numpy(np.stack(np.divmod(pairs, max(n_users, 1))))
-    return torch.sparse_coo_tensor(places, torch.ones(len(pairs)), (n_items, n_users), check_invariants=True).coalesce()
+    places = torch.from_numpy(np.stack(takers(sequences)))
+    ones = torch.ones(places.shape[1])
+    return torch.sparse_coo_tensor(places, ones, (n_items, sequences.n_users), check_invariants=True).coalesce()

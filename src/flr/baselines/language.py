@@ -15,6 +15,7 @@ from torch.nn import functional
 from flr.baselines.networks import SequenceNetwork
 from flr.recommender import Recommender
 from flr.records import FloatArray, ragged_indices
+from flr.text.template import TokenStreams
 
 #: Hidden width of the network over titles, relative to its output.
 _HIDDEN: Final = 4
@@ -63,22 +64,16 @@ def title_embeddings(recommender: Recommender, *, batch_size: int = 64) -> Float
         recommender: Its backbone reads each title by itself, without preamble or history.
         batch_size: Titles read at once.
     """
-    compiled, backbone = recommender.compiled, recommender.model.eval().backbone
-    titles, device = compiled.template.titles, recommender.model.device
+    compiled, model = recommender.compiled, recommender.model.eval()
+    titles = compiled.template.titles
     lengths = np.maximum(titles.lengths - 1, 1)  # without the end-of-item token
-    means = np.empty((len(lengths), backbone.width), dtype=np.float32)
+    means = np.empty((len(lengths), model.backbone.width), dtype=np.float32)
     order = np.argsort(lengths, kind="stable")
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             leaves = order[start : start + batch_size]
             indices, offsets = ragged_indices(titles.offsets[leaves], lengths[leaves])
-            columns = np.arange(np.diff(offsets).max())
-            real = torch.from_numpy(columns < lengths[leaves][:, None])
-            ids = torch.zeros(real.shape, dtype=torch.int64)
-            ids[real] = torch.from_numpy(titles.ids[indices].astype(np.int64))
-            positions = torch.from_numpy(columns).expand(ids.shape)
-            segments = torch.where(real, 0, -1)
-            hidden = backbone.encode(ids.to(device), positions.to(device), segments.to(device)).hidden.float()
-            weights = (real / real.sum(1, keepdim=True)).to(hidden)
-            means[leaves] = torch.einsum("bld,bl->bd", hidden, weights).cpu().numpy()
+            read = model.read(TokenStreams(titles.ids[indices].astype(np.int64), offsets, lengths[leaves] - 1))
+            weights = read.real / read.real.sum(1, keepdim=True)
+            means[leaves] = torch.einsum("bld,bl->bd", read.hidden.float(), weights).cpu().numpy()
     return means[compiled.catalogue.leaf]

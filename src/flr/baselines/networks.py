@@ -9,6 +9,7 @@ has user embeddings, so that people never seen in training can be served; all ti
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, Final
 
 import torch
@@ -21,7 +22,7 @@ _INIT_STD: Final = 0.02
 _FEED_FORWARD: Final = 2
 
 
-class SequenceNetwork(nn.Module):
+class SequenceNetwork(nn.Module, ABC):
     """Base of all: embeddings of N items, of padding (index N) and of the masked place (index N + 1).
 
     Args:
@@ -44,9 +45,9 @@ class SequenceNetwork(nn.Module):
         with torch.no_grad():
             self.items.weight.normal_(std=_INIT_STD)[n_items] = 0
 
+    @abstractmethod
     def forward(self, items: Tensor) -> Tensor:
         """Return the state at every position, [B, T, D], from items [B, T] that are padded at the right."""
-        raise NotImplementedError
 
     def logits(self, states: Tensor) -> Tensor:
         """Return the scores of all items for states [S, D], [S, N]."""

@@ -59,7 +59,13 @@ class PopularityOfUsers(Popularity):
     @classmethod
     def fit(cls, sequences: UserSequences, n_items: int) -> Self:
         """Count the users of context and training rows; held-out rows are never counted."""
-        known = (sequences.split == CONTEXT) | (sequences.split == TRAIN)
-        users = np.repeat(np.arange(sequences.n_users), np.diff(sequences.offsets))[known]
-        pairs = np.unique(users * n_items + sequences.item_index[known])
-        return cls(np.bincount(pairs % n_items, minlength=n_items))
+        return cls(np.bincount(takers(sequences)[0], minlength=n_items))
+
+
+def takers(sequences: UserSequences) -> tuple[IntArray, IntArray]:
+    """Return who took what in context and training rows, once each: items, ascending, and users, [n] each."""
+    known = (sequences.split == CONTEXT) | (sequences.split == TRAIN)
+    users = np.repeat(np.arange(sequences.n_users), np.diff(sequences.offsets))[known]
+    pairs = np.unique(sequences.item_index[known].astype(np.int64) * max(sequences.n_users, 1) + users)
+    items, users = np.divmod(pairs, max(sequences.n_users, 1))
+    return items, users

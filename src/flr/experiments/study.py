@@ -35,9 +35,10 @@ from flr.persistence import read_json
 from flr.progress import SILENT, Progress
 from flr.records import Catalogue
 from flr.training.alignment import align_run
+from flr.training.estimate import n_weights
 from flr.training.finished import evaluate_run
 from flr.training.folder import RunFolder
-from flr.training.run import build_recommender, train_run
+from flr.training.run import train_run
 
 #: The baseline that reads titles with a trained run of the reference.
 _READS_TITLES = "alpharec"
@@ -255,9 +256,3 @@ def _matching(study: Study, cell: Cell, wanted: int, catalogue: Catalogue) -> di
 
 def _with_backbone(config: Config, changes: dict[str, int]) -> Config:
     return config.model_copy(update={"backbone": config.backbone.model_copy(update=changes)})
-
-
-def n_weights(config: Config, catalogue: Catalogue) -> int:
-    """Return how many weights a model of these settings has on a catalogue."""
-    model = build_recommender(config, catalogue, torch.device("cpu")).model
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -164,11 +164,10 @@ def _reasoner_operations(d: int, size: BatchSize, config: ReasonerConfig) -> flo
     factor = d if config.full_width_factors else d // config.n_factors
     inner = config.n_factors * factor
     read = (factor if config.share == "factors" else inner) * (1 if config.share == "key_value" else 2)
-    n_thoughts = config.n_steps if config.thought_positions == "all" else 1
     targets = size.rows * size.targets_per_row
     gate = 2 * d * config.n_factors if config.gate == "softmax" else 0
     a_step = targets * (4 * d * inner + gate + 4 * size.stream * inner)
-    return 2 * size.rows * size.stream * d * read + config.n_steps * a_step + 2 * targets * n_thoughts * d * d
+    return 2 * size.rows * size.stream * d * read + config.n_steps * a_step + 2 * targets * config.n_thoughts * d * d
 
 
 def kept_bytes(shape: Shape, size: BatchSize, *, stream: bool = True) -> float:

@@ -130,10 +130,7 @@ def estimate_run(
     _check(config, stage, device_tflops, utilisation)
     catalogue = build_catalogue(prepared.items)
     tokenizer, whose = _tokenizer(config, catalogue)
-    if config.backbone.source == "compact":
-        settings, tied = compact_architecture(config.backbone, tokenizer.vocabulary_size), True
-    else:
-        settings, tied = pretrained_architecture(config.backbone)
+    settings, tied = _architecture(config, tokenizer)
     of_stage: TrainingConfig | PolicyConfig = config.training if stage == "sft" else config.grpo
     number_bytes = 2 if config.backbone.dtype == "bfloat16" else 4
     shape = Shape.of(settings, number_bytes)
@@ -188,6 +185,19 @@ def _tokenizer(config: Config, catalogue: Catalogue) -> tuple[TitleTokenizer, st
         return title_tokenizer(config, catalogue, "compact"), "compact, as the source has none at hand"
 
 
+def _architecture(config: Config, tokenizer: TitleTokenizer) -> tuple[dict[str, Any], bool]:
+    """Return the backbone's architecture, and whether its output weights are the input embeddings."""
+    if config.backbone.source == "compact":
+        return compact_architecture(config.backbone, tokenizer.vocabulary_size), True
+    return pretrained_architecture(config.backbone)
+
+
+def n_weights(config: Config, catalogue: Catalogue) -> int:
+    """Return how many weights a model of these settings has on a catalogue; none of them is made or loaded."""
+    settings, tied = _architecture(config, _tokenizer(config, catalogue)[0])
+    return count_weights(outline(config, settings, tied=tied, stage="sft"), config).n_parameters
+
+
 def _measure(
     config: Config, prepared: PreparedData, catalogue: Catalogue, tokenizer: TitleTokenizer, stage: str
 ) -> tuple[BatchSize, int, int, int]:
@@ -198,15 +208,12 @@ def _measure(
         likelihood=config.objective.likelihood,
         max_title_tokens=config.text.max_title_tokens,
     )
-    n_thoughts = 0 if config.reasoner.kind == "none" else 1
-    if n_thoughts and config.reasoner.thought_positions == "all":
-        n_thoughts = config.reasoner.n_steps
     common: dict[str, Any] = {
         "window": config.text.window,
         "row_tokens": config.training.row_tokens,
         "seed": config.seed,
     }
-    packer = compiled.packer(n_thoughts)
+    packer = compiled.packer(config.reasoner.n_thoughts)
     if stage == "sft":
         rows = PackedRows(prepared.sequences, packer, batch_tokens=config.training.batch_tokens, **common)
     else:

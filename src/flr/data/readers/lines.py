@@ -9,7 +9,7 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, cast
 
 import polars as pl
 
@@ -81,6 +81,13 @@ class Lines:
         return {"unreadable_lines": self.n_refused} if self.n_refused else {}
 
 
+def open_plain(path: Path) -> BinaryIO:
+    """Return a file's bytes, unpacked where its first ones say that it is gzipped, whatever its name."""
+    with path.open("rb") as file:
+        is_gzip = file.read(2) == _GZIP
+    return cast(BinaryIO, gzip.open(path)) if is_gzip else path.open("rb")
+
+
 def numbered(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield number (from 1) and bytes of each line, without its end.
 
@@ -90,9 +97,7 @@ def numbered(path: Path) -> Iterator[tuple[int, bytes]]:
     """
     number = 0
     try:
-        with path.open("rb") as file:
-            is_gzip = file.read(2) == _GZIP
-        with gzip.open(path) if is_gzip else path.open("rb") as file:
+        with open_plain(path) as file:
             for number, line in enumerate(file, 1):
                 yield number, line.rstrip(b"\r\n")
     except (EOFError, OSError, zlib.error) as error:
@@ -115,9 +120,7 @@ def first_line(path: Path) -> str:
     if not path.is_file():
         return ""
     try:
-        with path.open("rb") as file:
-            is_gzip = file.read(2) == _GZIP
-        with gzip.open(path) if is_gzip else path.open("rb") as file:
+        with open_plain(path) as file:
             raw = file.readline(_LONGEST_FIRST_LINE)
     except (EOFError, OSError, zlib.error) as error:
         raise ReadError(

@@ -6,7 +6,7 @@ Polars fills rows that are too short with nulls and renames columns that are cal
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from flr.data.readers.lines import open_plain
 from flr.errors import ColumnError, ReadError
 
 
@@ -107,10 +108,8 @@ def _whole_rows(
 
 def _rows(path: Path, separator: str, quote: str | None) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the last line, from 1, and the fields of each row."""
-    with path.open("rb") as file:
-        is_gzip = file.read(2) == b"\x1f\x8b"
-    with (gzip.open if is_gzip else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
+    with open_plain(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
         for row in reader:
             yield reader.line_num, row
 
