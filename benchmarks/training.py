@@ -59,7 +59,7 @@ def _shared(recommender: Recommender, rows: PackedRows, batches: list[list[Windo
     n_targets, seconds = 0.0, 0.0
     for number, windows in enumerate(batches):
         started = time.perf_counter()
-        batch = PackedBatch(**rows.collate(windows))
+        batch = PackedBatch.of(rows.collate(windows))
         losses = recommender.model(batch, recommender.compiled.table)
         sum(losses.values()).backward()
         recommender.model.zero_grad()

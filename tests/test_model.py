@@ -10,9 +10,10 @@ import torch
 from benchmarks import naive
 
 from flr.compiled import CompiledCatalogue
+from flr.errors import ConfigError
 from flr.model import FLRModel
 from flr.reasoner.regularizers import diversity, orthogonality, sparsity
-from flr.records import Histories, PackedBatch, UserSequences
+from flr.records import FloatArray, Histories, IntArray, PackedBatch, UserSequences
 from flr.text.packing import Windows
 from toy import INSTRUCTION, TITLES, toy_model, toy_sequences
 
@@ -31,6 +32,9 @@ SETTINGS = [
     pytest.param([*INSTRUCTION, "reasoner.titles_see=thought"], id="instruction, bottleneck"),
     pytest.param([*INSTRUCTION, "reasoner.kind=none"], id="instruction, no thought"),
 ]
+
+
+MEMORY = ["reasoner.memory=transitions", "reasoner.reads_age=true"]
 
 
 def packed(model: FLRModel, compiled: CompiledCatalogue, sequences: UserSequences) -> tuple[PackedBatch, Windows]:
@@ -114,7 +118,7 @@ def test_catalogue_probabilities_sum_to_one_and_shared_titles_share() -> None:
     assert torch.equal(log_probs[:, 7], log_probs[:, 10])
 
 
-@pytest.mark.parametrize("settings", [[], ["reasoner.kind=none"], INSTRUCTION])
+@pytest.mark.parametrize("settings", [[], ["reasoner.kind=none"], INSTRUCTION, MEMORY, [*INSTRUCTION, *MEMORY]])
 def test_a_batch_of_eight_equals_eight_batches_of_one(settings: list[str]) -> None:
     model, compiled, _ = toy_model(*settings)
     rows = [[1], [2, 3], [4, 5, 6], [7, 8, 9, 0], [1, 3], [10], [5, 5, 5], [0, 1, 2, 3, 4, 5]]
@@ -123,8 +127,9 @@ def test_a_batch_of_eight_equals_eight_batches_of_one(settings: list[str]) -> No
         torch.testing.assert_close(together[number], scores(model, compiled, histories(row))[0], rtol=1e-4, atol=1e-4)
 
 
-def test_extending_a_cached_history_equals_encoding_it_anew() -> None:
-    model, compiled, _ = toy_model()
+@pytest.mark.parametrize("settings", [[], MEMORY])
+def test_extending_a_cached_history_equals_encoding_it_anew(settings: list[str]) -> None:
+    model, compiled, _ = toy_model(*settings)
     model.eval()
     whole = compiled.template.streams(histories([1, 2, 3, 4], [5, 6, 7]))
     before = compiled.template.streams(histories([1, 2], [5, 6]))
@@ -135,6 +140,8 @@ def test_extending_a_cached_history_equals_encoding_it_anew() -> None:
         ),
         offsets=added.offsets - compiled.template.n_preamble * np.arange(3),
         item_ends=added.item_ends - compiled.template.n_preamble,
+        items=added.items[added.items >= 0],
+        places=added.places[added.places >= 0],
     )
     with torch.inference_mode():
         past = model.read(before)
@@ -145,6 +152,37 @@ def test_extending_a_cached_history_equals_encoding_it_anew() -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(past.hidden, kept)
     assert int(extended.real.sum()) == len(whole.ids)
+
+
+@pytest.mark.parametrize("settings", [MEMORY, [*INSTRUCTION, *MEMORY], [*MEMORY, "reasoner.n_factors=1"]])
+def test_a_memory_trains_on_the_probabilities_that_it_recommends_by(settings: list[str]) -> None:
+    model, compiled, _ = toy_model(*settings)
+    assert model.memory is not None
+    sequences, transitions = toy_sequences([2, 9, 15, 3]), model.memory.transitions
+
+    def of_everybody(sources: IntArray, targets: IntArray) -> FloatArray:
+        source, target = sequences.item_index[sources], sequences.item_index[targets]
+        counts = transitions.counts_of(source.astype(np.int64), target) + transitions.popularity[target][:, None]
+        return counts / (transitions.totals[source] + 1)
+
+    packer = compiled.packer(model.n_thoughts, (of_everybody, transitions.popularity))
+    windows = packer.windows(sequences, 6, np.random.default_rng(1))
+    batch = packer.collate(windows, np.arange(len(windows)) // 2, sequences)
+    expected = 0.0
+    owners, rows = packer.target_rows(windows, sequences)
+    for window, row in zip(owners, rows, strict=True):
+        start = windows.starts[window]
+        log_probs = scores(model, compiled, histories(sequences.item_index[start:row].tolist()))
+        torch.testing.assert_close(log_probs.exp().sum(), torch.tensor(1.0), rtol=0, atol=1e-5)
+        expected -= float(log_probs[0, sequences.item_index[row]])
+    assert float(model.eval()(batch, compiled.table)["recommendation"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_memory_needs_batches_with_evidence() -> None:
+    model, compiled, _ = toy_model(*MEMORY)
+    batch, _ = packed(model, compiled, toy_sequences([5, 4]))
+    with pytest.raises(ConfigError, match="evidence"):
+        model(batch, compiled.table)
 
 
 def test_small_tree_slices_equal_one_large_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,8 @@ from flr.compiled import CompiledCatalogue, compile_catalogue
 from flr.config import Config, PrepareConfig, load_config
 from flr.data.preparation import prepare
 from flr.data.storage import save_prepared
-from flr.model import FLRModel, build_reasoner
+from flr.data.transitions import count_transitions
+from flr.model import FLRModel, build_memory, build_reasoner
 from flr.records import CONTEXT, TRAIN, Catalogue, Interactions, UserSequences
 from flr.text.tokenizer import TitleTokenizer
 
@@ -86,9 +87,18 @@ def toy_model(*overrides: str, titles: list[str] = TITLES, seed: int = 0) -> tup
     )
     backbone = compact_backbone(config.backbone, tokenizer.vocabulary_size)
     torch.nn.init.normal_(backbone.embedding.weight, std=0.5)
-    model = FLRModel(backbone, build_reasoner(config.reasoner, backbone))
+    transitions = None
+    if config.reasoner.memory == "transitions":
+        transitions = count_transitions(toy_sequences([9, 12, 30, 4, 7], len(titles), seed=5), len(titles))
+    memory = build_memory(config.reasoner, backbone, transitions)
+    model = FLRModel(backbone, build_reasoner(config.reasoner, backbone), memory)
     if model.reasoner is not None and model.reasoner.gate_weight is not None:
         torch.nn.init.normal_(model.reasoner.gate_weight, std=0.3)
+    if model.reasoner is not None and model.reasoner.age_bias is not None:
+        torch.nn.init.normal_(model.reasoner.age_bias, std=0.1)
+    if model.memory is not None:
+        torch.nn.init.normal_(model.memory.relation, std=0.1)
+        torch.nn.init.normal_(model.memory.trust.weight, std=0.1)
     return model, compiled, config
 
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from flr.catalogue.trie import ancestors_of, build_trie, choice_paths, preorder
-from flr.records import Catalogue, TokenTrie, TriePaths
+from flr.records import BoolArray, Catalogue, FloatArray, TokenTrie, TriePaths
 from flr.scoring.exact import TreeSlice, tree_slices
 from flr.scoring.likelihood import ChildTable, LeafSums, child_table, counted_nodes, edge_numbers, leaf_sums
 from flr.scoring.pruned import sole_leaves
-from flr.text.packing import Packer
+from flr.text.packing import Evidence, Packer
 from flr.text.template import PromptTemplate
 from flr.text.tokenizer import TitleTokenizer
 
@@ -38,6 +38,7 @@ class CompiledCatalogue:
         sole_leaf: Leaf that each node leads to without a further choice, -1 at needed nodes, [n_nodes].
         leaf: Leaf of each item, [N].
         n_sharing: Items of each leaf, [n_leaves].
+        above_leaves: Each (leaf, needed node above it), [n] each.
     """
 
     catalogue: Catalogue
@@ -50,15 +51,28 @@ class CompiledCatalogue:
     sole_leaf: Tensor
     leaf: Tensor
     n_sharing: Tensor
+    above_leaves: tuple[Tensor, Tensor]
+
+    def best_below(self, of_items: Tensor) -> Tensor:
+        """Return the largest value of the items below each needed trie node, 0 elsewhere, [B, N] -> [B, n_nodes].
+
+        Args:
+            of_items: Values of at least 0.
+        """
+        leaves, nodes = self.above_leaves
+        of_leaves = of_items.new_zeros(len(of_items), self.catalogue.n_leaves)
+        of_leaves.scatter_reduce_(1, self.leaf.expand_as(of_items), of_items, "amax")
+        best = of_items.new_zeros(len(of_items), len(self.sole_leaf))
+        return best.scatter_reduce_(1, nodes.expand(len(best), -1), of_leaves[:, leaves], "amax")
 
     @property
     def n_needed_nodes(self) -> int:
         """Trie nodes that scoring the whole catalogue evaluates, the root (the thought itself) included."""
         return 1 + len({int(node) for part in self.slices for node in part.nodes})
 
-    def packer(self, n_thoughts: int) -> Packer:
-        """Return the builder of training batches for this catalogue."""
-        return Packer(self.template, self.paths, node_depth=self.trie.depth, n_thoughts=n_thoughts)
+    def packer(self, n_thoughts: int, evidence: tuple[Evidence, FloatArray] | None = None) -> Packer:
+        """Return the builder of training batches for this catalogue; see `Packer`."""
+        return Packer(self.template, self.paths, node_depth=self.trie.depth, n_thoughts=n_thoughts, evidence=evidence)
 
     def to(self, device: torch.device) -> CompiledCatalogue:
         """Return the same catalogue with its tables on another device."""
@@ -73,6 +87,7 @@ class CompiledCatalogue:
             sole_leaf=self.sole_leaf.to(device),
             leaf=self.leaf.to(device),
             n_sharing=self.n_sharing.to(device),
+            above_leaves=(self.above_leaves[0].to(device), self.above_leaves[1].to(device)),
         )
 
 
@@ -103,4 +118,17 @@ def compile_catalogue(
         sole_leaf=torch.from_numpy(sole_leaves(trie, needed)),
         leaf=torch.from_numpy(catalogue.leaf.astype(np.int64)),
         n_sharing=torch.from_numpy(np.bincount(catalogue.leaf, minlength=catalogue.n_leaves)),
+        above_leaves=_above_leaves(trie, needed),
     )
+
+
+def _above_leaves(trie: TokenTrie, needed: BoolArray) -> tuple[Tensor, Tensor]:
+    """Return every (leaf, needed node above it)."""
+    leaf, node = np.arange(trie.n_leaves), trie.node_of_leaf.astype(np.int64)
+    leaves, nodes = [], []
+    while len(node):
+        node = trie.parent[node].astype(np.int64)
+        leaf, node = leaf[node >= 0], node[node >= 0]
+        leaves.append(leaf[needed[node]])
+        nodes.append(node[needed[node]])
+    return torch.from_numpy(np.concatenate(leaves)), torch.from_numpy(np.concatenate(nodes))

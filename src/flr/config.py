@@ -108,6 +108,10 @@ class ReasonerConfig(Section):
     titles_see: Literal["history", "thought"] = Field(
         "history", description="What is written after a thought sees the history too, or the thought alone."
     )
+    memory: Literal["none", "transitions"] = Field(
+        "none", description="Factors also vote for what followed the items that they read."
+    )
+    reads_age: bool = Field(False, description="Each factor's attention has a learned bias for an item's age.")
 
     @property
     def n_thoughts(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +12,19 @@ from flr.backbone.prefixes import HistoriesOf, PrefixReader
 from flr.backbone.streams import Backbone, EncodedStreams, branch_mask, branch_positions, readable_columns
 from flr.compiled import CompiledCatalogue
 from flr.config import ReasonerConfig
+from flr.errors import ConfigError
 from flr.reasoner.factors import FactorEdit, MultiFactorAttention
+from flr.reasoner.memory import ItemMemory, Votes
 from flr.reasoner.regularizers import diversity, orthogonality, sparsity
-from flr.records import PackedBatch, Thought
+from flr.records import PackedBatch, Thought, Transitions
 from flr.scoring.beam import Beam, BestTitles, beam_search
 from flr.scoring.exact import catalogue_log_probs, item_log_probs
 from flr.scoring.likelihood import ChildTable, choice_log_probs
-from flr.scoring.pruned import Floor, leaf_log_probs_above
+from flr.scoring.pruned import Bound, Floor, leaf_log_probs_above
 from flr.text.template import TokenStreams
 
+#: Items, counted from the last, whose age factors may tell apart.
+AGES: Final = 32
 #: Trie nodes that one call of the backbone reads when it prunes: what fits a processor's caches, or fills a GPU.
 _NODES_PER_CALL = {True: 1024, False: 65536}
 
@@ -33,16 +38,34 @@ class ThoughtState:
         root_hidden: Hidden state that predicts the first token of a title, [B, D].
         next_position: Position of that first token, [B].
         thought: What the reasoner did; None for a model without a thought.
+        votes: What the memory says of all items; None for a model without one.
     """
 
     streams: EncodedStreams
     root_hidden: Tensor
     next_position: Tensor
     thought: Thought | None
+    votes: Votes | None = None
 
     def histories_of(self, rows: Tensor) -> tuple[EncodedStreams, Tensor]:
         """Return some of the histories, and the position of the first token of a title in each."""
         return self.streams.rows(rows), self.next_position[rows]
+
+    def bound(self, compiled: CompiledCatalogue) -> Bound | None:
+        """Return what items below a trie node can reach, given the memory's votes; None where titles decide alone."""
+        if self.votes is None:
+            return None
+        votes = self.votes.among(compiled.catalogue.n_items)
+        best = compiled.best_below(votes.probs)
+
+        def bound(log_probs: Tensor, rows: Tensor, nodes: Tensor) -> Tensor:
+            return Votes(votes.log_trust[rows], votes.log_distrust[rows], best[rows, nodes]).mix(log_probs)
+
+        return bound
+
+    def mixed(self, log_probs: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return log p(item | history) from those of written titles, [n, N]; `rows` as in `Votes.mix`."""
+        return log_probs if self.votes is None else self.votes.among(log_probs.shape[-1]).mix(log_probs, rows)
 
 
 @dataclass(frozen=True)
@@ -64,12 +87,16 @@ class FLRModel(nn.Module):
     Args:
         backbone: Reads histories and titles.
         reasoner: Turns hidden states into thoughts; None for a model that writes titles at once (BIGRec).
+        memory: Lets factors vote for items; None for a model that only writes titles.
     """
 
-    def __init__(self, backbone: Backbone, reasoner: MultiFactorAttention | None) -> None:
+    def __init__(
+        self, backbone: Backbone, reasoner: MultiFactorAttention | None, memory: ItemMemory | None = None
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.reasoner = reasoner
+        self.memory = memory
 
     @property
     def n_thoughts(self) -> int:
@@ -101,10 +128,21 @@ class FLRModel(nn.Module):
         streams = self.encode(batch)
         thought = self.reason(batch, streams)
         choices = self.write(batch, streams, None if thought is None else thought.vectors, table)
-        losses = {"recommendation": -choices.log_probs.sum()}
+        losses = {"recommendation": -self._with_memory(batch, thought, choices.log_probs).sum()}
         if thought is not None:
             losses |= self._regularizers(batch, thought)
         return losses
+
+    def _with_memory(self, batch: PackedBatch, thought: Thought | None, choices: Tensor) -> Tensor:
+        """Return log p of what each target comes to: of its choices one by one, or of its item, given a memory."""
+        if self.memory is None or thought is None:
+            return choices
+        if batch.evidence is None or batch.target_popularity is None or batch.target_sharing is None:
+            raise ConfigError("a model with a memory needs batches with evidence; give the packer some")
+        titles = choices.new_zeros(batch.target_items.shape)
+        titles = titles.index_put((batch.score_rows, batch.score_targets), choices, accumulate=True)
+        votes = self.memory.on_targets(thought, batch.evidence, batch.stream_places, batch.target_popularity)
+        return votes.mix(titles - batch.target_sharing)[batch.target_mask]
 
     def encode(self, batch: PackedBatch) -> EncodedStreams:
         """Read the histories of a packed batch."""
@@ -112,7 +150,7 @@ class FLRModel(nn.Module):
 
     def reason(self, batch: PackedBatch, streams: EncodedStreams) -> Thought | None:
         """Think once for every target of a packed batch; None for a model without a thought."""
-        return self._think(streams.hidden, readable_columns(batch), batch.target_ends)
+        return self._think(streams.hidden, readable_columns(batch), batch.target_ends, places=batch.stream_places)
 
     def write(
         self, batch: PackedBatch, streams: EncodedStreams, vectors: Tensor | None, table: ChildTable
@@ -151,12 +189,14 @@ class FLRModel(nn.Module):
         readable: Tensor,
         ends: Tensor,
         factor_weights: Tensor | None = None,
+        *,
         edit: FactorEdit | None = None,
+        places: Tensor | None = None,
     ) -> Thought | None:
         if self.reasoner is None:
             return None
         hidden = hidden.to(self.reasoner.out.weight.dtype)
-        thought: Thought = self.reasoner(hidden, readable, ends, factor_weights, edit=edit)
+        thought: Thought = self.reasoner(hidden, readable, ends, factor_weights, edit=edit, places=places)
         return thought
 
     def _branches(self, batch: PackedBatch, streams: EncodedStreams, embeddings: Tensor) -> Tensor:
@@ -199,7 +239,15 @@ class FLRModel(nn.Module):
         ids = torch.zeros(real.shape, dtype=torch.long, device=self.device)
         ids[real] = torch.from_numpy(streams.ids).to(self.device)
         before = 0 if past is None else past.real.sum(1, keepdim=True)
-        return self.backbone.encode(ids, (columns + before).expand_as(ids), torch.where(real, 0, -1), past)
+        encoded = self.backbone.encode(ids, (columns + before).expand_as(ids), torch.where(real, 0, -1), past)
+        items, places = (torch.full_like(ids, -1) for _ in range(2))
+        items[real], places[real] = (torch.from_numpy(of).to(self.device) for of in (streams.items, streams.places))
+        if past is not None:
+            if past.items is None or past.places is None:
+                raise ValueError("the past was not read by `read`, so its items are not known")
+            places = torch.where(places < 0, -1, places + past.places.amax(1, keepdim=True) + 1)
+            items, places = torch.cat([past.items, items], 1), torch.cat([past.places, places], 1)
+        return replace(encoded, items=items, places=places)
 
     def think(
         self,
@@ -220,12 +268,22 @@ class FLRModel(nn.Module):
         columns = torch.arange(streams.real.shape[1], device=self.device)
         ends = torch.where(streams.real, columns, -1).max(1).values[:, None]
         next_position = streams.real.sum(1)
-        thought = self._think(streams.hidden, streams.real[:, None], ends, factor_weights, edit)
+        readable = streams.real[:, None]
+        thought = self._think(streams.hidden, readable, ends, factor_weights, edit=edit, places=streams.places)
         if thought is None:
             root = streams.hidden.gather(1, ends[..., None].expand(-1, -1, streams.hidden.shape[-1]))[:, 0]
             return ThoughtState(streams, root, next_position, None)
         extended = self._with_thoughts(streams, thought.vectors[:, 0] if vectors is None else vectors)
-        return ThoughtState(extended, extended.hidden[:, -1], next_position + self.n_thoughts, thought)
+        return ThoughtState(
+            extended, extended.hidden[:, -1], next_position + self.n_thoughts, thought, self._votes(thought, streams)
+        )
+
+    def _votes(self, thought: Thought, streams: EncodedStreams) -> Votes | None:
+        if self.memory is None:
+            return None
+        if streams.items is None or streams.places is None:
+            raise ValueError("the histories were not read by `read`, so their items are not known")
+        return self.memory.on_items(thought, streams.items, streams.places)
 
     def _with_thoughts(self, streams: EncodedStreams, vectors: Tensor) -> EncodedStreams:
         """Return what titles see: histories, one per row, with thoughts [B, n_thoughts, D] appended, or these alone."""
@@ -257,19 +315,19 @@ class FLRModel(nn.Module):
             sums=compiled.sums,
             output=self.backbone.output_weight,
         )
-        return item_log_probs(leaves, compiled.leaf, compiled.n_sharing)
+        return state.mixed(item_log_probs(leaves, compiled.leaf, compiled.n_sharing))
 
     def score_above(self, state: ThoughtState, compiled: CompiledCatalogue, floor: Floor) -> Tensor:
         """Return log p(title | history) of the distinct titles that reach a floor, float32, [B, n_leaves].
 
-        Agrees with `score` on these; titles below may be -inf.
+        Agrees with `score` on these, before the memory's votes; titles below may be -inf.
 
         Args:
             state: Histories with their thoughts.
             compiled: The catalogue, on the model's device.
             floor: See `flr.scoring.pruned`.
         """
-        return self._above(state.root_hidden, state.histories_of, compiled, floor)
+        return self._above(state.root_hidden, state.histories_of, compiled, floor, state.bound(compiled))
 
     def search(self, state: ThoughtState, compiled: CompiledCatalogue, beam: Beam) -> BestTitles:
         """Return the best titles that a beam search finds for each history, with their exact log-probabilities.
@@ -322,7 +380,12 @@ class FLRModel(nn.Module):
         return self._above(root_hidden.flatten(0, 1), histories_of, compiled, floor)
 
     def _above(
-        self, root_hidden: Tensor, histories_of: HistoriesOf, compiled: CompiledCatalogue, floor: Floor
+        self,
+        root_hidden: Tensor,
+        histories_of: HistoriesOf,
+        compiled: CompiledCatalogue,
+        floor: Floor,
+        bound: Bound | None = None,
     ) -> Tensor:
         return leaf_log_probs_above(
             root_hidden,
@@ -333,6 +396,7 @@ class FLRModel(nn.Module):
             n_leaves=compiled.catalogue.n_leaves,
             output=self.backbone.output_weight,
             max_nodes=_NODES_PER_CALL[self.device.type == "cpu"],
+            bound=bound,
         )
 
 
@@ -361,4 +425,16 @@ def build_reasoner(
         full_width_factors=config.full_width_factors,
         thought_positions=config.thought_positions,
         is_bottleneck=config.titles_see == "thought",
+        n_ages=AGES if config.reads_age else 0,
     )
+
+
+def build_memory(config: ReasonerConfig, backbone: Backbone, transitions: Transitions | None) -> ItemMemory | None:
+    """Return a fresh memory of transitions, or None where there are none.
+
+    Args:
+        config: Settings of the reasoner whose factors vote.
+        backbone: Whose width the trust reads.
+        transitions: The counts; None for a model without a memory.
+    """
+    return None if transitions is None else ItemMemory(transitions, backbone.width, config.n_factors)

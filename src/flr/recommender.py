@@ -18,10 +18,10 @@ from flr.backbone.loading import architecture, backbone_from_config, merge_lora
 from flr.catalogue.titles import build_catalogue, clean_title
 from flr.compiled import compile_catalogue
 from flr.config import Config, parse_config
-from flr.errors import ArtifactError, RequestError, UnknownItemError, nearest
-from flr.model import FLRModel, ThoughtState, build_reasoner
+from flr.errors import ArtifactError, ConfigError, RequestError, UnknownItemError, nearest
+from flr.model import FLRModel, ThoughtState, build_memory, build_reasoner
 from flr.persistence import new_folder, read_json, write_json
-from flr.records import ITEM_ID, TITLE, Catalogue, FloatArray, Histories, IntArray
+from flr.records import ITEM_ID, TITLE, Catalogue, FloatArray, Histories, IntArray, Transitions
 from flr.scoring.beam import Beam, allowed_nodes, title_guide
 from flr.scoring.exact import item_log_probs
 from flr.scoring.ranking import top_items
@@ -30,6 +30,7 @@ from flr.text.tokenizer import TitleTokenizer
 #: Layout of a saved recommender; raised when older folders become unreadable.
 FORMAT_VERSION = 1
 _META, _WEIGHTS, _TOKENIZER, _ITEMS = "recommender.json", "model.safetensors", "tokenizer.json", "items.parquet"
+_MEMORY = "memory.safetensors"
 _META_KEYS = ("config", "architecture", "tied", "n_items")
 #: Memory of one scoring forward, MiB, where the settings name none: what fits a processor's caches is fastest there.
 _CPU_MB, _GPU_MB = 64, 2048
@@ -207,7 +208,8 @@ class Recommender:
             seen = self._seen(histories.take(rows), exclude_seen)
 
             def candidates(found: Tensor, members: Tensor) -> Tensor:
-                items = item_log_probs(found, self.compiled.leaf, self.compiled.n_sharing)
+                titles = item_log_probs(found, self.compiled.leaf, self.compiled.n_sharing)
+                items = state.mixed(titles, members)
                 return items.masked_fill_(seen[members], -torch.inf)
 
             def floor(found: Tensor, members: Tensor) -> Tensor:
@@ -233,6 +235,11 @@ class Recommender:
             guide: Another recommender, histories -> log-probabilities of items, [B, N].
         """
         settings, compiled = self.config.evaluation, self.compiled
+        if self.model.memory is not None and (settings.length_power or guide is not None):
+            raise ConfigError(
+                f"evaluation.length_power = {settings.length_power} and guide = {settings.guide!r} make scores that "
+                "are no probabilities, so a memory's votes cannot be mixed in; set 0 and none, or ranking=best"
+            )
         lengths = torch.from_numpy(compiled.template.titles.lengths).to(self.model.device)
         shares = compiled.n_sharing.log() / lengths**settings.length_power
 
@@ -249,7 +256,9 @@ class Recommender:
             found = self.model.search(state, compiled, beam)
             leaves = torch.full((len(rows), compiled.catalogue.n_leaves + 1), -torch.inf, device=seen.device)
             leaves.scatter_(1, torch.where(found.leaves < 0, leaves.shape[1] - 1, found.leaves), found.scores)
-            return (leaves[:, :-1] - shares)[:, compiled.leaf].masked_fill_(seen, -torch.inf)
+            items = (leaves[:, :-1] - shares)[:, compiled.leaf]
+            items = torch.where(items.isneginf(), items, state.mixed(items))
+            return items.masked_fill_(seen, -torch.inf)
 
         n_nodes = settings.beam_width * int(lengths.max())
         return self._score(histories, self._rows_per_forward(histories, n_nodes), None, scored)
@@ -324,6 +333,9 @@ class Recommender:
         weights = {f"backbone.{name}": tensor for name, tensor in weights.items()}
         if self.model.reasoner is not None:
             weights |= {f"reasoner.{name}": tensor for name, tensor in self.model.reasoner.state_dict().items()}
+        memory = self.model.memory
+        if memory is not None:
+            weights |= {f"memory.{name}": tensor for name, tensor in memory.state_dict().items()}
         meta = {
             "format_version": FORMAT_VERSION,
             "config": self.config.model_dump(mode="json"),
@@ -333,6 +345,8 @@ class Recommender:
         }
         with new_folder(Path(path), overwrite=overwrite) as folder:
             save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, folder / _WEIGHTS)
+            if memory is not None:
+                save_file(memory.transitions.tables(), folder / _MEMORY)
             write_json(folder / _TOKENIZER, self.tokenizer.to_json())
             _items_frame(self.catalogue).write_parquet(folder / _ITEMS)
             write_json(folder / _META, meta)
@@ -362,7 +376,7 @@ class Recommender:
         config = parse_config(meta["config"])
         tokenizer = TitleTokenizer.from_json(read_json(folder / _TOKENIZER, "tokenizer"))
         catalogue = build_catalogue(_read_items(folder / _ITEMS, meta))
-        model = _build(meta, config)
+        model = _build(meta, config, _load_memory(folder / _MEMORY, config, meta["n_items"]))
         _load_weights(model, folder / _WEIGHTS)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -388,17 +402,30 @@ def _read_items(path: Path, meta: dict[str, Any]) -> pl.DataFrame:
     return items
 
 
-def _build(meta: dict[str, Any], config: Config) -> FLRModel:
+def _load_memory(path: Path, config: Config, n_items: int) -> Transitions | None:
+    if config.reasoner.memory == "none":
+        return None
+    return Transitions.from_tables(_read_tensors(path), n_items)
+
+
+def _build(meta: dict[str, Any], config: Config, transitions: Transitions | None) -> FLRModel:
     dtype = torch.bfloat16 if config.backbone.dtype == "bfloat16" else torch.float32
     backbone = backbone_from_config(meta["architecture"], tied=meta["tied"]).to(dtype)
-    return FLRModel(backbone, build_reasoner(config.reasoner, backbone))
+    return FLRModel(
+        backbone, build_reasoner(config.reasoner, backbone), build_memory(config.reasoner, backbone, transitions)
+    )
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{str(path)!r} cannot be read ({error}); it is missing or was cut short") from error
+    return tensors
 
 
 def _load_weights(model: FLRModel, path: Path) -> None:
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{str(path)!r} cannot be read ({error}); it is missing or was cut short") from error
+    weights = _read_tensors(path)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -13,12 +13,14 @@ D   width of hidden states   K   factors
 R   refinement steps         G   thoughts in a group
 N   items                    V   vocabulary
 U   users                    M   trie nodes evaluated
+W   items of a history       Q   relations of a memory
 ==  ==============================================
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -152,6 +154,56 @@ class Histories:
         return Histories(self.item_index[indices], offsets)
 
 
+#: What a saved `Transitions` consists of, in the order of its fields.
+_TRANSITION_TABLES: Final = ("pairs", "counts", "totals", "popularity")
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """How often items followed each other among training rows, under Q relations (see `flr.data.transitions`).
+
+    An item's followers and popularity share one pseudo-count: under relation m,
+    ``p(y | x) = (count_m(x, y) + popularity(y)) / (total_m(x) + 1)``, which sums to 1 over y.
+
+    Attributes:
+        n_items: Size of the catalogue N.
+        pairs: ``source * N + follower`` of each counted pair, ascending, [E] int64.
+        counts: [E, Q] float32.
+        totals: Counts of each source over all followers, [N, Q] float32.
+        popularity: Share of each item in the training rows, sums to 1, [N] float32.
+    """
+
+    n_items: int
+    pairs: IntArray
+    counts: FloatArray
+    totals: FloatArray
+    popularity: FloatArray
+
+    @property
+    def n_relations(self) -> int:
+        return int(self.counts.shape[1])
+
+    def tables(self) -> dict[str, torch.Tensor]:
+        """Return the arrays as tensors, by name, to be saved."""
+        import torch
+
+        return {name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in _TRANSITION_TABLES}
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, torch.Tensor], n_items: int) -> Transitions:
+        """Return what `tables` saved."""
+        return cls(n_items, *(tables[name].numpy() for name in _TRANSITION_TABLES))
+
+    def counts_of(self, sources: IntArray, followers: IntArray) -> FloatArray:
+        """Return the counts of pairs, [n] and [n] -> [n, Q]."""
+        wanted = sources * self.n_items + followers
+        place = np.minimum(np.searchsorted(self.pairs, wanted), max(len(self.pairs) - 1, 0))
+        if not len(self.pairs):
+            return np.zeros((len(wanted), self.n_relations), dtype=np.float32)
+        found: FloatArray = np.where((self.pairs[place] == wanted)[:, None], self.counts[place], np.float32(0))
+        return found
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """Items and the cleaned titles they are recommended by.
@@ -271,6 +323,7 @@ class PackedBatch:
         stream_ids: Token ids of the histories, [B, L] int64.
         stream_positions: Position of each token within its own segment, [B, L] int64.
         stream_segments: Number of the segment in the row, -1 at padding, [B, L] int64.
+        stream_places: Place of each token's item in its segment, -1 outside titles, [B, L] int64.
         target_starts: Stream column at which the target's segment starts, [B, P] int64.
         target_ends: Stream column of the last prompt token of each target, [B, P] int64.
         target_items: Item index of each target, -1 at padding, [B, P] int64.
@@ -282,11 +335,16 @@ class PackedBatch:
         score_targets: Column p of the target that each scored place belongs to, [S] int64.
         score_nodes: Trie node at each scored place, [S] int64.
         score_children: The child of that node which the target's title takes (a trie node), [S] int64.
+        evidence: What the memory says of each target after each item of its segment, 0 after later ones,
+            [B, P, W, Q] float32; None for models without a memory, like the next two.
+        target_popularity: What it says where nothing was read, [B, P] float32.
+        target_sharing: log of how many items share the target's title, [B, P] float32.
     """
 
     stream_ids: torch.Tensor
     stream_positions: torch.Tensor
     stream_segments: torch.Tensor
+    stream_places: torch.Tensor
     target_starts: torch.Tensor
     target_ends: torch.Tensor
     target_items: torch.Tensor
@@ -298,6 +356,19 @@ class PackedBatch:
     score_targets: torch.Tensor
     score_nodes: torch.Tensor
     score_children: torch.Tensor
+    evidence: torch.Tensor | None = None
+    target_popularity: torch.Tensor | None = None
+    target_sharing: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, torch.Tensor]) -> PackedBatch:
+        """Return the batch whose fields are among some tensors, wherever these are by now."""
+        return cls(**{field.name: tensors[field.name] for field in fields(cls) if field.name in tensors})
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the fields that are there, by name."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     @property
     def target_mask(self) -> torch.Tensor:

@@ -43,7 +43,7 @@ def world(kind: str, *overrides: str) -> tuple[FLRModel, CompiledCatalogue, Pack
         batch_tokens=600,
         seed=0,
     )
-    batch = PackedBatch(**rows.collate([rows[place] for place in range(rows.rows_per_batch)]))
+    batch = PackedBatch.of(rows.collate([rows[place] for place in range(rows.rows_per_batch)]))
     return model, compiled, batch, config
 
 

@@ -24,12 +24,16 @@ class EncodedStreams:
         hidden: Last hidden states, [B, L, D].
         real: True at tokens, False at padding, [B, L].
         keys, values: Per layer, [B, heads, L, head width].
+        items, places: Item that each token is of, and its place in the history; -1 outside titles, [B, L]. None where
+            nobody asks for them.
     """
 
     hidden: Tensor
     real: Tensor
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+    items: Tensor | None = None
+    places: Tensor | None = None
 
     def as_cache(self) -> DynamicCache:
         """Return a cache that starts from these keys and values and leaves them untouched when it grows."""
@@ -44,7 +48,8 @@ class EncodedStreams:
     def rows(self, chosen: Tensor | slice) -> EncodedStreams:
         """Return some of the rows."""
         keys, values = (tuple(layer[chosen] for layer in layers) for layers in (self.keys, self.values))
-        return EncodedStreams(self.hidden[chosen], self.real[chosen], keys, values)
+        items, places = (None if of is None else of[chosen] for of in (self.items, self.places))
+        return EncodedStreams(self.hidden[chosen], self.real[chosen], keys, values, items, places)
 
     def runs(self, rows: Tensor, starts: Tensor, ends: Tensor) -> EncodedStreams:
         """Return runs of columns as rows of their own, each moved to column 0.

@@ -73,7 +73,10 @@ def title_embeddings(recommender: Recommender, *, batch_size: int = 64) -> Float
         for start in range(0, len(order), batch_size):
             leaves = order[start : start + batch_size]
             indices, offsets = ragged_indices(titles.offsets[leaves], lengths[leaves])
-            read = model.read(TokenStreams(titles.ids[indices].astype(np.int64), offsets, lengths[leaves] - 1))
+            around = np.full(len(indices), -1)
+            read = model.read(
+                TokenStreams(titles.ids[indices].astype(np.int64), offsets, lengths[leaves] - 1, around, around)
+            )
             weights = read.real / read.real.sum(1, keepdim=True)
             means[leaves] = torch.einsum("bld,bl->bd", read.hidden.float(), weights).cpu().numpy()
     return means[compiled.catalogue.leaf]

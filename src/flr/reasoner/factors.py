@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,13 @@ from flr.records import Thought
 
 #: Takes a refinement step, 0..R-1, and its factors, [B, P, K, d_f]; returns those that the gate and the thought see.
 FactorEdit = Callable[[int, Tensor], Tensor]
+
+
+#: Lone logits are stored divided by this: Adam moves each number by about the learning rate, and a logit means something
+#: from 1 on, which would take thousands of steps.
+LOGIT_GAIN: Final = 10.0
+#: Logits that an item loses per later item, before anything is learnt: the last counts most.
+_FADING: Final = 0.2
 
 
 class MultiFactorAttention(nn.Module):
@@ -37,6 +45,8 @@ class MultiFactorAttention(nn.Module):
         full_width_factors: d_f = D instead of D / K.
         thought_positions: ``"last"`` feeds z^R, ``"all"`` feeds z^1..z^R as R positions.
         is_bottleneck: Whether titles are written after the thought alone, without sight of the history (ours).
+        n_ages: Items, counted from the last, whose age each factor has a learned bias for in its attention, older ones
+            sharing the last (ours); 0 leaves Eq. 1 as it is.
 
     Raises:
         ConfigError: D is not a multiple of K and the factors are not full-width.
@@ -54,6 +64,7 @@ class MultiFactorAttention(nn.Module):
         full_width_factors: bool = False,
         thought_positions: str = "last",
         is_bottleneck: bool = False,
+        n_ages: int = 0,
     ) -> None:
         super().__init__()
         if not full_width_factors and width % n_factors:
@@ -73,6 +84,7 @@ class MultiFactorAttention(nn.Module):
         self.gate_weight = (
             nn.Parameter(torch.zeros(n_factors, self.factor_width + width)) if gate == "softmax" else None
         )
+        self.age_bias = nn.Parameter(_fading(n_factors, n_ages) / LOGIT_GAIN) if n_ages else None
         self.mix = nn.Linear(inner, width, bias=False)
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.out = nn.Linear(width, width, bias=True)
@@ -95,6 +107,7 @@ class MultiFactorAttention(nn.Module):
         factor_weights: Tensor | None = None,
         *,
         edit: FactorEdit | None = None,
+        places: Tensor | None = None,
     ) -> Thought:
         """Return the thought of every target.
 
@@ -104,12 +117,14 @@ class MultiFactorAttention(nn.Module):
             ends: Column of each target's last prompt token, [B, P].
             factor_weights: Multipliers of the gates, [K] or [B, 1, K]; None leaves them as they are.
             edit: Replaces the factors of each step, as interventions do; None leaves them as they are.
+            places: Which item of its segment each token belongs to, -1 outside titles, [B, L]; needed for ages only.
         """
+        bias = self._bias(places, readable)
         keys, values = self._read(hidden)
         state = hidden.gather(1, ends[..., None].expand(-1, -1, hidden.shape[-1]))
         states, factors, attentions, gates = [state], [], [], []
         for step in range(self.n_steps):
-            factor, attention = self._attend(state, keys, values, readable)
+            factor, attention = self._attend(state, keys, values, bias)
             if edit is not None:
                 factor = edit(step, factor)
             gate = self._gates(factor, state)
@@ -137,12 +152,28 @@ class MultiFactorAttention(nn.Module):
             return keys, keys
         return keys, self.value(hidden).unflatten(-1, (-1, self.factor_width)).transpose(1, 2)
 
-    def _attend(self, state: Tensor, keys: Tensor, values: Tensor, readable: Tensor) -> tuple[Tensor, Tensor]:
+    def _bias(self, places: Tensor | None, readable: Tensor) -> Tensor:
+        """Return what is added to the attention logits: minus infinity, nearly, where nothing may be read.
+
+        [B, 1, P, L], or [B, K, P, L] where ages count.
+        """
+        hidden = torch.zeros(readable.shape, dtype=self.out.weight.dtype, device=readable.device)
+        hidden = hidden.masked_fill_(~readable, torch.finfo(hidden.dtype).min / 2)[:, None]
+        if self.age_bias is None:
+            return hidden
+        if places is None:
+            raise ConfigError("reasoner.reads_age = true needs to know which item each token belongs to")
+        place = places[:, None].expand_as(readable)
+        last = place.masked_fill(~readable, -1).amax(-1, keepdim=True)
+        n_ages = self.age_bias.shape[1] - 1
+        age = torch.where(place < 0, n_ages, (last - place).clamp(0, n_ages - 1))
+        return hidden + LOGIT_GAIN * self.age_bias.T[age].permute(0, 3, 1, 2)
+
+    def _attend(self, state: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Return factors [B, P, K, d_f] and attentions [B, P, K, L] (Eqs. 1 and 2)."""
         query = self.query(state).unflatten(-1, (self.n_factors, -1)).transpose(1, 2)
         logits = query @ keys.transpose(-1, -2) / math.sqrt(self.factor_width)
-        logits = logits.masked_fill(~readable[:, None], torch.finfo(logits.dtype).min)
-        attention = logits.softmax(-1)
+        attention = (logits + bias).softmax(-1)
         return (attention @ values).transpose(1, 2), attention.transpose(1, 2)
 
     def _gates(self, factor: Tensor, state: Tensor) -> Tensor:
@@ -153,3 +184,10 @@ class MultiFactorAttention(nn.Module):
         reads_state = self.gate_weight[:, self.factor_width :]
         gates: Tensor = ((factor * reads_factor).sum(-1) + state @ reads_state.T).softmax(-1)
         return gates
+
+
+def _fading(n_factors: int, n_ages: int) -> Tensor:
+    """Return the first age biases, [K, n_ages + 1]; the last is that of tokens outside titles."""
+    ages = torch.arange(n_ages + 1.0)
+    ages[-1] = n_ages - 1
+    return (-_FADING * ages).repeat(n_factors, 1)

@@ -26,6 +26,8 @@ _SPREAD, _FEW = 3.0, 8
 #: (rows [F], trie nodes [F], place of each node's parent in the previous call, or its row at first [F])
 #: -> hidden states [F, D]; rows ascend.
 PrefixDecoder = Callable[[Tensor, Tensor, Tensor], Tensor]
+#: (log-probabilities of prefixes [F], their rows [F], their nodes [F]) -> what is compared with a floor, [F].
+Bound = Callable[[Tensor, Tensor, Tensor], Tensor]
 #: (log-probabilities of titles found so far [n, n_leaves], rows [n]) -> what a prefix must reach, [n].
 Floor = Callable[[Tensor, Tensor], Tensor]
 
@@ -57,6 +59,7 @@ def leaf_log_probs_above(
     n_leaves: int,
     output: Tensor,
     max_nodes: int,
+    bound: Bound | None = None,
 ) -> Tensor:
     """Return log p(title | history) of all titles that reach the floor, float32, [B, n_leaves].
 
@@ -72,10 +75,13 @@ def leaf_log_probs_above(
         n_leaves: Distinct titles.
         output: Output embeddings, [V, D].
         max_nodes: Most nodes of the first level that one call of a decoder reads, padding included.
+        bound: What a prefix can still come to where something else than titles adds to scores; None takes its
+            log-probability.
     """
     n_rows, device = len(root_hidden), root_hidden.device
     found = torch.full((n_rows, n_leaves), -torch.inf, device=device)
     every = torch.arange(n_rows, device=device)
+    reaches = bound or (lambda log_probs, *_: log_probs)
 
     def step(frontier: _Frontier, hidden: Tensor, members: Tensor) -> tuple[_Frontier, Tensor]:
         """Write the titles that end below a frontier of some member rows; return what to read on, and its owners."""
@@ -86,7 +92,7 @@ def leaf_log_probs_above(
         found[rows[ends], leaves[ends]] = log_probs[ends]
         inner = torch.nonzero(~ends)[:, 0]
         threshold = floor(found[members], members)[torch.searchsorted(members, rows[inner])]
-        inner = inner[log_probs[inner] >= threshold]
+        inner = inner[reaches(log_probs[inner], rows[inner], children[inner]) >= threshold]
         inner = inner[rows[inner].argsort(stable=True)]
         return _Frontier(rows[inner], children[inner], log_probs[inner]), owners[inner]
 
@@ -95,7 +101,11 @@ def leaf_log_probs_above(
         leaves = sole_leaf[children]
         found[:, leaves[leaves >= 0]] = log_probs[:, leaves >= 0]
         inner, log_probs = children[leaves < 0], log_probs[:, leaves < 0]
-        rows, columns = torch.nonzero(log_probs >= floor(found, every)[:, None], as_tuple=True)
+        reached = log_probs
+        if bound is not None:
+            of_row = every.repeat_interleave(len(inner))
+            reached = bound(log_probs.flatten(), of_row, inner.repeat(n_rows)).view_as(log_probs)
+        rows, columns = torch.nonzero(reached >= floor(found, every)[:, None], as_tuple=True)
         return _Frontier(rows, inner[columns], log_probs[rows, columns])
 
     below_root = first_step()

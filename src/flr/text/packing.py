@@ -13,13 +13,27 @@ Source: METHOD 2 and 6.
 from __future__ import annotations
 
 import bisect
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from flr.records import TRAIN, BoolArray, Histories, IntArray, PackedBatch, TriePaths, UserSequences, ragged_indices
+from flr.records import (
+    TRAIN,
+    BoolArray,
+    FloatArray,
+    Histories,
+    IntArray,
+    PackedBatch,
+    TriePaths,
+    UserSequences,
+    ragged_indices,
+)
 from flr.text.template import PromptTemplate
+
+#: (rows that were read [n], rows that are asked about [n]) -> what a memory says of the latter, [n, Q].
+Evidence = Callable[[IntArray, IntArray], FloatArray]
 
 #: Segments that are packed together; larger packs tighter, smaller mixes users more.
 _CHUNK = 4096
@@ -122,13 +136,24 @@ class Packer:
         paths: The choices that writing each title takes (branching nodes only, or all nodes).
         node_depth: Depth of every trie node.
         n_thoughts: Thought positions at the head of each branch; 0 for a model without a thought.
+        evidence: What a memory says of targets, and popularity [N]; None for a model without a memory.
     """
 
-    def __init__(self, template: PromptTemplate, paths: TriePaths, *, node_depth: IntArray, n_thoughts: int) -> None:
+    def __init__(
+        self,
+        template: PromptTemplate,
+        paths: TriePaths,
+        *,
+        node_depth: IntArray,
+        n_thoughts: int,
+        evidence: tuple[Evidence, FloatArray] | None = None,
+    ) -> None:
         self.template = template
         self.paths = paths
         self.node_depth = node_depth
         self.n_thoughts = n_thoughts
+        self.evidence = evidence
+        self._log_sharing = np.log(np.bincount(template.leaf)).astype(np.float32)
 
     def windows(self, sequences: UserSequences, window: int, rng: np.random.Generator) -> Windows:
         """Return windows in which every training target is asked about once; see `training_windows`."""
@@ -190,11 +215,48 @@ class Packer:
             stream_ids=_scatter(shape, place, streams.ids, 0),
             stream_positions=_scatter(shape, place, token_position, 0),
             stream_segments=_scatter(shape, place, segment_numbers[token_segment], -1),
+            stream_places=_scatter(shape, place, streams.places, -1),
             target_starts=_scatter(target_shape, target_place, targets["starts"], 0),
             target_ends=_scatter(target_shape, target_place, targets["ends"], 0),
             target_items=_scatter(target_shape, target_place, targets["items"], -1),
             **self._branches(targets["items"], target_rows, target_columns, shape[0]),
+            **self._evidence(
+                history_rows, item_offsets, (target_segment, kept), (target_shape, target_place), sequences
+            ),
         )
+
+    def _evidence(
+        self,
+        history_rows: IntArray,
+        item_offsets: IntArray,
+        targets: tuple[IntArray, IntArray],
+        where: tuple[tuple[int, int], tuple[IntArray, IntArray]],
+        sequences: UserSequences,
+    ) -> dict[str, torch.Tensor]:
+        """Return what the memory says of each target after each item of its segment before it.
+
+        Args:
+            history_rows: Rows of the sequences that the segments read, concatenated.
+            item_offsets: Where each segment starts among them.
+            targets: Segment of each target, and place among `history_rows` of the row right before it, [n] each.
+            where: Shape [B, P] and place of the targets.
+            sequences: The users.
+        """
+        if self.evidence is None:
+            return {}
+        (say, popularity), (segment, last), (shape, place) = self.evidence, targets, where
+        first, asked = item_offsets[segment], history_rows[last] + 1
+        read, offsets = ragged_indices(first, last - first + 1)
+        owner = np.repeat(np.arange(len(last)), np.diff(offsets))
+        said = say(history_rows[read], asked[owner])
+        evidence = np.zeros((*shape, int(np.diff(item_offsets).max()), said.shape[1]), dtype=np.float32)
+        evidence[place[0][owner], place[1][owner], read - first[owner]] = said
+        items = sequences.item_index[asked]
+        popular, sharing = np.ones(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
+        popular[place] = popularity[items]
+        sharing[place] = self._log_sharing[self.template.leaf[items]]
+        tables = {"evidence": evidence, "target_popularity": popular, "target_sharing": sharing}
+        return {name: torch.from_numpy(table) for name, table in tables.items()}
 
     def _branches(
         self, items: IntArray, target_rows: IntArray, target_columns: IntArray, n_rows: int

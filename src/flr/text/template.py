@@ -23,11 +23,14 @@ class TokenStreams:
         ids: Tokens of all streams, concatenated, int64.
         offsets: Stream b owns ``ids[offsets[b]:offsets[b + 1]]``, [B + 1] int64.
         item_ends: Column, within its stream, of each history item's last token, in the histories' flat order.
+        items, places: Item that each token is of, and the item's place in its history; -1 outside titles, int64.
     """
 
     ids: IntArray
     offsets: IntArray
     item_ends: IntArray
+    items: IntArray
+    places: IntArray
 
     @property
     def lengths(self) -> IntArray:
@@ -88,4 +91,11 @@ class PromptTemplate:
         offsets = piece_offsets[first_piece]
         owner = np.repeat(np.arange(len(histories)), n_items)
         item_ends = piece_offsets[1:][is_item] - 1 - offsets[owner]
-        return TokenStreams(self._pool[indices], offsets, item_ends)
+        around = np.full(len(is_item), -1, dtype=np.int64)
+        items, places = around.copy(), around
+        items[is_item] = histories.item_index
+        places[is_item] = np.arange(len(owner)) - histories.offsets[owner]
+        n_tokens = np.diff(piece_offsets)
+        return TokenStreams(
+            self._pool[indices], offsets, item_ends, np.repeat(items, n_tokens), np.repeat(places, n_tokens)
+        )

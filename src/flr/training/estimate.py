@@ -229,7 +229,7 @@ def _measure(
     n, sizes = rows.rows_per_batch, []
     for number in range(min(_N_BATCHES, max(1, n_rows // n))):
         tensors = rows.collate([rows[place] for place in range(number * n, (number + 1) * n)])
-        batch = PackedBatch(**{name: tensors[name] for name in PackedBatch.__dataclass_fields__})
+        batch = PackedBatch.of(tensors)
         sizes.append(BatchSize.of(batch, compiled.table))
     return BatchSize.mean(sizes), n_rows, n, n_targets
 

@@ -8,7 +8,7 @@ Source: METHOD 7.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ class PolicyBatch:
     def of(cls, tensors: Mapping[str, Tensor]) -> PolicyBatch:
         """Return the batch that `PolicyRows.collate` built, wherever its tensors are by now."""
         own = {name: tensors[name] for name in ("row_seeds", "seen_targets", "seen_items")}
-        return cls(PackedBatch(**{field.name: tensors[field.name] for field in fields(PackedBatch)}), **own)
+        return cls(PackedBatch.of(tensors), **own)
 
 
 class PolicyRows(PackedRows):
@@ -92,7 +92,7 @@ class PolicyRows(PackedRows):
         seen_targets, seen_items = self._seen(target_rows[asked])
         seeds = [derive_seed(self.seed, "policy noise", row.number) for row in rows]
         return {
-            **{field.name: getattr(batch, field.name) for field in fields(batch)},
+            **batch.tensors(),
             "row_seeds": torch.tensor(seeds),
             "seen_targets": torch.from_numpy(seen_targets),
             "seen_items": torch.from_numpy(seen_items),

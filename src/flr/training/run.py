@@ -17,12 +17,14 @@ from flr.backbone.loading import compact_backbone, pretrained_backbone, pretrain
 from flr.catalogue.titles import build_catalogue
 from flr.config import Config, PolicyConfig, TrainingConfig
 from flr.data.storage import load_prepared
+from flr.data.transitions import OthersEvidence, count_transitions
 from flr.errors import ConfigError, DataError, FlrError, StorageError
-from flr.model import FLRModel, build_reasoner
+from flr.model import FLRModel, build_memory, build_reasoner
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
-from flr.records import Catalogue, PreparedData
+from flr.records import Catalogue, FloatArray, PreparedData, Transitions
 from flr.seeding import derive_seed
+from flr.text.packing import Evidence
 from flr.text.tokenizer import TitleTokenizer
 from flr.training.folder import RunFolder, RunSummary
 from flr.training.objective import Objective, TrainedModule
@@ -72,7 +74,10 @@ def train_run(
             f"all {catalogue.n_items} items are called {catalogue.titles[0]!r}, so there is nothing to choose between; "
             "give an items table whose titles tell items apart"
         )
-    recommender = build_recommender(config, catalogue, journey.arguments.device)
+    transitions = None
+    if config.reasoner.memory == "transitions":
+        transitions = count_transitions(prepared.sequences, catalogue.n_items)
+    recommender = build_recommender(config, catalogue, journey.arguments.device, transitions)
     rows, validation = _rows(recommender, prepared), Validation(recommender, prepared)
     journey.begin({"stage": "sft"})
     with progress.task("train", config.training.max_steps) as step:
@@ -197,14 +202,18 @@ def on_first_process(action: Callable[[], T]) -> T:
     return result  # type: ignore[no-any-return]
 
 
-def build_recommender(config: Config, catalogue: Catalogue, device: torch.device) -> Recommender:
+def build_recommender(
+    config: Config, catalogue: Catalogue, device: torch.device, transitions: Transitions | None = None
+) -> Recommender:
     """Return an untrained (or pretrained) model with its tokenizer; new weights come from torch's generator."""
     tokenizer = title_tokenizer(config, catalogue)
     if config.backbone.source == "compact":
         backbone = compact_backbone(config.backbone, tokenizer.vocabulary_size)
     else:
         backbone = pretrained_backbone(config.backbone)
-    model = FLRModel(backbone, build_reasoner(config.reasoner, backbone))
+    model = FLRModel(
+        backbone, build_reasoner(config.reasoner, backbone), build_memory(config.reasoner, backbone, transitions)
+    )
     return Recommender(model.to(device), tokenizer, catalogue, config)
 
 
@@ -220,11 +229,19 @@ def title_tokenizer(config: Config, catalogue: Catalogue, source: str | None = N
     return TitleTokenizer.pretrained(text.tokenizer, preamble=preamble, suffix=suffix, end_id=text.end_id)
 
 
+def evidence_for(recommender: Recommender, prepared: PreparedData) -> tuple[Evidence, FloatArray] | None:
+    """Return what a packer tells a model with a memory of its training targets; None for a model without one."""
+    memory = recommender.model.memory
+    if memory is None:
+        return None
+    return OthersEvidence(memory.transitions, prepared.sequences), memory.transitions.popularity
+
+
 def _rows(recommender: Recommender, prepared: PreparedData) -> PackedRows:
     config = recommender.config
     return PackedRows(
         prepared.sequences,
-        recommender.compiled.packer(recommender.model.n_thoughts),
+        recommender.compiled.packer(recommender.model.n_thoughts, evidence_for(recommender, prepared)),
         window=config.text.window,
         row_tokens=config.training.row_tokens,
         batch_tokens=config.training.batch_tokens,

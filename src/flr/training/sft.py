@@ -44,7 +44,7 @@ class StageOneTrainer(PackedTrainer):
     ) -> Any:
         """Return the loss whose gradients, averaged over devices and summed over accumulation, are the mean's."""
         assert num_items_in_batch is not None
-        batch = PackedBatch(**inputs)
+        batch = PackedBatch.of(inputs)
         warmup = self.regularizer_warmup_steps
         scale = 1.0 if not warmup else min(1.0, self.state.global_step / warmup)
         losses = model(batch, self.table, num_items_in_batch, scale)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -110,7 +109,7 @@ class PackedRows(Dataset[Windows]):
         windows = Windows(np.concatenate([row.starts for row in rows]), np.concatenate([row.ends for row in rows]))
         numbers = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
         batch = self.packer.collate(windows, numbers, self.sequences)
-        return {field.name: getattr(batch, field.name) for field in fields(batch)}
+        return batch.tensors()
 
 
 class PackedTrainer(Trainer):  # type: ignore[misc]

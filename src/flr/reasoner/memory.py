@@ -1,0 +1,170 @@
+"""Item memory: every factor votes for what followed the items that it reads, and a learned trust weighs the votes.
+
+Written titles alone make a small model learn by heart who followed whom, one gradient step at a time. Here these counts
+are looked up, and what is learnt is where to look: factor k's attention over the history, summed per item, decides
+whose followers it votes for, and its gate decides how much the vote counts. So what a factor reads has consequences
+that can be seen, item by item.
+
+    p_k(y) = sum_x a_k(x) sum_q rho_kq p_q(y | x)          votes of a factor; a_k of the last refinement step
+    p(y)   = (1 - lambda) p_title(y) + lambda sum_k g_k p_k(y)      lambda = sigmoid(w . z^R + b)
+
+The relations q are those of `flr.data.transitions`; attention outside titles votes for what is popular.
+
+Source: METHOD 5 (ours): a mixture over factors of next-item distributions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flr.reasoner.factors import LOGIT_GAIN
+from flr.records import Thought, Transitions
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What the memory says, and how far it is trusted.
+
+    Attributes:
+        log_trust, log_distrust: log lambda and log (1 - lambda), [...].
+        probs: Probabilities of what was asked for: of targets [...], or of all items [..., N].
+    """
+
+    log_trust: Tensor
+    log_distrust: Tensor
+    probs: Tensor
+
+    def among(self, n_items: int) -> Votes:
+        """Return votes for a catalogue that has grown to so many items: nobody voted for the new ones."""
+        missing = n_items - self.probs.shape[-1]
+        return self if not missing else replace(self, probs=nn.functional.pad(self.probs, (0, missing)))
+
+    def mix(self, log_probs: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return the log of the mixture with written titles, of the same shape.
+
+        Args:
+            log_probs: log p_title, for the votes' targets [...] or for all items [n, N].
+            rows: Whose votes to mix with each row of `log_probs`, [n]; None takes them in order.
+        """
+        votes = self if rows is None else Votes(self.log_trust[rows], self.log_distrust[rows], self.probs[rows])
+        trust, distrust = votes.log_trust, votes.log_distrust
+        if votes.probs.dim() > trust.dim():
+            trust, distrust = trust[..., None], distrust[..., None]
+        return torch.logaddexp(distrust + log_probs, trust + votes.probs.log())
+
+
+class ItemMemory(nn.Module):
+    """Turns what factors attend to into votes for items.
+
+    Args:
+        transitions: The counts.
+        width: Hidden width D.
+        n_factors: Factors K.
+
+    Attributes:
+        relation: Logits of rho, divided by `LOGIT_GAIN`, [K, Q].
+        trust: w and b of lambda.
+    """
+
+    starts: Tensor
+    followers: Tensor
+    shares: Tensor
+    back_off: Tensor
+    popularity: Tensor
+
+    def __init__(self, transitions: Transitions, width: int, n_factors: int) -> None:
+        super().__init__()
+        self.transitions = transitions
+        self.relation = nn.Parameter(torch.zeros(n_factors, transitions.n_relations))
+        self.trust = nn.Linear(width, 1)
+        nn.init.zeros_(self.trust.weight)
+        nn.init.zeros_(self.trust.bias)
+        sources = transitions.pairs // transitions.n_items
+        starts = np.searchsorted(sources, np.arange(transitions.n_items + 1))
+        shares = transitions.counts / (transitions.totals[sources] + 1)
+        kept = np.zeros((transitions.n_items, transitions.n_relations))
+        np.add.at(kept, sources, shares)
+        tables = {
+            "starts": starts,
+            "followers": transitions.pairs % transitions.n_items,
+            "shares": shares.astype(np.float32),
+            "back_off": (1 - kept).astype(np.float32),
+            "popularity": transitions.popularity.astype(np.float32),
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)), persistent=False)
+
+    def on_targets(self, thought: Thought, evidence: Tensor, places: Tensor, popularity: Tensor) -> Votes:
+        """Return the votes for one item per target, [B, P].
+
+        Args:
+            thought: What the factors attend to.
+            evidence: p_q(target | item) for the items of each target's segment, [B, P, W, Q].
+            places: Which item of its segment each stream token belongs to, -1 outside titles, [B, L].
+            popularity: p(target) where nothing was read, [B, P].
+        """
+        read = _by_item(thought.attentions[-1], places, evidence.shape[2])
+        relation = self._relations()
+        gates = thought.gates[-1].float()
+        weights = torch.einsum("bpk,bpkw,km->bpwm", gates, read, relation)
+        elsewhere = (gates * (1 - read.sum(-1)).clamp(min=0)).sum(-1)
+        probs = (weights * evidence).sum((-1, -2)) + elsewhere * popularity
+        return Votes(*self._trust(thought), probs.clamp(min=1e-12))
+
+    def on_items(self, thought: Thought, items: Tensor, places: Tensor) -> Votes:
+        """Return the votes of one target per row for all items, [B, N].
+
+        Args:
+            thought: What the factors attend to, with P = 1.
+            items: Item of each stream token, -1 outside titles, [B, L].
+            places: Which item of its history each stream token belongs to, -1 outside titles, [B, L].
+        """
+        n_places = int(places.max()) + 1
+        read = _by_item(thought.attentions[-1], places, n_places)[:, 0]
+        gates = thought.gates[-1][:, 0].float()
+        total = gates.sum(-1, keepdim=True)
+        gates = gates / total.clamp(min=1e-12)  # factors may be turned off or up; votes stay a distribution
+        weights = torch.einsum("bk,bkw,km->bwm", gates, read, self._relations())
+        of_place = items.new_full((len(items), n_places + 1), -1)
+        of_place = of_place.scatter(1, places % (n_places + 1), items)[:, :n_places]  # -1 goes to the end, and away
+        rows, columns = torch.nonzero((of_place >= 0) & (of_place < len(self.popularity)), as_tuple=True)
+        found = of_place[rows, columns]
+        weights = weights[rows, columns]
+        probs = self._followers(rows, found, weights, len(items))
+        left = 1 - weights.new_zeros(len(items)).index_add_(0, rows, (weights * (1 - self.back_off[found])).sum(-1))
+        probs += left.clamp(min=0)[:, None] * self.popularity
+        trust, distrust = (value[:, 0] for value in self._trust(thought))
+        silent = total[:, 0] <= 0
+        return Votes(trust.masked_fill(silent, -torch.inf), distrust.masked_fill(silent, 0.0), probs)
+
+    def _followers(self, rows: Tensor, sources: Tensor, weights: Tensor, n_rows: int) -> Tensor:
+        """Return the sum of weighted follower shares, [n_rows, N]; one entry of the others per item read."""
+        starts, n = self.starts[sources], self.starts[sources + 1] - self.starts[sources]
+        owner = torch.repeat_interleave(torch.arange(len(sources), device=sources.device), n)
+        offset = torch.arange(len(owner), device=owner.device) - (n.cumsum(0) - n)[owner]
+        entry = starts[owner] + offset
+        votes = (self.shares[entry] * weights[owner]).sum(-1)
+        n_items = len(self.popularity)
+        flat = votes.new_zeros(n_rows * n_items)
+        return flat.index_add_(0, rows[owner] * n_items + self.followers[entry], votes).view(n_rows, n_items)
+
+    def _relations(self) -> Tensor:
+        """Return rho, [K, Q]."""
+        return (LOGIT_GAIN * self.relation.float()).softmax(-1)
+
+    def _trust(self, thought: Thought) -> tuple[Tensor, Tensor]:
+        logit = self.trust(thought.states[:, :, -1])[..., 0].float()
+        return nn.functional.logsigmoid(logit), nn.functional.logsigmoid(-logit)
+
+
+def _by_item(attention: Tensor, places: Tensor, n_places: int) -> Tensor:
+    """Return attention summed over the tokens of each item, [B, P, K, L] -> [B, P, K, W] float32.
+
+    Tokens of other segments of a row have no attention, so that places may repeat from segment to segment.
+    """
+    member = nn.functional.one_hot(places + 1, n_places + 1)[..., 1:].float()
+    return torch.einsum("bpkl,blw->bpkw", attention.float(), member)

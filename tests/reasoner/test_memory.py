@@ -1,0 +1,96 @@
+"""Votes of factors: a distribution over items that comes from what they read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from flr.reasoner.memory import ItemMemory, Votes
+from flr.records import Thought, Transitions
+
+N, K, D = 5, 2, 4
+
+
+def transitions() -> Transitions:
+    """Return counts in which 1 and 2 follow 0, and 3 follows 1, under two relations."""
+    pairs = np.array([0 * N + 1, 0 * N + 2, 1 * N + 3])
+    counts = np.array([[3, 1], [1, 1], [1, 0]], dtype=np.float32)
+    totals = np.zeros((N, 2), dtype=np.float32)
+    totals[0], totals[1] = [4, 2], [1, 0]
+    return Transitions(N, pairs, counts, totals, np.array([0.4, 0.3, 0.1, 0.1, 0.1], dtype=np.float32))
+
+
+def thought(attention: list[list[float]], gates: list[float]) -> Thought:
+    """Return a thought of one target, of one step."""
+    attentions = torch.tensor(attention)[None, None, None]
+    factors = torch.zeros(1, 1, 1, K, 2)
+    return Thought(
+        torch.zeros(1, 1, 1, D), torch.zeros(1, 1, 2, D), factors, attentions, torch.tensor(gates)[None, None, None]
+    )
+
+
+def p(source: int, item: int, relation: int) -> float:
+    t = transitions()
+    count = float(t.counts_of(np.array([source]), np.array([item]))[0, relation])
+    return (count + float(t.popularity[item])) / (float(t.totals[source, relation]) + 1)
+
+
+# Tokens: one of the preamble, two of item 0, one of item 1.
+ITEMS, PLACES = torch.tensor([[-1, 0, 0, 1]]), torch.tensor([[-1, 0, 0, 1]])
+
+
+def test_votes_are_the_followers_of_what_each_factor_reads() -> None:
+    memory = ItemMemory(transitions(), D, K)
+    with torch.no_grad():
+        memory.relation.copy_(torch.tensor([[5.0, 0.0], [0.0, 5.0]]))  # one relation per factor
+    read = thought([[0.2, 0.3, 0.1, 0.4], [0.0, 0.5, 0.5, 0.0]], [0.25, 0.75])
+    votes = memory.on_items(read, ITEMS, PLACES)
+    popularity = transitions().popularity
+    for item in range(N):
+        first = 0.2 * popularity[item] + 0.4 * p(0, item, 0) + 0.4 * p(1, item, 0)
+        second = p(0, item, 1)
+        assert float(votes.probs[0, item]) == pytest.approx(0.25 * first + 0.75 * second, rel=1e-5)
+    assert float(votes.probs.sum()) == pytest.approx(1, abs=1e-6)
+
+
+def test_votes_for_a_target_equal_those_for_all_items() -> None:
+    torch.manual_seed(0)
+    memory = ItemMemory(transitions(), D, K)
+    torch.nn.init.normal_(memory.relation)
+    read = thought([[0.2, 0.3, 0.1, 0.4], [0.1, 0.5, 0.2, 0.2]], [0.6, 0.4])
+    of_all = memory.on_items(read, ITEMS, PLACES)
+    for target in range(N):
+        evidence = torch.tensor([[[[p(source, target, q) for q in range(2)] for source in (0, 1)]]])
+        popular = torch.tensor([[float(transitions().popularity[target])]])
+        one = memory.on_targets(read, evidence, PLACES, popular)
+        torch.testing.assert_close(one.probs[0, 0], of_all.probs[0, target], rtol=1e-5, atol=1e-7)
+
+
+def test_turning_a_factor_off_leaves_the_votes_of_the_others_and_turning_all_off_silences_the_memory() -> None:
+    memory = ItemMemory(transitions(), D, K)
+    attention = [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+    alone = memory.on_items(thought(attention, [0.3, 0.0]), ITEMS, PLACES)
+    whole = memory.on_items(thought(attention, [1.0, 0.0]), ITEMS, PLACES)
+    torch.testing.assert_close(alone.probs, whole.probs)
+    written = torch.randn(1, N).log_softmax(-1)
+    silent = memory.on_items(thought(attention, [0.0, 0.0]), ITEMS, PLACES)
+    torch.testing.assert_close(silent.mix(written), written)
+
+
+def test_items_that_the_memory_does_not_know_get_no_vote_and_give_none() -> None:
+    memory = ItemMemory(transitions(), D, K)
+    new = torch.tensor([[-1, N, N, 0]])
+    votes = memory.on_items(thought([[0.0, 0.5, 0.5, 0.0]] * 2, [0.5, 0.5]), new, PLACES)
+    torch.testing.assert_close(votes.probs[0].detach(), torch.from_numpy(transitions().popularity))
+    grown = votes.among(N + 2)
+    assert grown.probs[0, N:].tolist() == [0, 0]
+    mixed = grown.mix(torch.zeros(1, N + 2)).exp()
+    torch.testing.assert_close(mixed[0, N:], votes.log_distrust.exp().expand(2))
+
+
+def test_mixing_is_a_weighted_mean_of_probabilities() -> None:
+    trust = torch.tensor([0.3]).log()
+    votes = Votes(trust, torch.tensor([0.7]).log(), torch.tensor([[0.5, 0.5, 0.0]]))
+    mixed = votes.mix(torch.tensor([[0.1, 0.1, 0.8]]).log()).exp()
+    torch.testing.assert_close(mixed, torch.tensor([[0.22, 0.22, 0.56]]))
