@@ -19,7 +19,7 @@ from flr.records import Thought
 FactorEdit = Callable[[int, Tensor], Tensor]
 
 
-#: Lone logits are stored divided by this: Adam moves each number by about the learning rate, and a logit means something
+#: Lone logits are stored divided by this: Adam moves a number by about the learning rate, and a logit means something
 #: from 1 on, which would take thousands of steps.
 LOGIT_GAIN: Final = 10.0
 #: Logits that an item loses per later item, before anything is learnt: the last counts most.
