@@ -135,7 +135,7 @@ def _parts(text: pl.Expr) -> pl.Expr:
     signed = text.str.contains(_SIGNS)
     parts = pl.when(signed).then(text.str.extract_all(r"[^|;,]+")).otherwise(text.str.extract_all(r"\S+"))
     trimmed = parts.list.eval(pl.element().str.strip_chars())
-    return pl.concat_list(text.cast(pl.List(pl.String)), trimmed)
+    return pl.concat_list(text, trimmed)
 
 
 def each_filter(
