@@ -84,7 +84,12 @@ class CompiledCatalogue:
 
 
 def compile_catalogue(
-    catalogue: Catalogue, tokenizer: TitleTokenizer, *, likelihood: str, max_title_tokens: int
+    catalogue: Catalogue,
+    tokenizer: TitleTokenizer,
+    *,
+    likelihood: str,
+    max_title_tokens: int,
+    before: CompiledCatalogue | None = None,
 ) -> CompiledCatalogue:
     """Return a catalogue made ready for models that share a tokenizer and a likelihood.
 
@@ -93,8 +98,14 @@ def compile_catalogue(
         tokenizer: Turns titles into tokens.
         likelihood: ``"catalogue"`` or ``"vocabulary"``, which decides what counts as a choice.
         max_title_tokens: Longer titles are cut where that keeps them distinct.
+        before: The same with other items; titles that it has are not tokenised again, which is most of the work.
     """
-    titles = tokenizer.encode_titles(list(catalogue.leaf_titles), max_title_tokens)
+    names = list(catalogue.leaf_titles)
+    if before is None:
+        titles = tokenizer.encode_titles(names, max_title_tokens)
+    else:
+        known = list(before.catalogue.leaf_titles)
+        titles = tokenizer.encode_titles_again(names, max_title_tokens, known=known, tokens=before.template.titles)
     n_leaves, live, retired = catalogue.n_leaves, catalogue.leaf, None
     if catalogue.retired is not None:
         live, retired = catalogue.leaf[~catalogue.retired], torch.from_numpy(np.flatnonzero(catalogue.retired))

@@ -16,8 +16,13 @@ from flr.catalogue.filters import AllowedItems, AttributeIndex, ItemFilter, each
 from flr.catalogue.lookup import ItemLookup
 from flr.compiled import CompiledCatalogue
 from flr.errors import RequestError
-from flr.records import ITEM_ID, TITLE, BoolArray, Catalogue, IntArray
+from flr.records import BoolArray, Catalogue, IntArray
 from flr.text.tokenizer import TitleTokenizer
+
+#: More tokens than any title has.
+_UNCUT = 1_000_000
+#: Makes a catalogue ready for the model, with what its predecessor had ready.
+Compile = Callable[[Catalogue, CompiledCatalogue | None], CompiledCatalogue]
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,12 @@ class LiveCatalogue:
     compiled: CompiledCatalogue
     lookup: ItemLookup
     attributes: AttributeIndex
-    compile: Callable[[Catalogue], CompiledCatalogue]
+    compile: Compile
 
     @classmethod
-    def of(cls, catalogue: Catalogue, compile: Callable[[Catalogue], CompiledCatalogue]) -> LiveCatalogue:
+    def of(cls, catalogue: Catalogue, compile: Compile, before: CompiledCatalogue | None = None) -> LiveCatalogue:
         """Return a catalogue ready to be served."""
-        return cls(compile(catalogue), ItemLookup(catalogue), AttributeIndex(catalogue), compile)
+        return cls(compile(catalogue, before), ItemLookup(catalogue), AttributeIndex(catalogue), compile)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -65,8 +70,8 @@ class LiveCatalogue:
         if frame.is_empty():
             return self, CatalogueEdit(np.empty(0, dtype=np.int64))
         edited, index = with_items(self.catalogue, frame, self.lookup.index_of_id)
-        notes = notes_of(frame[ITEM_ID].to_list(), frame[TITLE].to_list(), self.compiled)
-        return LiveCatalogue.of(edited, self.compile), CatalogueEdit(index, tuple(notes))
+        after = self._edited(edited)
+        return after, CatalogueEdit(index, tuple(notes_of(index, self.compiled, after.compiled)))
 
     def without_items(self, item_ids: Collection[str]) -> LiveCatalogue:
         """Return the catalogue without some items.
@@ -83,7 +88,10 @@ class LiveCatalogue:
                 raise RequestError(
                     f"item {str(self.catalogue.item_ids[place])!r} has been removed already; leave it out"
                 )
-        return LiveCatalogue.of(without_items(self.catalogue, index), self.compile) if len(index) else self
+        return self._edited(without_items(self.catalogue, index)) if len(index) else self
+
+    def _edited(self, catalogue: Catalogue) -> LiveCatalogue:
+        return LiveCatalogue.of(catalogue, self.compile, self.compiled)
 
     def allowed(
         self, filters: ItemFilter | Sequence[ItemFilter | None] | None, n_histories: int, *, unknown: str
@@ -131,22 +139,27 @@ class TitleNotes:
     max_tokens: int
     learns_tokens: bool
 
-    def __call__(self, item_ids: Sequence[str], titles: Sequence[str], before: CompiledCatalogue) -> list[str]:
-        """Return sentences about items; `before` is the catalogue without them."""
-        tokens = self.tokenizer.encode_titles(titles, int(1e9))
+    def __call__(self, index: IntArray, before: CompiledCatalogue, after: CompiledCatalogue) -> list[str]:
+        """Return sentences about new items.
+
+        Args:
+            index: The items.
+            before, after: The catalogue without them and with them.
+        """
+        catalogue, tokens = after.catalogue, after.template.titles
         is_new = ~np.isin(tokens.ids, before.template.titles.ids)
+        leaves = catalogue.leaf[index]
+        n_new = np.add.reduceat(is_new, tokens.offsets[:-1], dtype=np.int64)[leaves]
         notes = []
-        for place, (item_id, title) in enumerate(zip(item_ids, titles, strict=True)):
-            n_tokens = int(tokens.lengths[place])
-            if n_tokens > self.max_tokens:
+        for place in np.flatnonzero((tokens.lengths[leaves] >= self.max_tokens) | (n_new > 0)).tolist():
+            item, n_written = index[place], int(tokens.lengths[leaves[place]])
+            item_id, title = str(catalogue.item_ids[item]), str(catalogue.titles[item])
+            n_tokens = int(self.tokenizer.encode_titles([title], _UNCUT).lengths[0])
+            if n_written < n_tokens:
+                notes.append(f"item {item_id!r}: of the {n_tokens} tokens of {title!r} the first {n_written - 1} count")
+            if self.learns_tokens and n_new[place]:
                 notes.append(
-                    f"item {item_id!r}: the title has {n_tokens} tokens and is cut to {self.max_tokens} "
-                    "where that tells it apart"
-                )
-            n_new = int(is_new[tokens.offsets[place] : tokens.offsets[place + 1]].sum())
-            if self.learns_tokens and n_new:
-                notes.append(
-                    f"item {item_id!r}: {n_new} of {n_tokens} tokens of {title!r} are in no title before it, "
+                    f"item {item_id!r}: {n_new[place]} of {n_tokens} tokens of {title!r} are in no title before it, "
                     "so the model has not learnt them"
                 )
         return notes

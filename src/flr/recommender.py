@@ -261,12 +261,20 @@ class Recommender:
         return cls(parts.model, parts.tokenizer, parts.catalogue, parts.config)
 
 
-def _compile(catalogue: Catalogue, *, tokenizer: TitleTokenizer, config: Config, model: FLRModel) -> CompiledCatalogue:
+def _compile(
+    catalogue: Catalogue,
+    before: CompiledCatalogue | None,
+    *,
+    tokenizer: TitleTokenizer,
+    config: Config,
+    model: FLRModel,
+) -> CompiledCatalogue:
     return compile_catalogue(
         catalogue,
         tokenizer,
         likelihood=config.objective.likelihood,
         max_title_tokens=config.text.max_title_tokens,
+        before=before,
     ).to(model.device)
 
 
