@@ -149,17 +149,18 @@ class TitleNotes:
         catalogue, tokens = after.catalogue, after.template.titles
         is_new = ~np.isin(tokens.ids, before.template.titles.ids)
         leaves = catalogue.leaf[index]
-        n_new = np.add.reduceat(is_new, tokens.offsets[:-1], dtype=np.int64)[leaves]
+        n_new = np.add.reduceat(is_new, tokens.offsets[:-1], dtype=np.int64)[leaves] * self.learns_tokens
+        n_written = tokens.lengths[leaves]
+        n_tokens, is_long = n_written.copy(), n_written >= self.max_tokens
+        titles = [str(title) for title in catalogue.titles[index]]
+        n_tokens[is_long] = self.tokenizer.encode_titles(
+            [title for title, long in zip(titles, is_long, strict=True) if long], _UNCUT
+        ).lengths
         notes = []
-        for place in np.flatnonzero((tokens.lengths[leaves] >= self.max_tokens) | (n_new > 0)).tolist():
-            item, n_written = index[place], int(tokens.lengths[leaves[place]])
-            item_id, title = str(catalogue.item_ids[item]), str(catalogue.titles[item])
-            n_tokens = int(self.tokenizer.encode_titles([title], _UNCUT).lengths[0])
-            if n_written < n_tokens:
-                notes.append(f"item {item_id!r}: of the {n_tokens} tokens of {title!r} the first {n_written - 1} count")
-            if self.learns_tokens and n_new[place]:
-                notes.append(
-                    f"item {item_id!r}: {n_new[place]} of {n_tokens} tokens of {title!r} are in no title before it, "
-                    "so the model has not learnt them"
-                )
+        for place in np.flatnonzero((n_written < n_tokens) | (n_new > 0)).tolist():
+            about = f"item {str(catalogue.item_ids[index[place]])!r}: of the {n_tokens[place]} tokens of its title"
+            if n_written[place] < n_tokens[place]:
+                notes.append(f"{about} only the first {n_written[place] - 1} are written and read")
+            if n_new[place]:
+                notes.append(f"{about} {n_new[place]} are in no title before it, so the model has not learnt them")
         return notes
