@@ -189,11 +189,22 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A prepared folder in memory."""
+    """A prepared folder in memory.
+
+    Attributes:
+        sequences: All interactions.
+        items: Items in the order of their index; cold ones, where they were asked for, come last.
+        manifest: What is known about the data.
+    """
 
     sequences: UserSequences
     items: pl.DataFrame
     manifest: dict[str, Any]
+
+    @property
+    def n_cold(self) -> int:
+        """Items that were withheld from training when the data were prepared, whether or not they are here."""
+        return int(self.manifest.get("cold", {}).get("n_items", 0))
 
 
 @dataclass(frozen=True)
