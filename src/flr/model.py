@@ -18,9 +18,9 @@ from flr.reasoner.memory import ItemMemory, Votes
 from flr.reasoner.regularizers import diversity, orthogonality, sparsity
 from flr.records import PackedBatch, Thought, Transitions
 from flr.scoring.beam import Beam, BestTitles, beam_search
-from flr.scoring.exact import catalogue_log_probs, item_log_probs
+from flr.scoring.exact import catalogue_log_probs
 from flr.scoring.likelihood import ChildTable, choice_log_probs
-from flr.scoring.pruned import Bound, Floor, leaf_log_probs_above
+from flr.scoring.pruned import Bound, Floor, Wanted, leaf_log_probs_above
 from flr.text.template import TokenStreams
 
 #: Items, counted from the last, whose age factors may tell apart.
@@ -51,11 +51,14 @@ class ThoughtState:
         """Return some of the histories, and the position of the first token of a title in each."""
         return self.streams.rows(rows), self.next_position[rows]
 
+    def _votes_for(self, compiled: CompiledCatalogue) -> Votes | None:
+        return None if self.votes is None else self.votes.among(compiled.catalogue.n_items, compiled.retired)
+
     def bound(self, compiled: CompiledCatalogue) -> Bound | None:
         """Return what items below a trie node can reach, given the memory's votes; None where titles decide alone."""
-        if self.votes is None:
+        votes = self._votes_for(compiled)
+        if votes is None:
             return None
-        votes = self.votes.among(compiled.catalogue.n_items)
         best = compiled.best_below(votes.probs)
 
         def bound(log_probs: Tensor, rows: Tensor, nodes: Tensor) -> Tensor:
@@ -63,9 +66,10 @@ class ThoughtState:
 
         return bound
 
-    def mixed(self, log_probs: Tensor, rows: Tensor | None = None) -> Tensor:
+    def mixed(self, log_probs: Tensor, compiled: CompiledCatalogue, rows: Tensor | None = None) -> Tensor:
         """Return log p(item | history) from those of written titles, [n, N]; `rows` as in `Votes.mix`."""
-        return log_probs if self.votes is None else self.votes.among(log_probs.shape[-1]).mix(log_probs, rows)
+        votes = self._votes_for(compiled)
+        return log_probs if votes is None else votes.mix(log_probs, rows)
 
 
 @dataclass(frozen=True)
@@ -315,19 +319,22 @@ class FLRModel(nn.Module):
             sums=compiled.sums,
             output=self.backbone.output_weight,
         )
-        return state.mixed(item_log_probs(leaves, compiled.leaf, compiled.n_sharing))
+        return state.mixed(compiled.by_item(leaves), compiled)
 
-    def score_above(self, state: ThoughtState, compiled: CompiledCatalogue, floor: Floor) -> Tensor:
+    def score_above(
+        self, state: ThoughtState, compiled: CompiledCatalogue, floor: Floor, wanted: Wanted | None = None
+    ) -> Tensor:
         """Return log p(title | history) of the distinct titles that reach a floor, float32, [B, n_leaves].
 
-        Agrees with `score` on these, before the memory's votes; titles below may be -inf.
+        Agrees with `score` on these, before the memory's votes; titles below, and those not wanted, may be -inf.
 
         Args:
             state: Histories with their thoughts.
             compiled: The catalogue, on the model's device.
-            floor: See `flr.scoring.pruned`.
+            floor, wanted: See `flr.scoring.pruned`.
         """
-        return self._above(state.root_hidden, state.histories_of, compiled, floor, state.bound(compiled))
+        bound = state.bound(compiled)
+        return self._above(state.root_hidden, state.histories_of, compiled, floor, wanted=wanted, bound=bound)
 
     def search(self, state: ThoughtState, compiled: CompiledCatalogue, beam: Beam) -> BestTitles:
         """Return the best titles that a beam search finds for each history, with their exact log-probabilities.
@@ -343,7 +350,7 @@ class FLRModel(nn.Module):
             beam,
             table=compiled.table,
             sole_leaf=compiled.sole_leaf,
-            n_tokens=torch.from_numpy(compiled.template.titles.lengths).to(self.device),
+            n_tokens=torch.from_numpy(compiled.template.titles.lengths[: compiled.trie.n_leaves]).to(self.device),
             output=self.backbone.output_weight,
             max_nodes=_NODES_PER_CALL[self.device.type == "cpu"],
         )
@@ -385,6 +392,8 @@ class FLRModel(nn.Module):
         histories_of: HistoriesOf,
         compiled: CompiledCatalogue,
         floor: Floor,
+        *,
+        wanted: Wanted | None = None,
         bound: Bound | None = None,
     ) -> Tensor:
         return leaf_log_probs_above(
@@ -393,9 +402,10 @@ class FLRModel(nn.Module):
             floor,
             table=compiled.table,
             sole_leaf=compiled.sole_leaf,
-            n_leaves=compiled.catalogue.n_leaves,
+            n_leaves=compiled.trie.n_leaves,
             output=self.backbone.output_weight,
             max_nodes=_NODES_PER_CALL[self.device.type == "cpu"],
+            wanted=wanted,
             bound=bound,
         )
 

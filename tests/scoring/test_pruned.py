@@ -69,8 +69,23 @@ def test_only_prefixes_that_reach_the_floor_are_read(monkeypatch: pytest.MonkeyP
         n_some = sum(read)
         read.clear()
         model.score_above(state, compiled, lambda found, rows: found.new_full((len(rows),), torch.inf))
+        n_none, wanted = sum(read), torch.zeros(compiled.trie.n_nodes, dtype=torch.bool)
+        node = int(compiled.trie.node_of_leaf[0])
+        while node >= 0:
+            wanted[node], node = True, int(compiled.trie.parent[node])
+        found = model.score_above(
+            state,
+            compiled,
+            lambda found, rows: found.new_full((len(rows),), -torch.inf),
+            lambda rows, nodes: wanted[nodes] & (rows != 1),
+        )
+        n_wanted, whole = sum(read), model.score(state, compiled)
     assert 0 < n_some < n_all
-    assert not read
+    assert not n_none
+    assert 0 < n_wanted < n_all
+    first = compiled.by_item(found)[:, 0]
+    torch.testing.assert_close(first[[0, 2]], whole[[0, 2], 0], rtol=1e-4, atol=1e-4)
+    assert first[1] == -torch.inf
     assert len(TITLES) > compiled.catalogue.n_leaves
 
 

@@ -35,6 +35,17 @@ def test_long_titles_are_cut_only_where_they_stay_distinct() -> None:
     assert tokenizer.decode(found[2][:-1]) == "zzzz"
 
 
+@pytest.mark.parametrize("max_tokens", [3, 5, 6, 9, 100])
+def test_titles_encoded_again_are_those_encoded_at_once(max_tokens: int) -> None:
+    tokenizer = TitleTokenizer.train(["x"], 260)
+    before = ["abcdefgh1", "abcd", "zzzzzzzzzz", "ab", "gone", "abcde"]
+    after = ["new", "abcdefgh2", "zzzzzzzzzz", "abcd", "abcdefgh1", "abcdx", "ab"]
+    known = tokenizer.encode_titles(before, max_tokens)
+    again = tokenizer.encode_titles_again(after, max_tokens, known=before, tokens=known)
+    found = [again.ids[a:b].tolist() for a, b in zip(again.offsets, again.offsets[1:], strict=False)]
+    assert found == rows(tokenizer, after, max_tokens)
+
+
 def test_a_saved_tokenizer_is_the_same_and_a_broken_one_says_so() -> None:
     tokenizer = TitleTokenizer.train(TITLES, 400)
     again = TitleTokenizer.from_json(tokenizer.to_json())

@@ -38,10 +38,22 @@ class Votes:
     log_distrust: Tensor
     probs: Tensor
 
-    def among(self, n_items: int) -> Votes:
-        """Return votes for a catalogue that has grown to so many items: nobody voted for the new ones."""
+    def among(self, n_items: int, retired: Tensor | None = None) -> Votes:
+        """Return votes for a catalogue that has changed: nobody voted for new items, votes for retired ones are void.
+
+        Args:
+            n_items: Items of the catalogue, at least as many as there were.
+            retired: Indices of those that are retired.
+        """
         missing = n_items - self.probs.shape[-1]
-        return self if not missing else replace(self, probs=nn.functional.pad(self.probs, (0, missing)))
+        votes = self if not missing else replace(self, probs=nn.functional.pad(self.probs, (0, missing)))
+        if retired is None:
+            return votes
+        probs = votes.probs.index_fill(-1, retired, 0)
+        left = probs.sum(-1, keepdim=True)
+        silent = left[..., 0] <= 0
+        trust = self.log_trust.masked_fill(silent, -torch.inf)
+        return Votes(trust, self.log_distrust.masked_fill(silent, 0), probs / left.clamp(min=1e-30))
 
     def mix(self, log_probs: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return the log of the mixture with written titles, of the same shape.

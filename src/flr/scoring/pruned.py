@@ -30,6 +30,8 @@ PrefixDecoder = Callable[[Tensor, Tensor, Tensor], Tensor]
 Bound = Callable[[Tensor, Tensor, Tensor], Tensor]
 #: (log-probabilities of titles found so far [n, n_leaves], rows [n]) -> what a prefix must reach, [n].
 Floor = Callable[[Tensor, Tensor], Tensor]
+#: (rows [F], trie nodes [F]) -> whether some title below each is asked for, [F].
+Wanted = Callable[[Tensor, Tensor], Tensor]
 
 
 def sole_leaves(trie: TokenTrie, needed: BoolArray) -> IntArray:
@@ -60,6 +62,7 @@ def leaf_log_probs_above(
     output: Tensor,
     max_nodes: int,
     bound: Bound | None = None,
+    wanted: Wanted | None = None,
 ) -> Tensor:
     """Return log p(title | history) of all titles that reach the floor, float32, [B, n_leaves].
 
@@ -77,6 +80,7 @@ def leaf_log_probs_above(
         max_nodes: Most nodes of the first level that one call of a decoder reads, padding included.
         bound: What a prefix can still come to where something else than titles adds to scores; None takes its
             log-probability.
+        wanted: Prefixes that lead to no wanted title are not read; None wants all.
     """
     n_rows, device = len(root_hidden), root_hidden.device
     found = torch.full((n_rows, n_leaves), -torch.inf, device=device)
@@ -93,6 +97,8 @@ def leaf_log_probs_above(
         inner = torch.nonzero(~ends)[:, 0]
         threshold = floor(found[members], members)[torch.searchsorted(members, rows[inner])]
         inner = inner[reaches(log_probs[inner], rows[inner], children[inner]) >= threshold]
+        if wanted is not None:
+            inner = inner[wanted(rows[inner], children[inner])]
         inner = inner[rows[inner].argsort(stable=True)]
         return _Frontier(rows[inner], children[inner], log_probs[inner]), owners[inner]
 
@@ -106,7 +112,8 @@ def leaf_log_probs_above(
             of_row = every.repeat_interleave(len(inner))
             reached = bound(log_probs.flatten(), of_row, inner.repeat(n_rows)).view_as(log_probs)
         rows, columns = torch.nonzero(reached >= floor(found, every)[:, None], as_tuple=True)
-        return _Frontier(rows, inner[columns], log_probs[rows, columns])
+        frontier = _Frontier(rows, inner[columns], log_probs[rows, columns])
+        return frontier if wanted is None else frontier.where(wanted(rows, inner[columns]))
 
     below_root = first_step()
     for members in _alike(torch.bincount(below_root.rows, minlength=n_rows), max_nodes):
@@ -127,7 +134,9 @@ class _Frontier:
     log_probs: Tensor
 
     def of(self, members: Tensor) -> _Frontier:
-        chosen = torch.isin(self.rows, members)
+        return self.where(torch.isin(self.rows, members))
+
+    def where(self, chosen: Tensor) -> _Frontier:
         return _Frontier(self.rows[chosen], self.nodes[chosen], self.log_probs[chosen])
 
 

@@ -1,0 +1,89 @@
+"""Which items a filter leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from flr.catalogue.filters import AttributeIndex, ItemFilter, each_filter
+from flr.catalogue.titles import build_catalogue
+from flr.errors import RequestError
+
+
+def index() -> AttributeIndex:
+    items = pl.DataFrame(
+        {
+            "item_id": list("abcde"),
+            "title": list("ABCDE"),
+            "genre": ["Action Sci-Fi", "Film-Noir", None, "Drama|Sci-Fi", "Action, Film Noir"],
+            "year": [1990, 1991, 1990, None, 1995],
+            "score": [0.5, 1.0, 2.0, 2.5, 1.0],
+            "tags": [["x", "y"], [], ["y z"], None, ["x"]],
+            "in_stock": [True, False, True, True, None],
+            "kind": pl.Series(["new", "old", "new", "old", "new"], dtype=pl.Categorical),
+        }
+    )
+    return AttributeIndex(build_catalogue(items))
+
+
+@pytest.mark.parametrize(
+    ("where", "left"),
+    [
+        ({}, "abcde"),
+        ({"genre": "Sci-Fi"}, "ad"),
+        ({"genre": "Action Sci-Fi"}, "a"),
+        ({"genre": ["Film-Noir", "Drama"]}, "bd"),
+        ({"genre": "Film Noir"}, "e"),
+        ({"genre": ("Action",), "year": 1990}, "a"),
+        ({"year": "1990"}, "ac"),
+        ({"year": [1990, 1995]}, "ace"),
+        ({"score": "2.50"}, "d"),
+        ({"tags": "x"}, "ae"),
+        ({"tags": "y z"}, "c"),
+        ({"in_stock": True}, "acd"),
+        ({"in_stock": "false"}, "b"),
+        ({"kind": {"old"}}, "bd"),
+        ({"kind": "old", "year": 1990}, ""),
+    ],
+)
+def test_any_value_of_an_attribute_and_all_attributes(where: dict[str, Any], left: str) -> None:
+    assert "".join(np.array(list("abcde"))[index().mask(where)]) == left
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ({"gener": "Drama"}, "no attribute 'gener'; did you mean 'genre'"),
+        ({"genre": "SciFi"}, "no item has genre = 'SciFi'; did you mean 'Sci-Fi'"),
+        ({"genre": ["Drama", "Opera"]}, "no item has genre = 'Opera'"),
+        ({"genre": "Film"}, None),
+        ({"tags": "z"}, "no item has tags = 'z'"),
+        ({"year": "old"}, "year holds numbers, got 'old'"),
+    ],
+)
+def test_names_that_nothing_has_are_refused(where: dict[str, Any], said: str | None) -> None:
+    if said is None:  # the words of a text with signs are no values
+        said = "no item has genre = 'Film'"
+    with pytest.raises(RequestError, match=said):
+        index().mask(where)
+
+
+def test_unknown_values_can_match_nothing_but_attributes_must_be_there() -> None:
+    assert not index().mask({"genre": "Opera"}, skips_unknown=True).any()
+    with pytest.raises(RequestError, match="no attribute 'opera'"):
+        index().mask({"opera": "Genre"}, skips_unknown=True)
+    bare = AttributeIndex(build_catalogue(pl.DataFrame({"item_id": ["a"], "title": ["A"]})))
+    with pytest.raises(RequestError, match="no attribute 'genre'; they have none at all"):
+        bare.mask({"genre": "Drama"})
+
+
+def test_equal_filters_are_counted_once() -> None:
+    one = ItemFilter(exclude=["a"])
+    distinct, of_row = each_filter([one, None, one], 3)
+    assert [distinct[place] for place in of_row] == [one, None, one]
+    assert len(distinct) == 2
+    with pytest.raises(RequestError, match="got 2 filters for 3 histories"):
+        each_filter([one, None], 3)

@@ -1,0 +1,101 @@
+"""Filtered lists: exactly the best of what is allowed, whoever asks for what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from flr.catalogue.filters import ItemFilter
+from flr.errors import FlrError, RequestError, UnknownItemError
+from flr.recommender import Recommendation, Recommender
+from live_shop import shop
+
+HISTORIES = [["i0", "i5"], ["i8", "i3", "i2"], ["i10"], ["i4", "i9", "i6", "i1"]]
+FILTERS = [
+    ItemFilter(where={"genre": "Drama"}),
+    None,
+    ItemFilter(allow=["i7", "i10", "i2"]),
+    ItemFilter(exclude=["i0", "i2", "i8"], where={"year": [1990, 1991, 1995, 1979]}),
+]
+
+
+@pytest.fixture(scope="module")
+def recommender() -> Recommender:
+    return shop()
+
+
+def expected(recommender: Recommender, history: list[str], allowed: Sequence[str], k: int) -> list[tuple[str, float]]:
+    """Return the best of the allowed items that the history has not, from the scores of all."""
+    (scores,) = recommender.score(recommender.resolve([history]))
+    found = [(name, float(scores[int(name[1:])])) for name in allowed if name not in history]
+    return sorted(found, key=lambda pair: -pair[1])[:k]
+
+
+def check(found: list[Recommendation], wanted: list[tuple[str, float]]) -> None:
+    assert [item.item_id for item in found] == [name for name, _ in wanted]
+    assert [item.log_prob for item in found] == pytest.approx([score for _, score in wanted], abs=1e-4)
+
+
+ALLOWED = [
+    ["i0", "i1", "i2", "i3"],
+    [f"i{n}" for n in range(11)],
+    ["i7", "i10", "i2"],
+    ["i1", "i7", "i10", "i5"],
+]
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 50])
+@pytest.mark.parametrize(
+    "make", [shop, lambda: shop("objective.likelihood=vocabulary"), lambda: shop("reasoner.titles_see=thought")]
+)
+def test_each_history_has_a_filter_of_its_own(k: int, make: Callable[[], Recommender]) -> None:
+    recommender = make()
+    lists = recommender.recommend(HISTORIES, k=k, filters=FILTERS)
+    for history, allowed, found in zip(HISTORIES, ALLOWED, lists, strict=True):
+        check(found, expected(recommender, history, allowed, k))
+
+
+def test_one_filter_is_for_all(recommender: Recommender) -> None:
+    one = ItemFilter(where={"tags": ["a", "d"]})
+    together = recommender.recommend(HISTORIES, k=3, filters=one)
+    assert together == recommender.recommend(HISTORIES, k=3, filters=[one] * len(HISTORIES))
+    for history, found in zip(HISTORIES, together, strict=True):
+        check(found, expected(recommender, history, ["i0", "i7", "i10", "i8", "i9"], 3))
+
+
+def test_nothing_allowed_is_an_empty_list_beside_full_ones(recommender: Recommender) -> None:
+    nothing = ItemFilter(allow=["i0", "i5"])
+    lists = recommender.recommend(HISTORIES, k=4, filters=[nothing, None, ItemFilter(allow=[]), nothing])
+    assert [len(found) for found in lists] == [0, 4, 0, 2]
+    assert all(np.isfinite(item.log_prob) for found in lists for item in found)
+
+
+@pytest.mark.parametrize(
+    ("one", "error", "said"),
+    [
+        (ItemFilter(where={"gener": "Drama"}), RequestError, "no attribute 'gener'; did you mean 'genre'"),
+        (ItemFilter(where={"genre": "Dramma"}), RequestError, "genre = 'Dramma'; did you mean 'Drama'"),
+        (ItemFilter(exclude=["i77"]), UnknownItemError, "exclude: no item has the id 'i77'; did you mean 'i7'"),
+        (ItemFilter(allow=["i1", "j"]), UnknownItemError, "allow: no item has the id 'j'"),
+        (ItemFilter(exclude="i7"), RequestError, "exclude: got the text 'i7', expected a list of ids"),
+    ],
+)
+def test_names_in_filters_are_checked(
+    one: ItemFilter, error: type[FlrError], said: str, recommender: Recommender
+) -> None:
+    with pytest.raises(error, match=said):
+        recommender.recommend(HISTORIES, filters=one)
+
+
+def test_unknown_names_in_filters_can_be_skipped(recommender: Recommender) -> None:
+    loose = ItemFilter(allow=["i1", "j", "i2"], exclude=["k"], where={"genre": ["Drama", "Opera"]})
+    strict = ItemFilter(allow=["i1", "i2"], where={"genre": "Drama"})
+    found = recommender.recommend(HISTORIES, filters=loose, unknown="skip")
+    assert found == recommender.recommend(HISTORIES, filters=strict)
+
+
+def test_filters_and_histories_must_be_as_many(recommender: Recommender) -> None:
+    with pytest.raises(RequestError, match="got 4 filters for 1 histories"):
+        recommender.recommend([["i0"]], filters=FILTERS)
