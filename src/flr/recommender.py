@@ -140,7 +140,7 @@ class Recommender:
         for number, history in enumerate(histories):
             found = [self._find(item, by) for item in history]
             if unknown == "error" and None in found:
-                raise self._unknown(str(history[found.index(None)]), by, number)
+                raise self._unknown(str(history[found.index(None)]), by, f"history number {number}: ")
             known = [item for item in found if item is not None]
             if not known:
                 what = "is empty" if not len(history) else "holds unknown items only"
@@ -149,19 +149,33 @@ class Recommender:
         offsets = np.cumsum([0, *map(len, rows)])
         return Histories(np.array([item for row in rows for item in row]), offsets)
 
+    def item_index(self, item: str, *, by: str = "id") -> int:
+        """Return the index of an item; of several that share a title, the first.
+
+        Args:
+            item: Its id or title.
+            by: Which of the two, ``"id"`` or ``"title"``.
+
+        Raises:
+            UnknownItemError: It is not in the catalogue.
+        """
+        found = self._find(item, by)
+        if found is None:
+            raise self._unknown(item, by)
+        return found
+
     def _find(self, item: str, by: str) -> int | None:
         if by == "id":
             return self._index_of_id.get(item)
         matches = self._items_of_title.get(item) or self._items_of_title.get(clean_title(item))
         return matches[0] if matches else None
 
-    def _unknown(self, item: str, by: str, number: int) -> UnknownItemError:
+    def _unknown(self, item: str, by: str, where: str = "") -> UnknownItemError:
         known = self._index_of_id if by == "id" else self._items_of_title
         hint = nearest(item, list(known)) if len(known) < 200_000 else "check the spelling"
         other = "title" if by == "id" else "id"
         return UnknownItemError(
-            f"history number {number}: no item has the {by} {item!r}; {hint} "
-            f"(to give {other}s instead, say by={other!r})"
+            f"{where}no item has the {by} {item!r}; {hint} (to give {other}s instead, say by={other!r})"
         )
 
     def score(

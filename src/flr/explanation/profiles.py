@@ -29,7 +29,8 @@ class AttributeLift:
         share: Of the factor's attention on items, how much falls on items of the value, mean over targets, 0..1.
         base: Share of such items in the histories, mean over targets, 0..1.
         lift: `share` by `base`; 1 is no preference.
-        low, high: Its interval over users, wide enough for all lifts of the file at once (Bonferroni).
+        chance_low, chance_high: What lifts chance gives to attention that looks at no attribute, 95 % for all values of
+            all factors at once.
     """
 
     attribute: str
@@ -37,13 +38,13 @@ class AttributeLift:
     share: float
     base: float
     lift: float
-    low: float
-    high: float
+    chance_low: float
+    chance_high: float
 
     @property
     def is_sure(self) -> bool:
-        """Whether the interval leaves out 1."""
-        return self.low > 1 or self.high < 1
+        """Whether the lift is outside of what chance gives."""
+        return not self.chance_low <= self.lift <= self.chance_high
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class FactorProfile:
         token_spread: The same over the tokens of the prompt.
         recency: Mean place of what is read, 0.5 at the latest item, 0 in the middle, -0.5 at the oldest.
         popularity: Mean popularity percentile of what is read less that of the histories, -1..1.
-        attributes: The values with the largest lifts that are sure, first; those with the lowest last.
+        attributes: Values it reads more of than the histories hold, then some it reads less of; in each, those that are
+            sure first, by the difference of shares.
         items: Typical history items, highest lift first.
     """
 
@@ -199,7 +201,7 @@ def _parse(content: dict[str, Any]) -> FactorProfiles:
 
 
 def _lift(value: dict[str, Any]) -> AttributeLift:
-    numbers = {name: float(value[name]) for name in ("share", "base", "lift", "low", "high")}
+    numbers = {name: float(value[name]) for name in ("share", "base", "lift", "chance_low", "chance_high")}
     return AttributeLift(attribute=_text(value["attribute"]), value=_text(value["value"]), **numbers)
 
 
