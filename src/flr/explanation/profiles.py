@@ -128,7 +128,7 @@ def save_profiles(path: Path, profiles: FactorProfiles) -> Path:
     """
     folder = _model_folder(path)
     file = folder / FILE_NAME
-    _check_factors(file, len(profiles.factors), folder)
+    _check_factors(file, len(profiles.factors), _n_factors(folder))
     write_json(file, {"format_version": FORMAT_VERSION, **asdict(profiles)})
     return file
 
@@ -144,7 +144,7 @@ def load_profiles(path: Path | str) -> FactorProfiles | None:
             another number of factors than the model has.
     """
     folder = _model_folder(Path(path))
-    file = folder / FILE_NAME
+    file, n_factors = folder / FILE_NAME, _n_factors(folder)
     if not file.exists():
         return None
     content = read_json(file, "file of factor profiles")
@@ -158,7 +158,7 @@ def load_profiles(path: Path | str) -> FactorProfiles | None:
     except (KeyError, TypeError, ValueError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ArtifactError(f"{str(file)!r} is damaged: {what}; make it again with `flr profile`") from None
-    _check_factors(file, len(profiles.factors), folder)
+    _check_factors(file, len(profiles.factors), n_factors)
     return profiles
 
 
@@ -166,10 +166,12 @@ def _model_folder(path: Path) -> Path:
     return path / "model" if (path / "model" / "recommender.json").exists() else path
 
 
-def _check_factors(file: Path, n_found: int, folder: Path) -> None:
-    meta = read_json(folder / "recommender.json", "saved recommender")
-    reasoner = meta.get("config", {}).get("reasoner", {})
-    expected = 0 if reasoner.get("kind") == "none" else reasoner.get("n_factors")
+def _n_factors(folder: Path) -> int:
+    reasoner = read_json(folder / "recommender.json", "saved recommender").get("config", {}).get("reasoner", {})
+    return 0 if reasoner.get("kind") == "none" else int(reasoner.get("n_factors", 0))
+
+
+def _check_factors(file: Path, n_found: int, expected: int) -> None:
     if n_found != expected:
         raise ArtifactError(
             f"{str(file)!r} profiles {n_found} factors, the model beside it has {expected}; "
