@@ -99,7 +99,8 @@ def fidelity(
 
     Args:
         recommender: The model; one without a thought has no attention, so only the other measures.
-        histories: Item indices, oldest first; only the window is read, and it must hold two items at least.
+        histories: Item indices, oldest first; only the window is read, and it must hold two items at least. All of them
+            are read together: give a few at a time.
         items: The explained item of each history, [B].
         n_random: Random orders of each history.
         seed: Draws them.
