@@ -15,9 +15,9 @@ from flr.reasoner.factors import FactorEdit, MultiFactorAttention
 from flr.reasoner.regularizers import diversity, orthogonality, sparsity
 from flr.records import PackedBatch, Thought
 from flr.scoring.beam import Beam, BestTitles, beam_search
-from flr.scoring.exact import catalogue_log_probs, item_log_probs
+from flr.scoring.exact import catalogue_log_probs
 from flr.scoring.likelihood import ChildTable, choice_log_probs
-from flr.scoring.pruned import Floor, leaf_log_probs_above
+from flr.scoring.pruned import Floor, Wanted, leaf_log_probs_above
 from flr.text.template import TokenStreams
 
 #: Trie nodes that one call of the backbone reads when it prunes: what fits a processor's caches, or fills a GPU.
@@ -257,19 +257,21 @@ class FLRModel(nn.Module):
             sums=compiled.sums,
             output=self.backbone.output_weight,
         )
-        return item_log_probs(leaves, compiled.leaf, compiled.n_sharing)
+        return compiled.by_item(leaves)
 
-    def score_above(self, state: ThoughtState, compiled: CompiledCatalogue, floor: Floor) -> Tensor:
+    def score_above(
+        self, state: ThoughtState, compiled: CompiledCatalogue, floor: Floor, wanted: Wanted | None = None
+    ) -> Tensor:
         """Return log p(title | history) of the distinct titles that reach a floor, float32, [B, n_leaves].
 
-        Agrees with `score` on these; titles below may be -inf.
+        Agrees with `score` on these; titles below, and those not wanted, may be -inf.
 
         Args:
             state: Histories with their thoughts.
             compiled: The catalogue, on the model's device.
-            floor: See `flr.scoring.pruned`.
+            floor, wanted: See `flr.scoring.pruned`.
         """
-        return self._above(state.root_hidden, state.histories_of, compiled, floor)
+        return self._above(state.root_hidden, state.histories_of, compiled, floor, wanted)
 
     def search(self, state: ThoughtState, compiled: CompiledCatalogue, beam: Beam) -> BestTitles:
         """Return the best titles that a beam search finds for each history, with their exact log-probabilities.
@@ -285,7 +287,7 @@ class FLRModel(nn.Module):
             beam,
             table=compiled.table,
             sole_leaf=compiled.sole_leaf,
-            n_tokens=torch.from_numpy(compiled.template.titles.lengths).to(self.device),
+            n_tokens=torch.from_numpy(compiled.template.titles.lengths[: compiled.trie.n_leaves]).to(self.device),
             output=self.backbone.output_weight,
             max_nodes=_NODES_PER_CALL[self.device.type == "cpu"],
         )
@@ -322,7 +324,12 @@ class FLRModel(nn.Module):
         return self._above(root_hidden.flatten(0, 1), histories_of, compiled, floor)
 
     def _above(
-        self, root_hidden: Tensor, histories_of: HistoriesOf, compiled: CompiledCatalogue, floor: Floor
+        self,
+        root_hidden: Tensor,
+        histories_of: HistoriesOf,
+        compiled: CompiledCatalogue,
+        floor: Floor,
+        wanted: Wanted | None = None,
     ) -> Tensor:
         return leaf_log_probs_above(
             root_hidden,
@@ -330,9 +337,10 @@ class FLRModel(nn.Module):
             floor,
             table=compiled.table,
             sole_leaf=compiled.sole_leaf,
-            n_leaves=compiled.catalogue.n_leaves,
+            n_leaves=compiled.trie.n_leaves,
             output=self.backbone.output_weight,
             max_nodes=_NODES_PER_CALL[self.device.type == "cpu"],
+            wanted=wanted,
         )
 
 

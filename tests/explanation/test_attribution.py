@@ -192,6 +192,21 @@ def test_what_cannot_be_explained(
         explain(make(), history, item, **options)
 
 
+def test_an_item_that_is_never_recommended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = make()
+    score = recommender.score
+
+    def without_the_last(histories: Histories, **options: Any) -> np.ndarray:
+        scores = score(histories, **options)
+        scores[:, 10] = -np.inf
+        return scores
+
+    monkeypatch.setattr(recommender, "score", without_the_last)
+    assert {item.item_index for item in explain(recommender, [1], k=20).items} == {0, *range(2, 10)}
+    with pytest.raises(RequestError, match="item 'i10' is never recommended"):
+        explain(recommender, [1], 10)
+
+
 def test_each_is_missing_once() -> None:
     left = without_each(history_of(4, 5, 6))
     assert left.item_index.tolist() == [5, 6, 4, 6, 4, 5]

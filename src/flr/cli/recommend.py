@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from flr.cli import console
 from flr.cli.guard import AsJson
 from flr.errors import ReadError, RequestError
+
+if TYPE_CHECKING:
+    from flr.catalogue.filters import ItemFilter
 
 
 def recommend(
@@ -32,6 +35,16 @@ def recommend(
             help="Multiplier of each factor's gate: 0 turns a factor off, 2 doubles it, 1 leaves it.",
         ),
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Only items whose attribute has this value; repeat it: any value of one key, all keys.",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="An item that is not to be recommended; repeat it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommend items after one history, or after each of many.
@@ -42,13 +55,22 @@ def recommend(
       flr recommend --run runs/ml-100k --by title --history "Alien (1979)"
       flr recommend --run runs/ml-100k --histories people.jsonl -k 5 --json
       flr recommend --run runs/ml-100k --history 1 --factor-weights 1,0,2,1
+      flr recommend --run runs/ml-100k --history 1
+        --where category=Sci-Fi --where category=Western --exclude 50
     """
     wanted, weights = _wanted(history, histories), _weights(factor_weights)
+    filters = _filters(where or [], exclude or [])
 
     from flr.recommender import Recommender
 
     lists = Recommender.load(run).recommend(
-        wanted, k=k, by=by, exclude_seen=not include_seen, unknown=unknown, factor_weights=weights
+        wanted,
+        k=k,
+        by=by,
+        exclude_seen=not include_seen,
+        unknown=unknown,
+        filters=filters,
+        factor_weights=weights,
     )
     if as_json:
         console.show_json([{"history": past, "items": best} for past, best in zip(wanted, lists, strict=True)])
@@ -76,6 +98,19 @@ def _wanted(history: list[str] | None, path: Path | None) -> list[list[str]]:
         got = "both" if history else "neither"
         raise RequestError(f"give either --history (repeated) or --histories FILE; got {got}")
     return _read_histories(path) if path is not None else [list(history or [])]
+
+
+def _filters(where: list[str], exclude: list[str]) -> ItemFilter | None:
+    values: dict[str, list[str]] = {}
+    for condition in where:
+        key, separator, value = condition.partition("=")
+        if not (key and separator and value):
+            raise RequestError(f"--where {condition!r}, expected KEY=VALUE, such as category=Sci-Fi")
+        values.setdefault(key, []).append(value)
+
+    from flr.catalogue.filters import ItemFilter
+
+    return ItemFilter(exclude=exclude, where=values) if values or exclude else None
 
 
 def _read_histories(path: Path) -> list[list[str]]:

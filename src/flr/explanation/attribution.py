@@ -47,8 +47,8 @@ def explain(
         profiles: Names of the factors, from `load_profiles`; None leaves them without.
 
     Raises:
-        RequestError: The history is empty, k is below 1, an index is not in the catalogue, or no item is left to
-            recommend.
+        RequestError: The history is empty, k is below 1, an index is not in the catalogue, no item is left to
+            recommend, or the item is one that the model gives -inf.
     """
     taken = _checked(recommender, history, item_index, k)
     histories = Histories(taken, np.array([0, len(taken)]))
@@ -59,6 +59,9 @@ def explain(
         candidates[taken] = False
     if item_index is None:
         item_index = _best(by_factor[0], candidates)
+    if np.isneginf(by_factor[0, item_index]):
+        item_id = str(recommender.catalogue.item_ids[item_index])
+        raise RequestError(f"item {item_id!r} is never recommended, so there is nothing to explain; name another one")
     lists = _Lists(recommender, candidates, item_index, k)
     before = lists.change(by_factor[0])
     lists.before = before.items
@@ -126,12 +129,13 @@ def _checked(recommender: Recommender, history: Sequence[int] | IntArray, item_i
 
 
 def _best(scores: FloatArray, candidates: BoolArray) -> int:
-    if not candidates.any():
+    left = np.where(candidates, scores, -np.inf)
+    if np.isneginf(left).all():
         raise RequestError(
             f"the history holds all {len(candidates)} items, so none is left to recommend; "
             "name the item to explain, or include seen items"
         )
-    return int(np.argmax(np.where(candidates, scores, -np.inf)))
+    return int(np.argmax(left))
 
 
 class _Lists:
