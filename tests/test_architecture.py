@@ -14,7 +14,7 @@ ROOT = Path(flr.__file__).parent
 LEVELS = (
     {"errors", "records", "config", "seeding", "progress", "persistence", "fetching"},
     {"data", "catalogue", "text", "backbone", "reasoner", "scoring"},
-    {"compiled", "live", "model", "recommender", "saving", "snapshot", "steering"},
+    {"compiled", "lists", "live", "model", "recommender", "saving", "snapshot", "steering"},
     {"training", "evaluation", "baselines", "diagnostics", "explanation", "experiments"},
     {"serving", "cli", "__main__"},
 )

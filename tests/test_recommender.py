@@ -186,6 +186,11 @@ def _without_architecture(folder: Path) -> None:
     (folder / "recommender.json").write_text(json.dumps(meta))
 
 
+def _of_items_that_are_not_there(folder: Path) -> None:
+    meta = json.loads((folder / "recommender.json").read_text())
+    (folder / "recommender.json").write_text(json.dumps({**meta, "retired": [3, 99]}))
+
+
 def _without_items(folder: Path) -> None:
     (folder / "items.parquet").write_bytes(b"PAR1")
 
@@ -200,6 +205,7 @@ def _without_items(folder: Path) -> None:
         (_of_another_config, "version 7"),
         (_without_architecture, "architecture"),
         (_without_items, "cannot be read"),
+        (_of_items_that_are_not_there, r"lists \[3, 99\] as retired, expected indices below 11"),
     ],
 )
 def test_a_damaged_folder_is_named(damage: object, said: str, recommender: Recommender, tmp_path: Path) -> None:
@@ -207,6 +213,14 @@ def test_a_damaged_folder_is_named(damage: object, said: str, recommender: Recom
     damage(tmp_path / "model")  # type: ignore[operator]
     with pytest.raises(FlrError, match=said):
         Recommender.load(tmp_path / "model")
+
+
+def test_a_folder_from_before_items_could_be_removed_has_all(recommender: Recommender, tmp_path: Path) -> None:
+    recommender.save(tmp_path / "model")
+    meta = json.loads((tmp_path / "model" / "recommender.json").read_text())
+    del meta["retired"]
+    (tmp_path / "model" / "recommender.json").write_text(json.dumps(meta))
+    assert Recommender.load(tmp_path / "model").recommend([["i0"]], k=20) == recommender.recommend([["i0"]], k=20)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from flr.config import Config, load_config
     from flr.data.storage import load_prepared
     from flr.errors import FlrError
+    from flr.lists import Recommendation
     from flr.model import FLRModel
-    from flr.recommender import Recommendation, Recommender
+    from flr.recommender import Recommender
 
 _HOMES = {
     "Config": "flr.config",
@@ -35,7 +36,7 @@ _HOMES = {
     "FlrError": "flr.errors",
     "FLRModel": "flr.model",
     "ItemFilter": "flr.catalogue.filters",
-    "Recommendation": "flr.recommender",
+    "Recommendation": "flr.lists",
     "Recommender": "flr.recommender",
 }
 

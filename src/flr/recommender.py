@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,34 +16,16 @@ from flr.catalogue.filters import AllowedItems, ItemFilter
 from flr.compiled import CompiledCatalogue, compile_catalogue
 from flr.config import Config
 from flr.errors import RequestError
+from flr.lists import Asked, Recommendation, lists_by_factor, plain_lists
 from flr.live import CatalogueEdit, LiveCatalogue, TitleNotes
 from flr.model import FLRModel, ThoughtState
 from flr.records import Catalogue, FloatArray, Histories
 from flr.saving import SavedParts, load_parts, save_parts
-from flr.scoring.ranking import top_items
 from flr.snapshot import Snapshot, Thinker
-from flr.steering import FactorWeights, check_factor_weights, interleave
+from flr.steering import FactorWeights
 from flr.text.tokenizer import TitleTokenizer
 
-
-@dataclass(frozen=True)
-class Recommendation:
-    """One recommended item.
-
-    Attributes:
-        item_id: The item's own id.
-        title: Its cleaned title.
-        probability: p(item | history) over the whole catalogue, in [0, 1]; filters do not raise it.
-        log_prob: Its natural logarithm.
-        factor: The factor that gave the item, of a list that is diversified by factors: the probability is then that
-            of the model thinking in this factor alone. None otherwise.
-    """
-
-    item_id: str
-    title: str
-    probability: float
-    log_prob: float
-    factor: int | None = None
+__all__ = ["Recommendation", "Recommender"]
 
 
 class Recommender:
@@ -161,18 +141,8 @@ class Recommender:
         now = self.snapshot
         indices = now.live.lookup.histories(histories, by=by, unknown=unknown)
         allowed = now.live.allowed(filters, len(indices), unknown=unknown)
-        if diversify == "factors":
-            return _diversified(now, indices, k, factor_weights, exclude_seen=exclude_seen, allowed=allowed)
-        scores = now.score_best(indices, k, exclude_seen=exclude_seen, factor_weights=factor_weights, allowed=allowed)
-        ranking = top_items(torch.from_numpy(scores), k)
-        return [
-            [
-                _recommendation(now.catalogue, int(item), float(log_prob))
-                for item, log_prob in zip(items, values, strict=True)
-                if item >= 0
-            ]
-            for items, values in zip(ranking.item_index, ranking.log_probs, strict=True)
-        ]
+        asked = Asked(indices, k, exclude_seen, factor_weights, allowed)
+        return plain_lists(now, asked) if diversify is None else lists_by_factor(now, asked)
 
     def resolve(self, histories: Sequence[Sequence[str]], *, by: str = "id", unknown: str = "error") -> Histories:
         """Return histories as item indices, which edits never change; arguments and errors as `recommend`."""
@@ -288,29 +258,3 @@ def _compile(
         max_title_tokens=config.text.max_title_tokens,
         before=before,
     ).to(model.device)
-
-
-def _recommendation(catalogue: Catalogue, item: int, log_prob: float, factor: int | None = None) -> Recommendation:
-    item_id, title = str(catalogue.item_ids[item]), str(catalogue.titles[item])
-    return Recommendation(item_id, title, float(np.exp(log_prob)), log_prob, factor)
-
-
-def _diversified(
-    now: Snapshot,
-    histories: Histories,
-    k: int,
-    factor_weights: FactorWeights | None,
-    *,
-    exclude_seen: bool,
-    allowed: AllowedItems | None,
-) -> list[list[Recommendation]]:
-    weights = check_factor_weights(factor_weights, now.n_factors, len(histories))
-    lists = now.best_by_factor(histories, k, exclude_seen=exclude_seen, allowed=allowed)
-    mixed = [interleave(lists, row, k, None if weights is None else weights[row]) for row in range(len(histories))]
-    return [
-        [
-            _recommendation(now.catalogue, int(item), float(log_prob), int(factor))
-            for item, log_prob, factor in zip(one.item_index, one.log_probs, one.factors, strict=True)
-        ]
-        for one in mixed
-    ]

@@ -204,9 +204,10 @@ class Snapshot:
         """Return which prefixes lead to an allowed item; None where all do."""
         if allowed is None:
             return None
-        masks = self._without_retired(torch.from_numpy(allowed.masks).int().to(self.model.device))
+        used, place = np.unique(allowed.of_row[rows], return_inverse=True)
+        masks = self._without_retired(torch.from_numpy(allowed.masks[used]).int().to(self.model.device))
         nodes = allowed_nodes(self._by_leaf(masks) > 0, self.compiled.trie)
-        of_row = torch.from_numpy(allowed.of_row[rows]).to(nodes.device)
+        of_row = torch.from_numpy(place).to(nodes.device)
         return lambda members, prefixes: nodes[of_row[members], prefixes]
 
     def _by_leaf(self, of_items: Tensor) -> Tensor:

@@ -48,8 +48,7 @@ def read_items(items: NewItems) -> pl.DataFrame:
     for name in (ITEM_ID, TITLE):
         if name not in frame.columns:
             raise ColumnError(f"the items have no {name!r}: {nearest(name, frame.columns)} (needed: item_id, title)")
-    named = [_text(frame[name]) for name in (ITEM_ID, TITLE)]
-    ids, raw = named
+    ids, raw = (_text(frame[name]) for name in (ITEM_ID, TITLE))
     titles = clean_titles(raw)
     problems = [f"item number {number} has no id" for number, item in enumerate(ids) if not item]
     problems += [
@@ -121,34 +120,32 @@ def _check_new(catalogue: Catalogue, items: pl.DataFrame, index_of_id: Mapping[s
 
 def _attributes(catalogue: Catalogue, items: pl.DataFrame) -> pl.DataFrame | None:
     """Return the attributes of new items as the catalogue has them, one row each; None where it has none."""
-    known = [] if catalogue.attributes is None else catalogue.attributes.columns
-    given = items.drop(ITEM_ID, TITLE)
-    for name in given.columns:
-        if name not in known:
-            holder = items.filter(given[name].is_not_null())[ITEM_ID].head(1).to_list() or items[ITEM_ID].head(1)[0]
-            hint = nearest(name, known) if known else "its items have none; leave it out"
-            who = holder[0] if isinstance(holder, list) else holder
-            raise ColumnError(f"item {who!r} has {name!r}, which the catalogue's items have not: {hint}")
-    if catalogue.attributes is None:
-        return None
-    columns = []
-    for name, dtype in catalogue.attributes.schema.items():
-        if name not in given.columns:
-            columns.append(pl.Series(name, [None] * len(items), dtype=dtype))
-            continue
-        column = given[name].cast(dtype, strict=False) if given[name].dtype != dtype else given[name]
-        lost = column.is_null() & given[name].is_not_null()
-        _refuse(
-            [f"item {item!r} has {name} = {value!r}" for item, value in zip(items[ITEM_ID], given[name], strict=True)]
-            if lost.all() and len(lost)
-            else [
-                f"item {items[ITEM_ID][place]!r} has {name} = {given[name][place]!r}"
-                for place in np.flatnonzero(lost.to_numpy()).tolist()
-            ],
-            f"the catalogue holds {name} as {dtype}",
-        )
-        columns.append(column)
-    return pl.DataFrame(columns)
+    schema = {} if catalogue.attributes is None else catalogue.attributes.schema
+    for name in items.drop(ITEM_ID, TITLE).columns:
+        if name not in schema:
+            holders = items.filter(pl.col(name).is_not_null())[ITEM_ID]
+            hint = nearest(name, schema) if schema else "its items have none; leave it out"
+            who = "no item" if holders.is_empty() else f"item {holders[0]!r}"
+            raise ColumnError(f"{who} has {name!r}, which the catalogue's items have not: {hint}")
+    columns = [_as_known(items, name, dtype) for name, dtype in schema.items()]
+    return pl.DataFrame(columns) if columns else None
+
+
+def _as_known(items: pl.DataFrame, name: str, dtype: pl.DataType) -> pl.Series:
+    """Return an attribute of new items in the type the catalogue has it in."""
+    if name not in items.columns:
+        return pl.Series(name, [None] * len(items), dtype=dtype)
+    given = items[name]
+    try:
+        column = given if given.dtype == dtype else given.cast(dtype, strict=False)
+    except pl.exceptions.PolarsError:  # types that have nothing to do with each other
+        column = pl.Series(name, [None] * len(items), dtype=dtype)
+    lost = np.flatnonzero((column.is_null() & given.is_not_null()).to_numpy()).tolist()
+    _refuse(
+        [f"item {items[ITEM_ID][place]!r} has {name} = {given[place]!r}" for place in lost],
+        f"the catalogue holds {name} as {dtype}",
+    )
+    return column
 
 
 def _text(column: pl.Series) -> pl.Series:

@@ -1,7 +1,7 @@
 """log p(item | history) of one item per history, without the rest of the catalogue.
 
 A title costs its few tokens up to its last choice, where the whole catalogue costs all needed nodes of the trie; the
-figures are those of `Recommender.score`.
+figures are those of `Recommender.score`, which is asked itself where a memory votes for all items at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from flr.recommender import Recommender
-from flr.records import CONTEXT, TRAIN, FloatArray, Histories, IntArray, UserSequences
+from flr.records import CONTEXT, TRAIN, FloatArray, Histories, IntArray, PackedBatch, UserSequences
 from flr.text.packing import Windows
 
 #: Tokens of prompts that are read at a time.
@@ -26,6 +26,8 @@ def score_titles(recommender: Recommender, histories: Histories, items: IntArray
         items: Item index for each, [B].
     """
     model, compiled = recommender.model.eval(), recommender.compiled
+    if model.memory is not None:
+        return recommender.score(histories)[np.arange(len(items)), items].astype(np.float64)
     packer = compiled.packer(model.n_thoughts)
     asked = _as_targets(histories.window(recommender.config.text.window), items)
     windows = Windows(asked.offsets[:-1], asked.offsets[1:])
@@ -35,7 +37,7 @@ def score_titles(recommender: Recommender, histories: Histories, items: IntArray
     with torch.inference_mode():
         for rows in _batches(order, lengths):
             batch = packer.collate(windows.take(rows), np.arange(len(rows)), asked)
-            batch = type(batch)(**{name: tensor.to(model.device) for name, tensor in vars(batch).items()})
+            batch = PackedBatch.of({name: tensor.to(model.device) for name, tensor in batch.tensors().items()})
             streams = model.encode(batch)
             thought = model.reason(batch, streams)
             written = model.write(batch, streams, None if thought is None else thought.vectors, compiled.table)

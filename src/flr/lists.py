@@ -1,0 +1,93 @@
+"""Scores -> what a person is shown: items with titles and probabilities, best first or by factor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from flr.catalogue.filters import AllowedItems
+from flr.records import Catalogue, Histories
+from flr.scoring.ranking import top_items
+from flr.snapshot import Snapshot
+from flr.steering import FactorWeights, check_factor_weights, interleave
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One recommended item.
+
+    Attributes:
+        item_id: The item's own id.
+        title: Its cleaned title.
+        probability: p(item | history) over the whole catalogue, in [0, 1]; filters do not raise it.
+        log_prob: Its natural logarithm.
+        factor: The factor that gave the item, of a list that is diversified by factors: the probability is then that
+            of the model thinking in this factor alone. None otherwise.
+    """
+
+    item_id: str
+    title: str
+    probability: float
+    log_prob: float
+    factor: int | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request whose names have been looked up; see `flr.Recommender.recommend`.
+
+    Attributes:
+        histories: Item indices.
+        k: Items per history.
+        exclude_seen: Whether items of a history are left out.
+        factor_weights: Multipliers of the gates.
+        allowed: What each history may be recommended; None for everything.
+    """
+
+    histories: Histories
+    k: int
+    exclude_seen: bool
+    factor_weights: FactorWeights | None
+    allowed: AllowedItems | None
+
+
+def plain_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
+    """Return the k most probable items for each history, best first."""
+    scores = now.score_best(
+        asked.histories,
+        asked.k,
+        exclude_seen=asked.exclude_seen,
+        factor_weights=asked.factor_weights,
+        allowed=asked.allowed,
+    )
+    ranking = top_items(torch.from_numpy(scores), asked.k)
+    return [
+        [
+            _recommendation(now.catalogue, int(item), float(log_prob))
+            for item, log_prob in zip(items, values, strict=True)
+            if item >= 0
+        ]
+        for items, values in zip(ranking.item_index, ranking.log_probs, strict=True)
+    ]
+
+
+def lists_by_factor(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
+    """Return k items for each history that its factors pick in turn; see `flr.steering.interleave`."""
+    n = len(asked.histories)
+    weights = check_factor_weights(asked.factor_weights, now.n_factors, n)
+    lists = now.best_by_factor(asked.histories, asked.k, exclude_seen=asked.exclude_seen, allowed=asked.allowed)
+    mixed = [interleave(lists, row, asked.k, None if weights is None else weights[row]) for row in range(n)]
+    return [
+        [
+            _recommendation(now.catalogue, int(item), float(log_prob), int(factor))
+            for item, log_prob, factor in zip(one.item_index, one.log_probs, one.factors, strict=True)
+        ]
+        for one in mixed
+    ]
+
+
+def _recommendation(catalogue: Catalogue, item: int, log_prob: float, factor: int | None = None) -> Recommendation:
+    item_id, title = str(catalogue.item_ids[item]), str(catalogue.titles[item])
+    return Recommendation(item_id, title, float(np.exp(log_prob)), log_prob, factor)
