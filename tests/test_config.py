@@ -26,6 +26,16 @@ def test_defaults_alone_are_a_config() -> None:
     assert load_config() == Config()
 
 
+@pytest.mark.parametrize("said", ["no", "'no'", "bf16"])
+def test_mixed_precision_may_be_said_without_quotes(said: str) -> None:
+    assert load_config(None, [f"training.mixed_precision={said}"]).training.mixed_precision == said.strip("'")
+
+
+def test_a_memory_without_factors_is_refused() -> None:
+    with pytest.raises(ConfigError, match="memory = 'transitions'"):
+        load_config(None, ["reasoner.kind=none", "reasoner.memory=transitions"])
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_config_loads(path: Path) -> None:
     assert load_config(path).version == CONFIG_VERSION

@@ -175,7 +175,14 @@ def test_a_memory_trains_on_the_probabilities_that_it_recommends_by(settings: li
         log_probs = scores(model, compiled, histories(sequences.item_index[start:row].tolist()))
         torch.testing.assert_close(log_probs.exp().sum(), torch.tensor(1.0), rtol=0, atol=1e-5)
         expected -= float(log_probs[0, sequences.item_index[row]])
-    assert float(model.eval()(batch, compiled.table)["recommendation"]) == pytest.approx(expected, rel=1e-4)
+    losses = model.eval()(batch, compiled.table)
+    assert float(losses["recommendation"]) == pytest.approx(expected, rel=1e-4)
+    # What is recommended by teaches the trust alone; titles and votes learn by themselves.
+    losses["recommendation"].backward()
+    learned = {
+        name for name, parameter in model.named_parameters() if parameter.grad is not None and parameter.grad.any()
+    }
+    assert learned == {"memory.trust.weight", "memory.trust.bias"}
 
 
 def test_a_memory_needs_batches_with_evidence() -> None:

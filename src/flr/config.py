@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from flr.errors import ConfigError, nearest
 
@@ -35,6 +35,11 @@ _LATENTR3 = {
     "title_rule": "readable",
 }
 _STRICT = {"cut_ties": "user", "deduplicate": False, "title_rule": "d3"}
+
+
+def _unquoted_no(value: object) -> object:
+    """Return ``"no"`` for what YAML makes of an unquoted no."""
+    return "no" if value is False else value
 
 
 class Section(BaseModel):
@@ -113,6 +118,14 @@ class ReasonerConfig(Section):
     )
     reads_age: bool = Field(False, description="Each factor's attention has a learned bias for an item's age.")
 
+    @model_validator(mode="after")
+    def _memory_has_factors(self) -> ReasonerConfig:
+        if self.kind == "none" and self.memory != "none":
+            raise ValueError(
+                f"memory = {self.memory!r} is what factors vote by, and kind = 'none' has none; set one of them"
+            )
+        return self
+
     @property
     def n_thoughts(self) -> int:
         """Thought positions between a history and a title."""
@@ -153,7 +166,9 @@ class TrainingConfig(Section):
     eval_steps: int = Field(100, ge=1, description="Steps between validations and checkpoints.")
     eval_users: int | None = Field(None, ge=1, description="Validate on this many users only; unset: on all.")
     patience: int = Field(5, ge=1, description="Stop after this many validations without a better NDCG@10.")
-    mixed_precision: Literal["no", "bf16"] = Field("no", description="Autocast type.")
+    mixed_precision: Annotated[Literal["no", "bf16"], BeforeValidator(_unquoted_no)] = Field(
+        "no", description="Autocast type."
+    )
     n_threads: int | None = Field(None, ge=1, description="CPU threads; unset: torch decides.")
 
 

@@ -126,27 +126,35 @@ class FLRModel(nn.Module):
             table: Children of the catalogue's trie, for the likelihood the model is trained under.
 
         Returns:
-            ``recommendation``: minus log p(title | history); ``orthogonality``, ``diversity`` and ``sparsity``,
-            where there is a reasoner. Scalars, float32.
+            ``recommendation``: minus log p(item | history); ``orthogonality``, ``diversity`` and ``sparsity``, where
+            there is a reasoner. With a memory also ``titles`` and ``votes``: each of the two that are mixed learns to
+            recommend by itself, and ``recommendation`` teaches the trust alone. Learning from the mixture, whichever
+            is ahead in the first steps would take over, and the other starve. Scalars, float32.
         """
         streams = self.encode(batch)
         thought = self.reason(batch, streams)
         choices = self.write(batch, streams, None if thought is None else thought.vectors, table)
-        losses = {"recommendation": -self._with_memory(batch, thought, choices.log_probs).sum()}
+        losses = self._losses(batch, thought, choices.log_probs)
         if thought is not None:
             losses |= self._regularizers(batch, thought)
         return losses
 
-    def _with_memory(self, batch: PackedBatch, thought: Thought | None, choices: Tensor) -> Tensor:
-        """Return log p of what each target comes to: of its choices one by one, or of its item, given a memory."""
+    def _losses(self, batch: PackedBatch, thought: Thought | None, choices: Tensor) -> dict[str, Tensor]:
+        """Return the sums of minus log p over the targets, given the log-probabilities of their choices."""
         if self.memory is None or thought is None:
-            return choices
+            return {"recommendation": -choices.sum()}
         if batch.evidence is None or batch.target_popularity is None or batch.target_sharing is None:
             raise ConfigError("a model with a memory needs batches with evidence; give the packer some")
         titles = choices.new_zeros(batch.target_items.shape)
         titles = titles.index_put((batch.score_rows, batch.score_targets), choices, accumulate=True)
+        titles = titles - batch.target_sharing
         votes = self.memory.on_targets(thought, batch.evidence, batch.stream_places, batch.target_popularity)
-        return votes.mix(titles - batch.target_sharing)[batch.target_mask]
+        per_target = {
+            "recommendation": votes.detached().mix(titles.detach()),
+            "titles": titles,
+            "votes": votes.probs.log(),
+        }
+        return {name: -(log_probs * batch.target_mask).sum() for name, log_probs in per_target.items()}
 
     def encode(self, batch: PackedBatch) -> EncodedStreams:
         """Read the histories of a packed batch."""

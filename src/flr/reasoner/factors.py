@@ -22,8 +22,10 @@ FactorEdit = Callable[[int, Tensor], Tensor]
 #: Lone logits are stored divided by this: Adam moves a number by about the learning rate, and a logit means something
 #: from 1 on, which would take thousands of steps.
 LOGIT_GAIN: Final = 10.0
-#: Logits that an item loses per later item, before anything is learnt: the last counts most.
-_FADING: Final = 0.2
+#: Logits that an item loses per later item, before anything is learnt: K factors begin with horizons between these.
+_FADING: Final = (0.5, 0.08)
+#: Size of the first queries where ages count: content speaks up once it has something to say.
+_QUIET: Final = 0.1
 
 
 class MultiFactorAttention(nn.Module):
@@ -92,6 +94,8 @@ class MultiFactorAttention(nn.Module):
         for linear in (self.query, self.key, self.value, self.mix, self.out):
             if linear is not None:
                 nn.init.normal_(linear.weight, std=1 / math.sqrt(linear.in_features))
+        if n_ages:
+            nn.init.normal_(self.query.weight, std=_QUIET / math.sqrt(width))
         nn.init.zeros_(self.out.bias)
 
     @property
@@ -190,4 +194,6 @@ def _fading(n_factors: int, n_ages: int) -> Tensor:
     """Return the first age biases, [K, n_ages + 1]; the last is that of tokens outside titles."""
     ages = torch.arange(n_ages + 1.0)
     ages[-1] = n_ages - 1
-    return (-_FADING * ages).repeat(n_factors, 1)
+    fast, slow = _FADING
+    share = (torch.arange(n_factors) + 0.5) / n_factors
+    return -(fast ** (1 - share) * slow**share)[:, None] * ages

@@ -55,6 +55,10 @@ class Votes:
         trust = self.log_trust.masked_fill(silent, -torch.inf)
         return Votes(trust, self.log_distrust.masked_fill(silent, 0), probs / left.clamp(min=1e-30))
 
+    def detached(self) -> Votes:
+        """Return the same votes, through which only the trust learns."""
+        return replace(self, probs=self.probs.detach())
+
     def mix(self, log_probs: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return the log of the mixture with written titles, of the same shape.
 
@@ -169,7 +173,7 @@ class ItemMemory(nn.Module):
         return (LOGIT_GAIN * self.relation.float()).softmax(-1)
 
     def _trust(self, thought: Thought) -> tuple[Tensor, Tensor]:
-        logit = self.trust(thought.states[:, :, -1])[..., 0].float()
+        logit = self.trust(thought.states[:, :, -1].detach())[..., 0].float()
         return nn.functional.logsigmoid(logit), nn.functional.logsigmoid(-logit)
 
 

@@ -11,6 +11,8 @@ from flr.records import PackedBatch
 from flr.scoring.likelihood import ChildTable
 
 RECOMMENDATION = "recommendation"
+#: Losses that count in full: what is recommended by, and what a model with a memory mixes for it.
+_WHOLE = (RECOMMENDATION, "titles", "votes")
 
 
 class Objective(nn.Module):
@@ -47,11 +49,11 @@ class Objective(nn.Module):
         """
         total = losses[RECOMMENDATION].new_zeros(())
         for name, loss in losses.items():
-            weight = 1.0 if name == RECOMMENDATION else self.weights[name]
+            weight = 1.0 if name in _WHOLE else self.weights[name]
             if weight == 0:
                 continue
-            scale = 1.0 if name == RECOMMENDATION else regularizer_scale
-            if self.log_variances is None:
+            scale = 1.0 if name in _WHOLE else regularizer_scale
+            if self.log_variances is None or name not in self.log_variances:
                 total = total + scale * weight * loss / n_targets
             else:
                 log_variance = self.log_variances[name]
