@@ -116,6 +116,9 @@ class ReasonerConfig(Section):
     memory: Literal["none", "transitions"] = Field(
         "none", description="Factors also vote for what followed the items that they read."
     )
+    reads: Literal["tokens", "items"] = Field(
+        "tokens", description="What factors attend to: every token of a prompt, or the last token of every item."
+    )
     reads_age: bool = Field(False, description="Each factor's attention has a learned bias for an item's age.")
 
     @model_validator(mode="after")

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from flr.backbone.prefixes import HistoriesOf, PrefixReader
-from flr.backbone.streams import Backbone, EncodedStreams, branch_mask, branch_positions, readable_columns
+from flr.backbone.streams import (
+    Backbone,
+    EncodedStreams,
+    branch_mask,
+    branch_positions,
+    item_ends,
+    readable_columns,
+)
 from flr.compiled import CompiledCatalogue
 from flr.config import ReasonerConfig
 from flr.errors import ConfigError
@@ -162,7 +169,16 @@ class FLRModel(nn.Module):
 
     def reason(self, batch: PackedBatch, streams: EncodedStreams) -> Thought | None:
         """Think once for every target of a packed batch; None for a model without a thought."""
-        return self._think(streams.hidden, readable_columns(batch), batch.target_ends, places=batch.stream_places)
+        return self._think(streams.hidden, self._readable(batch), batch.target_ends, places=batch.stream_places)
+
+    def _readable(self, batch: PackedBatch) -> Tensor:
+        """Return the stream tokens that the factors of each target read, [B, P, L]."""
+        readable = readable_columns(batch)
+        if self.reasoner is None or not self.reasoner.reads_items:
+            return readable
+        ends = item_ends(batch.stream_places, batch.stream_segments)[:, None]
+        # Padded targets have no items; they read the token they stand for, so that no softmax is empty.
+        return readable & (ends | ~batch.target_mask[..., None])
 
     def write(
         self, batch: PackedBatch, streams: EncodedStreams, vectors: Tensor | None, table: ChildTable
@@ -230,7 +246,7 @@ class FLRModel(nn.Module):
         return torch.where(is_thought[..., None], thoughts, tokens)
 
     def _regularizers(self, batch: PackedBatch, thought: Thought) -> dict[str, Tensor]:
-        n_readable = batch.target_ends - batch.target_starts + 1
+        n_readable = self._readable(batch).sum(-1)
         per_target = {
             "orthogonality": orthogonality(thought.factors),
             "diversity": diversity(thought.attentions),
@@ -281,6 +297,10 @@ class FLRModel(nn.Module):
         ends = torch.where(streams.real, columns, -1).max(1).values[:, None]
         next_position = streams.real.sum(1)
         readable = streams.real[:, None]
+        if self.reasoner is not None and self.reasoner.reads_items:
+            if streams.places is None:
+                raise ValueError("the histories were not read by `read`, so their items are not known")
+            readable = item_ends(streams.places, torch.zeros_like(streams.places))[:, None]
         thought = self._think(streams.hidden, readable, ends, factor_weights, edit=edit, places=streams.places)
         if thought is None:
             root = streams.hidden.gather(1, ends[..., None].expand(-1, -1, streams.hidden.shape[-1]))[:, 0]
@@ -444,6 +464,7 @@ def build_reasoner(
         thought_positions=config.thought_positions,
         is_bottleneck=config.titles_see == "thought",
         n_ages=AGES if config.reads_age else 0,
+        reads_items=config.reads == "items",
     )
 
 

@@ -175,6 +175,18 @@ def stream_mask(segments: Tensor) -> Tensor:
     return (same & causal)[:, None]
 
 
+def item_ends(places: Tensor, segments: Tensor) -> Tensor:
+    """Return True at the last token of every item, [B, L].
+
+    Args:
+        places: Which item of its segment each token belongs to, -1 outside titles, [B, L].
+        segments: Segment of each token, [B, L].
+    """
+    after = nn.functional.pad(places, (0, 1), value=-1)[:, 1:]
+    segment_after = nn.functional.pad(segments, (0, 1), value=-1)[:, 1:]
+    return (places >= 0) & ((places != after) | (segments != segment_after))
+
+
 def readable_columns(batch: PackedBatch) -> Tensor:
     """Return the stream tokens that each target may read, [B, P, L]: its segment up to its last prompt token."""
     columns = torch.arange(batch.stream_ids.shape[1], device=batch.stream_ids.device)

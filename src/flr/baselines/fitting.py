@@ -16,6 +16,7 @@ from flr.baselines.neighbours import LastItemMarkov
 from flr.baselines.popularity import Popularity
 from flr.baselines.sequential import SequenceScorer, build_network, train_network
 from flr.baselines.settings import BaselineName, BaselineSettings, NetworkSettings, trial_settings
+from flr.baselines.transitions import TransitionMixture
 from flr.evaluation.protocol import Scorer, evaluate
 from flr.progress import SILENT, Progress
 from flr.records import FloatArray, UserSequences
@@ -24,7 +25,12 @@ from flr.seeding import derive_seed
 #: Cutoff of the NDCG that decides.
 _CUTOFF: Final = 10
 
-Baseline = Popularity | LastItemMarkov | ItemNeighbours | SequenceScorer
+Baseline = Popularity | LastItemMarkov | ItemNeighbours | TransitionMixture | SequenceScorer
+#: Baselines that count and have settings to choose.
+_COUNTED: Final[dict[str, type[ItemNeighbours | TransitionMixture]]] = {
+    "item-knn": ItemNeighbours,
+    "transitions": TransitionMixture,
+}
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,8 @@ def fit_baseline(
     tried = list[tuple[Baseline, Trial]]()
     for number, chosen in enumerate(trial_settings(name, settings)):
         trial: tuple[Baseline, Trial]
-        if name == "item-knn":
-            trial = _neighbours(chosen, sequences, n_items, validate)
+        if name in _COUNTED:
+            trial = _counted(_COUNTED[name], chosen, sequences, n_items, validate)
         else:
             untrained = _untrained(name, sequences, n_items, NetworkSettings(**chosen), seed=seed, titles=titles)
             trial = _trained(untrained, sequences, chosen, validate, seed=seed, progress=progress)
@@ -114,11 +120,15 @@ def fit_baseline(
     return FittedBaseline(name, tried[best][0], tuple(trial for _, trial in tried), best)
 
 
-def _neighbours(
-    chosen: dict[str, Any], sequences: UserSequences, n_items: int, validate: Callable[[Scorer], float]
-) -> tuple[ItemNeighbours, Trial]:
+def _counted(
+    kind: type[ItemNeighbours | TransitionMixture],
+    chosen: dict[str, Any],
+    sequences: UserSequences,
+    n_items: int,
+    validate: Callable[[Scorer], float],
+) -> tuple[ItemNeighbours | TransitionMixture, Trial]:
     started = time.perf_counter()
-    scorer = ItemNeighbours.fit(sequences, n_items, **chosen)
+    scorer = kind.fit(sequences, n_items, **chosen)
     valid = validate(scorer)
     return scorer, Trial(chosen, valid, seconds=time.perf_counter() - started)
 

@@ -16,7 +16,7 @@ from flr.config import Section
 from flr.seeding import generator
 
 BaselineName = Literal[
-    "popularity", "last-item-markov", "item-knn", "gru4rec", "caser", "sasrec", "bert4rec", "alpharec"
+    "popularity", "last-item-markov", "item-knn", "transitions", "gru4rec", "caser", "sasrec", "bert4rec", "alpharec"
 ]
 NAMES: Final[tuple[BaselineName, ...]] = get_args(BaselineName)
 #: Those that nothing is chosen for.
@@ -29,6 +29,15 @@ class NeighbourSettings(Section):
     n_neighbours: int = Field(100, ge=1, description="Neighbours kept of each item.")
     shrinkage: float = Field(10.0, ge=0, description="Added to the denominator of the cosine.")
     decay: float = Field(0.5, gt=0, le=1, description="Weight of an item of the history relative to its successor.")
+
+
+class TransitionSettings(Section):
+    """Settings of the mixture of transitions."""
+
+    decay: float = Field(0.8, gt=0, le=1, description="Weight of an item of the history relative to its successor.")
+    relations: tuple[float, float, float] = Field(
+        (0.0, 1.0, 0.0), description="Weights of next, soon and together (flr.data.transitions); they sum to 1."
+    )
 
 
 class NetworkSettings(Section):
@@ -62,6 +71,7 @@ class BaselineSettings(Section):
         "exclude", description="Whether items of the history may be recommended again."
     )
     neighbours: NeighbourSettings = NeighbourSettings()
+    transitions: TransitionSettings = TransitionSettings()
     network: NetworkSettings = NetworkSettings()
 
 
@@ -69,6 +79,10 @@ NEIGHBOUR_GRID: Final[Mapping[str, Sequence[Any]]] = {
     "n_neighbours": (20, 100, 500),
     "shrinkage": (0.0, 10.0, 50.0),
     "decay": (0.3, 0.5, 0.8, 1.0),
+}
+TRANSITION_GRID: Final[Mapping[str, Sequence[Any]]] = {
+    "decay": (0.7, 0.8, 0.9),
+    "relations": ((0.0, 1.0, 0.0), (0.1, 0.45, 0.45), (0.0, 0.0, 1.0)),
 }
 NETWORK_GRID: Final[Mapping[str, Sequence[Any]]] = {
     "learning_rate": (5e-4, 1e-3, 3e-3),
@@ -85,9 +99,12 @@ def trial_settings(name: BaselineName, settings: BaselineSettings) -> list[dict[
     """
     if name in UNTUNED:
         return [{}]
-    is_network = name != "item-knn"
-    given = (settings.network if is_network else settings.neighbours).model_dump()
-    grid = NETWORK_GRID if is_network else NEIGHBOUR_GRID
+    of_name = {
+        "item-knn": (settings.neighbours, NEIGHBOUR_GRID),
+        "transitions": (settings.transitions, TRANSITION_GRID),
+    }
+    section, grid = of_name.get(name, (settings.network, NETWORK_GRID))
+    given = section.model_dump()
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     order = generator(0, "baseline grid").permutation(len(points))
     others = [points[i] for i in order if any(given[key] != value for key, value in points[i].items())]

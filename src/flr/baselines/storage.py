@@ -26,14 +26,16 @@ from flr.baselines.neighbours import LastItemMarkov
 from flr.baselines.popularity import Popularity
 from flr.baselines.sequential import SequenceScorer, build_network
 from flr.baselines.settings import NetworkSettings
+from flr.baselines.transitions import TransitionMixture
 from flr.errors import ArtifactError
 from flr.persistence import new_folder, read_json, write_json
+from flr.records import Transitions
 
 #: Layout of a saved baseline; raised when older folders become unreadable.
 FORMAT_VERSION: Final = 1
 META_FILE: Final = "baseline.json"
 _ARRAYS: Final = "arrays.safetensors"
-_COUNTS, _WEIGHTS = "popularity.counts", "network."
+_COUNTS, _WEIGHTS, _TRANSITIONS = "popularity.counts", "network.", "transitions."
 
 
 def save_baseline(
@@ -93,6 +95,8 @@ def _arrays(scorer: Baseline) -> dict[str, Tensor]:
     if isinstance(scorer, SequenceScorer):
         weights = scorer.network.state_dict()
         return counts | {_WEIGHTS + name: tensor.detach().contiguous().cpu() for name, tensor in weights.items()}
+    if isinstance(scorer, TransitionMixture):
+        return counts | {_TRANSITIONS + name: table for name, table in scorer.transitions.tables().items()}
     names = ("offsets", "followers", "shares") if isinstance(scorer, LastItemMarkov) else ("neighbours", "similarities")
     return counts | {name: torch.from_numpy(np.ascontiguousarray(getattr(scorer, name))) for name in names}
 
@@ -107,6 +111,11 @@ def _scorer(name: str, arrays: Mapping[str, Tensor], settings: dict[str, Any]) -
     if name == ItemNeighbours.name:
         return ItemNeighbours(
             popularity, arrays["neighbours"].numpy(), arrays["similarities"].numpy(), settings["decay"]
+        )
+    if name == TransitionMixture.name:
+        tables = {key.removeprefix(_TRANSITIONS): value for key, value in arrays.items() if key != _COUNTS}
+        return TransitionMixture(
+            popularity, Transitions.from_tables(tables), settings["decay"], tuple(settings["relations"])
         )
     weights = {key.removeprefix(_WEIGHTS): value for key, value in arrays.items() if key.startswith(_WEIGHTS)}
     titles = weights["titles"].numpy() if "titles" in weights else None

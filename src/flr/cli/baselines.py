@@ -18,7 +18,7 @@ def baselines(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="popularity, last-item-markov, item-knn, gru4rec, caser, sasrec, bert4rec or alpharec; "
+            help="popularity, last-item-markov, item-knn, transitions, gru4rec, caser, sasrec, bert4rec or alpharec; "
             "may be repeated. Unset: all."
         ),
     ] = None,

@@ -49,6 +49,8 @@ class MultiFactorAttention(nn.Module):
         is_bottleneck: Whether titles are written after the thought alone, without sight of the history (ours).
         n_ages: Items, counted from the last, whose age each factor has a learned bias for in its attention, older ones
             sharing the last (ours); 0 leaves Eq. 1 as it is.
+        reads_items: Whether what may be read is the last token of every item (ours), by which the backbone has read the
+            whole title: long titles do not weigh more, and what a factor reads is an item. The caller sees to it.
 
     Raises:
         ConfigError: D is not a multiple of K and the factors are not full-width.
@@ -67,6 +69,7 @@ class MultiFactorAttention(nn.Module):
         thought_positions: str = "last",
         is_bottleneck: bool = False,
         n_ages: int = 0,
+        reads_items: bool = False,
     ) -> None:
         super().__init__()
         if not full_width_factors and width % n_factors:
@@ -77,7 +80,7 @@ class MultiFactorAttention(nn.Module):
         self.n_factors, self.n_steps = n_factors, n_steps
         self.factor_width = width if full_width_factors else width // n_factors
         self.gate, self.share, self.thought_positions = gate, share, thought_positions
-        self.is_bottleneck = is_bottleneck
+        self.is_bottleneck, self.reads_items = is_bottleneck, reads_items
         inner = n_factors * self.factor_width
         read = self.factor_width if share == "factors" else inner
         self.query = nn.Linear(width, inner, bias=False)
