@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from flr.backbone.prefixes import HistoriesOf, PrefixReader
 from flr.backbone.streams import Backbone, EncodedStreams, branch_mask, branch_positions, readable_columns
+from flr.blocks import SHARED_COLUMNS, whole_blocks
 from flr.compiled import CompiledCatalogue
 from flr.config import ReasonerConfig
 from flr.reasoner.factors import FactorEdit, MultiFactorAttention
@@ -20,6 +21,7 @@ from flr.scoring.likelihood import ChildTable, choice_log_probs
 from flr.scoring.pruned import Floor, leaf_log_probs_above
 from flr.text.template import TokenStreams
 
+_UNLIMITED = 2**31
 #: Trie nodes that one call of the backbone reads when it prunes: what fits a processor's caches, or fills a GPU.
 _NODES_PER_CALL = {True: 1024, False: 65536}
 
@@ -42,7 +44,10 @@ class ThoughtState:
 
     def histories_of(self, rows: Tensor) -> tuple[EncodedStreams, Tensor]:
         """Return some of the histories, and the position of the first token of a title in each."""
-        return self.streams.rows(rows), self.next_position[rows]
+        streams = self.streams.rows(rows)
+        if len(rows) < len(self.next_position):
+            streams = streams.without_empty_blocks()  # as if others had never been there
+        return streams, self.next_position[rows]
 
 
 @dataclass(frozen=True)
@@ -187,14 +192,15 @@ class FLRModel(nn.Module):
         return {name: (loss * batch.target_mask).sum() for name, loss in per_target.items()}
 
     def read(self, streams: TokenStreams, past: EncodedStreams | None = None) -> EncodedStreams:
-        """Encode one token stream per row, or what comes after a past one.
+        """Encode one token stream per row, or what comes after a past one; columns are padded to whole blocks.
 
         Args:
             streams: Token ids; where there is a past, only the tokens that are new.
-            past: What was read of the same rows before.
+            past: What was read of the same rows before. After whole blocks without padding, the result is the same
+                to the bit as that of reading all at once.
         """
         lengths = torch.from_numpy(streams.lengths).to(self.device)
-        columns = torch.arange(int(lengths.max()), device=self.device)
+        columns = torch.arange(whole_blocks(int(lengths.max())), device=self.device)
         real = columns < lengths[:, None]
         ids = torch.zeros(real.shape, dtype=torch.long, device=self.device)
         ids[real] = torch.from_numpy(streams.ids).to(self.device)
@@ -225,14 +231,22 @@ class FLRModel(nn.Module):
             root = streams.hidden.gather(1, ends[..., None].expand(-1, -1, streams.hidden.shape[-1]))[:, 0]
             return ThoughtState(streams, root, next_position, None)
         extended = self._with_thoughts(streams, thought.vectors[:, 0] if vectors is None else vectors)
-        return ThoughtState(extended, extended.hidden[:, -1], next_position + self.n_thoughts, thought)
+        n_before = 0 if self.is_bottleneck else streams.real.shape[1]
+        root = extended.hidden[:, n_before + self.n_thoughts - 1]
+        return ThoughtState(extended, root, next_position + self.n_thoughts, thought)
 
     def _with_thoughts(self, streams: EncodedStreams, vectors: Tensor) -> EncodedStreams:
-        """Return what titles see: histories, one per row, with thoughts [B, n_thoughts, D] appended, or these alone."""
-        positions = streams.real.sum(1)[:, None] + torch.arange(self.n_thoughts, device=self.device)
-        vectors = vectors.to(self.backbone.embedding.weight.dtype)
+        """Return what titles see: histories, one per row, with thoughts [B, n_thoughts, D] appended, or these alone.
+
+        Thoughts are padded to a whole block.
+        """
+        slots = torch.arange(whole_blocks(self.n_thoughts), device=self.device)
+        positions = streams.real.sum(1)[:, None] + slots
+        fed = vectors.new_zeros(len(vectors), len(slots), vectors.shape[-1], dtype=self.backbone.embedding.weight.dtype)
+        fed[:, : self.n_thoughts] = vectors
         past = None if self.is_bottleneck else streams
-        return self.backbone.extend(past, vectors, positions, torch.zeros_like(positions))
+        segments = torch.where(slots < self.n_thoughts, 0, -1).expand_as(positions)
+        return self.backbone.extend(past, fed, positions, segments)
 
     def score(self, state: ThoughtState, compiled: CompiledCatalogue) -> Tensor:
         """Return log p(item | history) of the whole catalogue, float32, [B, N].
@@ -269,7 +283,8 @@ class FLRModel(nn.Module):
             compiled: The catalogue, on the model's device.
             floor: See `flr.scoring.pruned`.
         """
-        return self._above(state.root_hidden, state.histories_of, compiled, floor)
+        n_columns = state.streams.real.shape[1]
+        return self._above(state.root_hidden, state.histories_of, n_columns, compiled=compiled, floor=floor)
 
     def search(self, state: ThoughtState, compiled: CompiledCatalogue, beam: Beam) -> BestTitles:
         """Return the best titles that a beam search finds for each history, with their exact log-probabilities.
@@ -319,11 +334,19 @@ class FLRModel(nn.Module):
             histories = streams.runs(of_row[target], starts[target], ends[target])
             return self._with_thoughts(histories, by_row[rows]), (ends - starts)[target] + 1 + self.n_thoughts
 
-        return self._above(root_hidden.flatten(0, 1), histories_of, compiled, floor)
+        n_columns = whole_blocks(int((ends - starts).max()) + 1) + whole_blocks(self.n_thoughts)
+        return self._above(root_hidden.flatten(0, 1), histories_of, n_columns, compiled=compiled, floor=floor)
 
     def _above(
-        self, root_hidden: Tensor, histories_of: HistoriesOf, compiled: CompiledCatalogue, floor: Floor
+        self,
+        root_hidden: Tensor,
+        histories_of: HistoriesOf,
+        n_columns: int,
+        *,
+        compiled: CompiledCatalogue,
+        floor: Floor,
     ) -> Tensor:
+        on_cpu = self.device.type == "cpu"
         return leaf_log_probs_above(
             root_hidden,
             lambda: PrefixReader(self.backbone, histories_of, compiled.table.token_of_node),
@@ -332,7 +355,8 @@ class FLRModel(nn.Module):
             sole_leaf=compiled.sole_leaf,
             n_leaves=compiled.catalogue.n_leaves,
             output=self.backbone.output_weight,
-            max_nodes=_NODES_PER_CALL[self.device.type == "cpu"],
+            max_nodes=_NODES_PER_CALL[on_cpu],
+            shared_columns=max(0, SHARED_COLUMNS - n_columns) if on_cpu else _UNLIMITED,
         )
 
 

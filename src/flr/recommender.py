@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flr.backbone.loading import architecture, backbone_from_config, merge_lora
+from flr.blocks import BLOCK, SHARED_COLUMNS, whole_blocks
 from flr.catalogue.titles import build_catalogue, clean_title
 from flr.compiled import compile_catalogue
 from flr.config import Config, parse_config
@@ -280,12 +281,26 @@ class Recommender:
         order = np.argsort(recent.lengths, kind="stable")
         out = np.empty((len(histories), self.catalogue.n_items), dtype=np.float32)
         with torch.inference_mode():
-            for start in range(0, len(order), n_rows):
-                rows = order[start : start + n_rows]
+            for rows in self._together(order, recent, n_rows):
                 read = recent.take(rows)
                 state = self.think(read, weights) if think is None else think(read, rows)
                 out[rows] = scored(state, rows).float().cpu().numpy()
         return out
+
+    def _together(self, order: IntArray, histories: Histories, n_rows: int) -> list[IntArray]:
+        """Return runs of at most `n_rows` histories that are read together; long ones only with their like.
+
+        On a CPU a long history's last bits would depend on how far it is padded, see `flr.blocks`.
+        """
+        lengths = [whole_blocks(int(n)) for n in self.compiled.template.streams(histories).lengths[order]]
+        most = SHARED_COLUMNS - 2 * BLOCK if self.model.device.type == "cpu" else max(lengths, default=0)
+        runs, start = [], 0
+        for end in range(1, len(order) + 1):
+            unlike = end < len(order) and lengths[start] != lengths[end] > most
+            if end == len(order) or end - start == n_rows or unlike:
+                runs.append(order[start:end])
+                start = end
+        return runs
 
     def think(self, histories: Histories, factor_weights: Tensor | None = None) -> ThoughtState:
         """Read histories (cut to the window) and think once at the end of each."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flr.backbone.streams import Backbone, EncodedStreams
+from flr.blocks import whole_blocks
 
 #: Rows -> their encoded histories, thoughts included, and the position of the first token of a title.
 HistoriesOf = Callable[[Tensor], tuple[EncodedStreams, Tensor]]
@@ -50,7 +51,7 @@ class PrefixReader:
             sees = self.sees[parents]
         counts = torch.bincount(row, minlength=len(active))
         slot = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[row]
-        n_slots = int(counts.max())
+        n_slots = whole_blocks(int(counts.max()))
         real = torch.arange(n_slots, device=rows.device) < counts[:, None]
         itself = torch.nn.functional.one_hot(slot, n_slots).bool()
         sees = torch.cat([sees, itself], dim=1)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from flr.blocks import BLOCK
 from flr.records import PackedBatch
 
 
@@ -45,6 +46,15 @@ class EncodedStreams:
         """Return some of the rows."""
         keys, values = (tuple(layer[chosen] for layer in layers) for layers in (self.keys, self.values))
         return EncodedStreams(self.hidden[chosen], self.real[chosen], keys, values)
+
+    def without_empty_blocks(self) -> EncodedStreams:
+        """Return the same without the blocks of columns in which no row has a token."""
+        used = self.real.unflatten(1, (-1, BLOCK)).any(2).any(0)  # type: ignore[no-untyped-call]
+        if bool(used.all()):
+            return self
+        columns = torch.nonzero(used.repeat_interleave(BLOCK))[:, 0]
+        keys, values = (tuple(layer[:, :, columns] for layer in layers) for layers in (self.keys, self.values))
+        return EncodedStreams(self.hidden[:, columns], self.real[:, columns], keys, values)
 
     def runs(self, rows: Tensor, starts: Tensor, ends: Tensor) -> EncodedStreams:
         """Return runs of columns as rows of their own, each moved to column 0.

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flr.blocks import whole_blocks
 from flr.records import BoolArray, IntArray, TokenTrie
 from flr.scoring.likelihood import ChildTable, child_log_probs, children_of_one
 
@@ -57,6 +58,7 @@ def leaf_log_probs_above(
     n_leaves: int,
     output: Tensor,
     max_nodes: int,
+    shared_columns: int,
 ) -> Tensor:
     """Return log p(title | history) of all titles that reach the floor, float32, [B, n_leaves].
 
@@ -72,6 +74,8 @@ def leaf_log_probs_above(
         n_leaves: Distinct titles.
         output: Output embeddings, [V, D].
         max_nodes: Most nodes of the first level that one call of a decoder reads, padding included.
+        shared_columns: Slots below the thoughts, in whole blocks, that rows may share; rows that need more are read
+            one by one, so that no row's last bits depend on others (see `flr.blocks`).
     """
     n_rows, device = len(root_hidden), root_hidden.device
     found = torch.full((n_rows, n_leaves), -torch.inf, device=device)
@@ -99,10 +103,16 @@ def leaf_log_probs_above(
         return _Frontier(rows, inner[columns], log_probs[rows, columns])
 
     below_root = first_step()
-    for members in _alike(torch.bincount(below_root.rows, minlength=n_rows), max_nodes):
+    groups = _alike(torch.bincount(below_root.rows, minlength=n_rows), max_nodes)
+    while groups:
+        members = groups.pop()
         decode, frontier = open_reader(), below_root.of(members)
-        owners = frontier.rows
+        owners, n_columns = frontier.rows, 0
         while len(frontier.rows):
+            n_columns += whole_blocks(int(torch.bincount(frontier.rows).max()))
+            if n_columns > shared_columns and len(members) > 1:
+                groups += [row[None] for row in members]
+                break
             hidden = decode(frontier.rows, frontier.nodes, owners)
             frontier, owners = step(frontier, hidden, members)
     return found
