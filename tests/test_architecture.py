@@ -14,7 +14,7 @@ ROOT = Path(flr.__file__).parent
 LEVELS = (
     {"errors", "records", "config", "seeding", "progress", "persistence", "fetching", "blocks"},
     {"data", "catalogue", "text", "backbone", "reasoner", "scoring"},
-    {"compiled", "model", "recommender"},
+    {"compiled", "live", "model", "recommender", "saving", "snapshot", "steering"},
     {"training", "evaluation", "baselines", "diagnostics", "explanation", "experiments"},
     {"serving", "cli", "__main__"},
 )

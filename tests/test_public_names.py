@@ -10,7 +10,16 @@ import pytest
 
 import flr
 
-DOCUMENTED = ["Config", "FLRModel", "FlrError", "Recommendation", "Recommender", "load_config", "load_prepared"]
+DOCUMENTED = [
+    "Config",
+    "FLRModel",
+    "FlrError",
+    "ItemFilter",
+    "Recommendation",
+    "Recommender",
+    "load_config",
+    "load_prepared",
+]
 
 
 def modules_loaded_by(statement: str) -> set[str]:

@@ -147,7 +147,7 @@ def test_a_full_disk_leaves_the_old_model(
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("flr.recommender.save_file", refuse)
+    monkeypatch.setattr("flr.saving.save_file", refuse)
     with pytest.raises(StorageError, match="No space left on device"):
         recommender.save(tmp_path / "model", overwrite=True)
     assert Recommender.load(tmp_path / "model").catalogue.n_items == len(TITLES)

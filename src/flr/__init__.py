@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from flr.catalogue.filters import ItemFilter
     from flr.config import Config, load_config
     from flr.data.storage import load_prepared
     from flr.errors import FlrError
@@ -33,11 +34,21 @@ _HOMES = {
     "load_prepared": "flr.data.storage",
     "FlrError": "flr.errors",
     "FLRModel": "flr.model",
+    "ItemFilter": "flr.catalogue.filters",
     "Recommendation": "flr.recommender",
     "Recommender": "flr.recommender",
 }
 
-__all__ = ["Config", "FLRModel", "FlrError", "Recommendation", "Recommender", "load_config", "load_prepared"]
+__all__ = [
+    "Config",
+    "FLRModel",
+    "FlrError",
+    "ItemFilter",
+    "Recommendation",
+    "Recommender",
+    "load_config",
+    "load_prepared",
+]
 
 
 def __getattr__(name: str) -> Any:

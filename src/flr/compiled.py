@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flr.catalogue.trie import ancestors_of, build_trie, choice_paths, preorder
 from flr.records import Catalogue, TokenTrie, TriePaths
-from flr.scoring.exact import TreeSlice, tree_slices
+from flr.scoring.exact import TreeSlice, item_log_probs, tree_slices
 from flr.scoring.likelihood import ChildTable, LeafSums, child_table, counted_nodes, edge_numbers, leaf_sums
 from flr.scoring.pruned import sole_leaves
 from flr.text.packing import Packer
@@ -36,8 +36,9 @@ class CompiledCatalogue:
         sums: How edges add up to titles.
         slices: The needed nodes below the root.
         sole_leaf: Leaf that each node leads to without a further choice, -1 at needed nodes, [n_nodes].
-        leaf: Leaf of each item, [N].
-        n_sharing: Items of each leaf, [n_leaves].
+        leaf: Leaf of each item, any leaf for an item that has none, [N].
+        n_sharing: Items of each leaf, retired ones left out, [n_leaves].
+        retired: Indices of retired items; None where there are none.
     """
 
     catalogue: Catalogue
@@ -50,6 +51,11 @@ class CompiledCatalogue:
     sole_leaf: Tensor
     leaf: Tensor
     n_sharing: Tensor
+    retired: Tensor | None = None
+
+    def by_item(self, leaf_log_probs: Tensor) -> Tensor:
+        """Return log-probabilities of items from those of titles, -inf at retired items, [B, n_leaves] -> [B, N]."""
+        return item_log_probs(leaf_log_probs, self.leaf, self.n_sharing, self.retired)
 
     @property
     def n_needed_nodes(self) -> int:
@@ -73,11 +79,17 @@ class CompiledCatalogue:
             sole_leaf=self.sole_leaf.to(device),
             leaf=self.leaf.to(device),
             n_sharing=self.n_sharing.to(device),
+            retired=None if self.retired is None else self.retired.to(device),
         )
 
 
 def compile_catalogue(
-    catalogue: Catalogue, tokenizer: TitleTokenizer, *, likelihood: str, max_title_tokens: int
+    catalogue: Catalogue,
+    tokenizer: TitleTokenizer,
+    *,
+    likelihood: str,
+    max_title_tokens: int,
+    before: CompiledCatalogue | None = None,
 ) -> CompiledCatalogue:
     """Return a catalogue made ready for models that share a tokenizer and a likelihood.
 
@@ -86,9 +98,18 @@ def compile_catalogue(
         tokenizer: Turns titles into tokens.
         likelihood: ``"catalogue"`` or ``"vocabulary"``, which decides what counts as a choice.
         max_title_tokens: Longer titles are cut where that keeps them distinct.
+        before: The same with other items; titles that it has are not tokenised again, which is most of the work.
     """
-    titles = tokenizer.encode_titles(list(catalogue.leaf_titles), max_title_tokens)
-    trie = build_trie(titles)
+    names = list(catalogue.leaf_titles)
+    if before is None:
+        titles = tokenizer.encode_titles(names, max_title_tokens)
+    else:
+        known = list(before.catalogue.leaf_titles)
+        titles = tokenizer.encode_titles_again(names, max_title_tokens, known=known, tokens=before.template.titles)
+    n_leaves, live, retired = catalogue.n_leaves, catalogue.leaf, None
+    if catalogue.retired is not None:
+        live, retired = catalogue.leaf[~catalogue.retired], torch.from_numpy(np.flatnonzero(catalogue.retired))
+    trie = build_trie(titles.first(n_leaves))
     paths = choice_paths(trie, only_branching=likelihood == "catalogue")
     counted = counted_nodes(trie, likelihood=likelihood)
     needed = ancestors_of(trie, counted)
@@ -101,6 +122,7 @@ def compile_catalogue(
         sums=leaf_sums(paths, edge_numbers(trie, likelihood=likelihood)),
         slices=tuple(tree_slices(trie, needed, preorder(trie), _NODES_PER_SLICE)),
         sole_leaf=torch.from_numpy(sole_leaves(trie, needed)),
-        leaf=torch.from_numpy(catalogue.leaf.astype(np.int64)),
-        n_sharing=torch.from_numpy(np.bincount(catalogue.leaf, minlength=catalogue.n_leaves)),
+        leaf=torch.from_numpy(np.where(catalogue.leaf < n_leaves, catalogue.leaf, 0).astype(np.int64)),
+        n_sharing=torch.from_numpy(np.bincount(live, minlength=n_leaves)),
+        retired=retired,
     )

@@ -262,6 +262,10 @@ class PrepareConfig(Section):
     catalogue: Literal["interacted", "listed"] = Field(
         "interacted", description="Rank the items that somebody took, or also those that are only listed."
     )
+    cold_items: float = Field(
+        0.0, ge=0, lt=1, description="Withhold this share of the items from training, for `flr evaluate --cold`."
+    )
+    cold_seed: int = Field(0, ge=0, description="Seed that draws them.")
     missing_title: Literal["error", "fallback", "drop"] = Field(
         "error", description="Stop at items without a title, call them `Untitled item <item_id>`, or drop their rows."
     )

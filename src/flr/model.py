@@ -16,9 +16,9 @@ from flr.reasoner.factors import FactorEdit, MultiFactorAttention
 from flr.reasoner.regularizers import diversity, orthogonality, sparsity
 from flr.records import PackedBatch, Thought
 from flr.scoring.beam import Beam, BestTitles, beam_search
-from flr.scoring.exact import catalogue_log_probs, item_log_probs
+from flr.scoring.exact import catalogue_log_probs
 from flr.scoring.likelihood import ChildTable, choice_log_probs
-from flr.scoring.pruned import Floor, leaf_log_probs_above
+from flr.scoring.pruned import Floor, Wanted, leaf_log_probs_above
 from flr.text.template import TokenStreams
 
 _UNLIMITED = 2**31
@@ -271,20 +271,24 @@ class FLRModel(nn.Module):
             sums=compiled.sums,
             output=self.backbone.output_weight,
         )
-        return item_log_probs(leaves, compiled.leaf, compiled.n_sharing)
+        return compiled.by_item(leaves)
 
-    def score_above(self, state: ThoughtState, compiled: CompiledCatalogue, floor: Floor) -> Tensor:
+    def score_above(
+        self, state: ThoughtState, compiled: CompiledCatalogue, floor: Floor, wanted: Wanted | None = None
+    ) -> Tensor:
         """Return log p(title | history) of the distinct titles that reach a floor, float32, [B, n_leaves].
 
-        Agrees with `score` on these; titles below may be -inf.
+        Agrees with `score` on these; titles below, and those not wanted, may be -inf.
 
         Args:
             state: Histories with their thoughts.
             compiled: The catalogue, on the model's device.
-            floor: See `flr.scoring.pruned`.
+            floor, wanted: See `flr.scoring.pruned`.
         """
         n_columns = state.streams.real.shape[1]
-        return self._above(state.root_hidden, state.histories_of, n_columns, compiled=compiled, floor=floor)
+        return self._above(
+            state.root_hidden, state.histories_of, n_columns, compiled=compiled, floor=floor, wanted=wanted
+        )
 
     def search(self, state: ThoughtState, compiled: CompiledCatalogue, beam: Beam) -> BestTitles:
         """Return the best titles that a beam search finds for each history, with their exact log-probabilities.
@@ -300,7 +304,7 @@ class FLRModel(nn.Module):
             beam,
             table=compiled.table,
             sole_leaf=compiled.sole_leaf,
-            n_tokens=torch.from_numpy(compiled.template.titles.lengths).to(self.device),
+            n_tokens=torch.from_numpy(compiled.template.titles.lengths[: compiled.trie.n_leaves]).to(self.device),
             output=self.backbone.output_weight,
             max_nodes=_NODES_PER_CALL[self.device.type == "cpu"],
         )
@@ -345,6 +349,7 @@ class FLRModel(nn.Module):
         *,
         compiled: CompiledCatalogue,
         floor: Floor,
+        wanted: Wanted | None = None,
     ) -> Tensor:
         on_cpu = self.device.type == "cpu"
         return leaf_log_probs_above(
@@ -353,10 +358,11 @@ class FLRModel(nn.Module):
             floor,
             table=compiled.table,
             sole_leaf=compiled.sole_leaf,
-            n_leaves=compiled.catalogue.n_leaves,
+            n_leaves=compiled.trie.n_leaves,
             output=self.backbone.output_weight,
             max_nodes=_NODES_PER_CALL[on_cpu],
             shared_columns=max(0, SHARED_COLUMNS - n_columns) if on_cpu else _UNLIMITED,
+            wanted=wanted,
         )
 
 

@@ -156,12 +156,17 @@ class Histories:
 class Catalogue:
     """Items and the cleaned titles they are recommended by.
 
+    An item keeps its index for good. One that is taken out of a live catalogue is retired: its title can still be
+    read in histories, but is not written any more.
+
     Attributes:
         item_ids: The items' own ids, [N] strings.
         titles: Cleaned, never-empty title of each item, [N] strings.
         leaf: Leaf (distinct title) of each item, [N] int32; items with equal titles share one.
-        leaf_titles: Distinct titles, [n_leaves] strings, in order of first appearance.
+        leaf_titles: Distinct titles, strings: those that can be recommended, in order of first appearance, then those
+            of retired items only.
         attributes: Further columns of the items table, in item order.
+        retired: True at items that are not recommended any more, [N]; None where there are none.
     """
 
     item_ids: npt.NDArray[np.object_]
@@ -169,23 +174,37 @@ class Catalogue:
     leaf: IntArray
     leaf_titles: npt.NDArray[np.object_]
     attributes: pl.DataFrame | None = None
+    retired: BoolArray | None = None
 
     @property
     def n_items(self) -> int:
+        """Items N, retired ones included."""
         return len(self.item_ids)
 
     @property
     def n_leaves(self) -> int:
-        return len(self.leaf_titles)
+        """Distinct titles that can be recommended."""
+        return len(self.leaf_titles) if self.retired is None else int(self.leaf[~self.retired].max()) + 1
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A prepared folder in memory."""
+    """A prepared folder in memory.
+
+    Attributes:
+        sequences: All interactions.
+        items: Items in the order of their index; cold ones, where they were asked for, come last.
+        manifest: What is known about the data.
+    """
 
     sequences: UserSequences
     items: pl.DataFrame
     manifest: dict[str, Any]
+
+    @property
+    def n_cold(self) -> int:
+        """Items that were withheld from training when the data were prepared, whether or not they are here."""
+        return int(self.manifest.get("cold", {}).get("n_items", 0))
 
 
 @dataclass(frozen=True)
@@ -205,6 +224,10 @@ class TokenizedTitles:
     @property
     def lengths(self) -> IntArray:
         return np.diff(self.offsets)
+
+    def first(self, n: int) -> TokenizedTitles:
+        """Return the first n titles."""
+        return TokenizedTitles(self.ids[: self.offsets[n]], self.offsets[: n + 1], self.eoi_id)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from flr.catalogue.filters import ItemFilter
+
 from .conftest import Run
 
 
@@ -45,9 +47,8 @@ def calls(stand_in: Callable[..., None]) -> list[dict[str, Any]]:
 def test_one_history_from_options(run: Run, calls: list[dict[str, Any]]) -> None:
     result = run("recommend", "--run", "r", "--by", "title", "--history", "Toy Story", "--history", "Heat", "-k", 3)
     assert result.exit_code == 0, result.stderr
-    assert calls == [
-        {"histories": [["Toy Story", "Heat"]], "k": 3, "by": "title", "exclude_seen": True, "unknown": "error"}
-    ]
+    asked = {"k": 3, "by": "title", "exclude_seen": True, "unknown": "error", "filters": None}
+    assert calls == [{"histories": [["Toy Story", "Heat"]], **asked}]
     assert "after Toy Story | Heat" in result.stdout
     assert "12.50%" in result.stdout
     assert "Alien (1979)" in result.stdout
@@ -58,10 +59,26 @@ def test_many_histories_from_a_file(run: Run, calls: list[dict[str, Any]], tmp_p
     path.write_text('["1", 95]\n\n[]\n', encoding="utf-8")
     result = run("recommend", "--run", "r", "--histories", path, "--include-seen", "--unknown", "skip", "--json")
     assert result.exit_code == 0, result.stderr
-    assert calls == [{"histories": [["1", "95"], []], "k": 10, "by": "id", "exclude_seen": False, "unknown": "skip"}]
+    asked = {"k": 10, "by": "id", "exclude_seen": False, "unknown": "skip", "filters": None}
+    assert calls == [{"histories": [["1", "95"], []], **asked}]
     first = json.loads(result.stdout)[0]
     assert first["history"] == ["1", "95"]
     assert first["items"] == [{"item_id": "183", "title": "Alien (1979)", "probability": 0.125, "log_prob": -2.0794}]
+
+
+def test_conditions_of_one_key_are_alternatives(run: Run, calls: list[dict[str, Any]]) -> None:
+    conditions = ("--where", "category=Sci-Fi", "--where", "category=a=b", "--where", "year=1995")
+    result = run("recommend", "--run", "r", "--history", "1", *conditions, "--exclude", "50", "--exclude", "7")
+    assert result.exit_code == 0, result.stderr
+    where = {"category": ["Sci-Fi", "a=b"], "year": ["1995"]}
+    assert calls[0]["filters"] == ItemFilter(exclude=["50", "7"], where=where)
+
+
+@pytest.mark.parametrize("condition", ["category", "=Sci-Fi", "category="])
+def test_a_condition_that_is_none(run: Run, calls: list[dict[str, Any]], condition: str) -> None:
+    result = run("recommend", "--run", "r", "--history", "1", "--where", condition)
+    assert (result.exit_code, calls) == (2, [])
+    assert f"--where {condition!r}, expected KEY=VALUE" in result.stderr
 
 
 @pytest.mark.parametrize(

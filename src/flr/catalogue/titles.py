@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
 
 from flr.errors import DataError
-from flr.records import ITEM_ID, ITEM_INDEX, TITLE, Catalogue
+from flr.records import ITEM_ID, ITEM_INDEX, TITLE, BoolArray, Catalogue
 
 #: Longer titles are cut here, at the end of a word.
 MAX_CHARACTERS: Final = 200
@@ -70,7 +71,7 @@ def clean_title(text: str) -> str:
     return text
 
 
-def build_catalogue(items: pl.DataFrame) -> Catalogue:
+def build_catalogue(items: pl.DataFrame, retired: BoolArray | None = None) -> Catalogue:
     """Return the catalogue of an items table: cleaned titles, and a leaf for each distinct one.
 
     An item whose title is missing, or of which cleaning leaves nothing, is called ``Untitled item <item_id>``.
@@ -79,26 +80,56 @@ def build_catalogue(items: pl.DataFrame) -> Catalogue:
     Args:
         items: ``item_id`` and ``title`` (may be null), one row per item in the order of their index; further
             columns become attributes.
+        retired: True at items that are not recommended any more, [N]; None where there are none.
 
     Raises:
-        DataError: There are no items.
+        DataError: There are no items, or all are retired.
     """
     if items.is_empty():
         raise DataError("there are no items to build a catalogue of; expected at least one row")
-    ids = items[ITEM_ID].cast(pl.String).to_list()
-    raw = items[TITLE].cast(pl.String)
-    cleaned = {title: clean_title(title) for title in raw.drop_nulls().unique().to_list()}
-    titles = [cleaned.get(title) or f"Untitled item {name}" for name, title in zip(ids, raw.to_list(), strict=True)]
-    named = pl.DataFrame({TITLE: titles})
-    distinct = named.unique(TITLE, maintain_order=True).with_row_index("leaf")
-    leaf = named.join(distinct, on=TITLE, how="left", maintain_order="left")["leaf"].cast(pl.Int32)
+    ids = items[ITEM_ID].cast(pl.String)
+    cleaned = clean_titles(items[TITLE])
+    titles = [title or f"Untitled item {name}" for name, title in zip(ids, cleaned, strict=True)]
     attributes = items.drop(ITEM_ID, TITLE, ITEM_INDEX, strict=False)
+    return catalogue_of(ids.to_list(), titles, attributes if attributes.width else None, retired)
+
+
+def clean_titles(raw: pl.Series) -> list[str]:
+    """Return cleaned titles, empty where there is none; each distinct title is cleaned once."""
+    raw = raw.cast(pl.String)
+    cleaned = {title: clean_title(title) for title in raw.drop_nulls().unique().to_list()}
+    return [cleaned.get(title, "") for title in raw.to_list()]
+
+
+def catalogue_of(
+    item_ids: Sequence[str], titles: Sequence[str], attributes: pl.DataFrame | None, retired: BoolArray | None
+) -> Catalogue:
+    """Return the catalogue of items whose titles are clean, with a leaf for each distinct title.
+
+    Args:
+        item_ids, titles: Of each item, [N].
+        attributes: Further columns, one row per item.
+        retired: True at items that are not recommended any more, [N]; None where there are none.
+
+    Raises:
+        DataError: All items are retired.
+    """
+    if retired is not None and not retired.any():
+        retired = None
+    if retired is not None and retired.all():
+        raise DataError(f"all {len(retired)} items are taken out, which leaves nothing to recommend; keep at least one")
+    named = pl.DataFrame({TITLE: list(titles)})
+    # Titles that can be recommended come first, so that they are the leaves of the trie.
+    in_order = named if retired is None else named.filter(~retired).vstack(named.filter(retired))
+    distinct = in_order.unique(TITLE, maintain_order=True).with_row_index("leaf")
+    leaf = named.join(distinct, on=TITLE, how="left", maintain_order="left")["leaf"].cast(pl.Int32)
     return Catalogue(
-        item_ids=pl.Series(ids).to_numpy(),
+        item_ids=pl.Series(list(item_ids)).to_numpy(),
         titles=named[TITLE].to_numpy(),
         leaf=leaf.to_numpy(),
         leaf_titles=distinct[TITLE].to_numpy(),
-        attributes=attributes if attributes.width else None,
+        attributes=attributes,
+        retired=retired,
     )
 
 

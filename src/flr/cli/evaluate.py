@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from flr.cli import console
 from flr.cli.guard import AsJson, Quiet
+from flr.errors import RequestError
 
 
 def evaluate(
@@ -23,6 +24,10 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(help="Folder of the results; unset: the run's own, with --set they are only shown.")
     ] = None,
+    cold: Annotated[
+        bool,
+        typer.Option("--cold", help="Add the items that `flr prepare --cold-items` withheld, and tell them apart."),
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -37,7 +42,13 @@ def evaluate(
       flr evaluate --run runs/cds --set evaluation.seen_items=include
       flr evaluate --run runs/cds --set evaluation.ranking=beam
         --set evaluation.guide=last_item_markov --output runs/cds-guided
+      flr evaluate --run runs/ml-100k-cold --cold
     """
+    if cold:
+        if split != "test":
+            raise RequestError(f"got --cold with --split {split}; withheld items are targets of the test split only")
+        _show_cold(run, as_json, data=data, overrides=settings or (), output=output, progress=console.progress(quiet))
+        return
     from flr.training.finished import evaluate_run
 
     report = evaluate_run(
@@ -51,4 +62,16 @@ def evaluate(
         ("metric", "value"),
         report.metrics.items(),
         title=f"{report.name} on {report.split}: {report.per_target.height:,} targets in {report.seconds:.1f} s",
+    )
+
+
+def _show_cold(run: Path, as_json: bool, **options: Any) -> None:
+    from flr.training.finished import evaluate_cold_run
+
+    table = evaluate_cold_run(run, **options)
+    if as_json:
+        console.show_json(table.to_dicts())
+        return
+    console.show_table(
+        table.columns, table.rows(), title="withheld items were added by their titles; nothing was trained"
     )

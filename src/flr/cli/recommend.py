@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from flr.cli import console
 from flr.cli.guard import AsJson
 from flr.errors import ReadError, RequestError
+
+if TYPE_CHECKING:
+    from flr.catalogue.filters import ItemFilter
 
 
 def recommend(
@@ -24,6 +27,16 @@ def recommend(
     k: Annotated[int, typer.Option("-k", min=1, help="How many items to recommend.")] = 10,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also recommend items of the history.")] = False,
     unknown: Annotated[Literal["error", "skip"], typer.Option(help="Items that are not in the catalogue.")] = "error",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Only items whose attribute has this value; repeat it: any value of one key, all keys.",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="An item that is not to be recommended; repeat it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommend items after one history, or after each of many.
@@ -33,12 +46,16 @@ def recommend(
       flr recommend --run runs/ml-100k --history 1 --history 95
       flr recommend --run runs/ml-100k --by title --history "Alien (1979)"
       flr recommend --run runs/ml-100k --histories people.jsonl -k 5 --json
+      flr recommend --run runs/ml-100k --history 1
+        --where category=Sci-Fi --where category=Western --exclude 50
     """
     wanted = _wanted(history, histories)
+    filters = _filters(where or [], exclude or [])
 
     from flr.recommender import Recommender
 
-    lists = Recommender.load(run).recommend(wanted, k=k, by=by, exclude_seen=not include_seen, unknown=unknown)
+    recommender = Recommender.load(run)
+    lists = recommender.recommend(wanted, k=k, by=by, exclude_seen=not include_seen, unknown=unknown, filters=filters)
     if as_json:
         console.show_json([{"history": past, "items": best} for past, best in zip(wanted, lists, strict=True)])
         return
@@ -53,6 +70,19 @@ def _wanted(history: list[str] | None, path: Path | None) -> list[list[str]]:
         got = "both" if history else "neither"
         raise RequestError(f"give either --history (repeated) or --histories FILE; got {got}")
     return _read_histories(path) if path is not None else [list(history or [])]
+
+
+def _filters(where: list[str], exclude: list[str]) -> ItemFilter | None:
+    values: dict[str, list[str]] = {}
+    for condition in where:
+        key, separator, value = condition.partition("=")
+        if not (key and separator and value):
+            raise RequestError(f"--where {condition!r}, expected KEY=VALUE, such as category=Sci-Fi")
+        values.setdefault(key, []).append(value)
+
+    from flr.catalogue.filters import ItemFilter
+
+    return ItemFilter(exclude=exclude, where=values) if values or exclude else None
 
 
 def _read_histories(path: Path) -> list[list[str]]:

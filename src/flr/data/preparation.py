@@ -16,6 +16,7 @@ from flr.data.filtering import deduplicate
 from flr.data.findings import Audit
 from flr.data.narrowing import narrow
 from flr.data.splitting import check_leakage, check_time_order, given, leave_one_out, temporal
+from flr.data.withholding import withhold
 from flr.errors import ColumnError, DataError
 from flr.progress import SILENT, Progress
 from flr.records import (
@@ -60,7 +61,7 @@ def prepare(
 
     Raises:
         DataError: There are no rows, filters leave nothing, an item has no title and the settings allow no
-            fallback, a label is none, or a part of the split is empty.
+            fallback, a label is none, a part of the split is empty, or withholding items leaves it so.
         ColumnError: The split or order column was not read.
         LeakageError: The split would let training see the future of a test target.
     """
@@ -76,12 +77,17 @@ def prepare(
         frame = _order(kept.frame, settings)
         step(note="ordered")
         sequences = _sequences(frame, kept.user_ids, settings)
+        items, dropped, about = kept.items, {**interactions.dropped, **kept.dropped}, {}
+        if settings.cold_items:
+            withheld = withhold(sequences, items, share=settings.cold_items, seed=settings.cold_seed)
+            sequences, items = withheld.sequences, withheld.items
+            dropped["rows_of_cold_items"] = withheld.n_dropped
+            about = {"cold": {"n_items": withheld.n_cold, "seed": settings.cold_seed}}
         step(note="split")
-        found = audit(sequences, kept.items)
+        found = audit(sequences, items)
         step(note="audited")
-    dropped = {**interactions.dropped, **kept.dropped}
-    manifest = _manifest(settings, interactions.source, dropped, found)
-    return PreparedData(sequences, kept.items, manifest | ({"window": kept.window} if kept.window else {}))
+    manifest = _manifest(settings, interactions.source, dropped, found) | about
+    return PreparedData(sequences, items, manifest | ({"window": kept.window} if kept.window else {}))
 
 
 @dataclass(frozen=True)

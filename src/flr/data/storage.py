@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 
 from flr.data.preparation import SCHEMA_VERSION
+from flr.data.withholding import without_cold
 from flr.errors import ArtifactError
 from flr.persistence import file_sha256, new_folder, read_json, write_json
 from flr.records import (
@@ -72,8 +73,12 @@ def save_prepared(data: PreparedData, path: Path, *, overwrite: bool = False) ->
     return PreparedData(data.sequences, data.items, {**manifest, "audit": data.manifest["audit"]})
 
 
-def load_prepared(path: Path) -> PreparedData:
+def load_prepared(path: Path, *, with_cold: bool = False) -> PreparedData:
     """Return a prepared folder, after checking that it is whole.
+
+    Args:
+        path: The folder.
+        with_cold: Also return the items that were withheld from training, and their test rows.
 
     Raises:
         ArtifactError: The folder or one of its files is missing, was changed since it was written, or is of
@@ -97,7 +102,11 @@ def load_prepared(path: Path) -> PreparedData:
         )
     except (OSError, pl.exceptions.PolarsError) as error:
         raise _broken(path, str(error).splitlines()[0]) from error
-    return PreparedData(sequences, items.drop(ITEM_INDEX), manifest)
+    prepared = PreparedData(sequences, items.drop(ITEM_INDEX), manifest)
+    if with_cold or not prepared.n_cold:
+        return prepared
+    n_warm = len(items) - prepared.n_cold
+    return PreparedData(without_cold(sequences, n_warm), prepared.items[:n_warm], manifest)
 
 
 def _check(path: Path, manifest: dict[str, Any]) -> None:

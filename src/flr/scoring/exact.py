@@ -106,12 +106,14 @@ def catalogue_log_probs(
     return sums(edges)
 
 
-def item_log_probs(leaf_log_probs: Tensor, leaf: Tensor, n_sharing: Tensor) -> Tensor:
+def item_log_probs(leaf_log_probs: Tensor, leaf: Tensor, n_sharing: Tensor, retired: Tensor | None = None) -> Tensor:
     """Divide each title's probability equally among the items that share it, [B, n_leaves] -> [B, N].
 
     Args:
         leaf_log_probs: Natural logs by leaf.
         leaf: Leaf of each item, [N].
         n_sharing: Items of each leaf, [n_leaves].
+        retired: Items that are -inf, whatever their leaf; None where there are none.
     """
-    return (leaf_log_probs - n_sharing.float().log())[:, leaf]
+    of_items = (leaf_log_probs - n_sharing.float().log())[:, leaf]
+    return of_items if retired is None else of_items.index_fill_(1, retired, -torch.inf)

@@ -29,6 +29,8 @@ _SPREAD, _FEW = 3.0, 8
 PrefixDecoder = Callable[[Tensor, Tensor, Tensor], Tensor]
 #: (log-probabilities of titles found so far [n, n_leaves], rows [n]) -> what a prefix must reach, [n].
 Floor = Callable[[Tensor, Tensor], Tensor]
+#: (rows [F], trie nodes [F]) -> whether some title below each is asked for, [F].
+Wanted = Callable[[Tensor, Tensor], Tensor]
 
 
 def sole_leaves(trie: TokenTrie, needed: BoolArray) -> IntArray:
@@ -59,6 +61,7 @@ def leaf_log_probs_above(
     output: Tensor,
     max_nodes: int,
     shared_columns: int,
+    wanted: Wanted | None = None,
 ) -> Tensor:
     """Return log p(title | history) of all titles that reach the floor, float32, [B, n_leaves].
 
@@ -76,6 +79,7 @@ def leaf_log_probs_above(
         max_nodes: Most nodes of the first level that one call of a decoder reads, padding included.
         shared_columns: Slots below the thoughts, in whole blocks, that rows may share; rows that need more are read
             one by one, so that no row's last bits depend on others (see `flr.blocks`).
+        wanted: Prefixes that lead to no wanted title are not read; None wants all.
     """
     n_rows, device = len(root_hidden), root_hidden.device
     found = torch.full((n_rows, n_leaves), -torch.inf, device=device)
@@ -91,6 +95,8 @@ def leaf_log_probs_above(
         inner = torch.nonzero(~ends)[:, 0]
         threshold = floor(found[members], members)[torch.searchsorted(members, rows[inner])]
         inner = inner[log_probs[inner] >= threshold]
+        if wanted is not None:
+            inner = inner[wanted(rows[inner], children[inner])]
         inner = inner[rows[inner].argsort(stable=True)]
         return _Frontier(rows[inner], children[inner], log_probs[inner]), owners[inner]
 
@@ -100,7 +106,8 @@ def leaf_log_probs_above(
         found[:, leaves[leaves >= 0]] = log_probs[:, leaves >= 0]
         inner, log_probs = children[leaves < 0], log_probs[:, leaves < 0]
         rows, columns = torch.nonzero(log_probs >= floor(found, every)[:, None], as_tuple=True)
-        return _Frontier(rows, inner[columns], log_probs[rows, columns])
+        frontier = _Frontier(rows, inner[columns], log_probs[rows, columns])
+        return frontier if wanted is None else frontier.where(wanted(rows, inner[columns]))
 
     below_root = first_step()
     groups = _alike(torch.bincount(below_root.rows, minlength=n_rows), max_nodes)
@@ -127,7 +134,9 @@ class _Frontier:
     log_probs: Tensor
 
     def of(self, members: Tensor) -> _Frontier:
-        chosen = torch.isin(self.rows, members)
+        return self.where(torch.isin(self.rows, members))
+
+    def where(self, chosen: Tensor) -> _Frontier:
         return _Frontier(self.rows[chosen], self.nodes[chosen], self.log_probs[chosen])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from flr.errors import ArtifactError, ConfigError, DataError
-from flr.records import IntArray, TokenizedTitles
+from flr.records import IntArray, TokenizedTitles, ragged_indices
 
 #: Byte-level BPE writes a space as another character, so no title can ever spell these.
 PAD, BOS, EOI = "< pad >", "< bos >", "< eoi >"
@@ -115,6 +115,29 @@ class TitleTokenizer:
             title = titles[int(np.searchsorted(offsets, np.flatnonzero(inside & (ids == self.eoi_id))[0], "right")) - 1]
             raise DataError(f"the title {title!r} holds the end-of-item token; clean titles before encoding them")
         return TokenizedTitles(ids, offsets, self.eoi_id)
+
+    def encode_titles_again(
+        self, titles: Sequence[str], max_tokens: int, *, known: Sequence[str], tokens: TokenizedTitles
+    ) -> TokenizedTitles:
+        """Return what `encode_titles` does for titles most of which have been encoded before; only others are now.
+
+        Args:
+            titles: Distinct titles.
+            max_tokens: As it was before.
+            known: Titles encoded before.
+            tokens: Their tokens.
+        """
+        # Whether a long title is cut depends on the other long ones, so these are looked at together.
+        reusable = tokens.lengths < max_tokens
+        place_of = {title: place for place, title in enumerate(known) if reusable[place]}
+        place = np.fromiter((place_of.get(title, -1) for title in titles), dtype=np.int64, count=len(titles))
+        is_new = place < 0
+        new = self.encode_titles([titles[number] for number in np.flatnonzero(is_new).tolist()], max_tokens)
+        place[is_new] = len(tokens.lengths) + np.arange(len(new.lengths))
+        starts = np.concatenate([tokens.offsets[:-1], len(tokens.ids) + new.offsets[:-1]])[place]
+        lengths = np.concatenate([tokens.lengths, new.lengths])[place]
+        indices, offsets = ragged_indices(starts, lengths)
+        return TokenizedTitles(np.concatenate([tokens.ids, new.ids])[indices], offsets, self.eoi_id)
 
     def decode(self, ids: IntArray | Sequence[int]) -> str:
         """Return the text of token ids, without special tokens."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import polars as pl
+
 from flr.config import Config, load_config
 from flr.data.storage import load_prepared
 from flr.errors import ArtifactError, ConfigError
+from flr.evaluation.cold import evaluate_cold
 from flr.evaluation.decoding import ranking_scorer
 from flr.evaluation.protocol import evaluate
 from flr.evaluation.reports import save_report
-from flr.persistence import read_json
+from flr.persistence import read_json, write_json
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.records import PreparedData, Report
@@ -57,6 +60,46 @@ def evaluate_run(
     if output is not None or not overrides:
         save_report(report, output or run)
     return report
+
+
+def evaluate_cold_run(
+    run: Path,
+    *,
+    data: Path | None = None,
+    overrides: Sequence[str] = (),
+    output: Path | None = None,
+    progress: Progress = SILENT,
+) -> pl.DataFrame:
+    """Add the items that were withheld from training to a run's catalogue, rank all, and save what `cold_table` finds.
+
+    The run itself is left as it is. Arguments and errors as `evaluate_run`; the results go into a folder ``cold`` of
+    the output.
+
+    Raises:
+        ArtifactError: No items were withheld from the run's data.
+    """
+    prepared, folder = finished_run_data(run, data)
+    if not prepared.n_cold:
+        raise ArtifactError(
+            f"no items were withheld from {str(folder)!r}; prepare it with `flr prepare --cold-items 0.1`, then train"
+        )
+    whole = load_prepared(folder, with_cold=True)
+    recommender = Recommender.load(run)
+    recommender.config = _overridden(recommender.config, overrides)
+    recommender.add_items(whole.items[-whole.n_cold :])
+    settings = recommender.config.evaluation
+    report, table = evaluate_cold(
+        recommender,
+        whole.sequences,
+        (len(whole.items) - whole.n_cold, len(whole.items)),
+        cutoffs=settings.cutoffs,
+        seen_items=settings.seen_items,
+        progress=progress,
+    )
+    if output is not None or not overrides:
+        save_report(report, (output or run) / "cold")
+        write_json((output or run) / "cold" / "cold.json", {"rows": table.to_dicts()})
+    return table
 
 
 def _overridden(config: Config, overrides: Sequence[str]) -> Config:

@@ -19,7 +19,6 @@ from flr.backbone.streams import EncodedStreams
 from flr.compiled import CompiledCatalogue
 from flr.model import FLRModel
 from flr.records import Histories, IntArray, PackedBatch
-from flr.scoring.exact import item_log_probs
 from flr.seeding import derive_seed, generator
 from flr.text.packing import Windows
 from flr.training.rewards import Outcome
@@ -206,7 +205,7 @@ class Environment:
         is_lost = banned[target, items[target]]
 
         def candidates(found: Tensor, rows: Tensor) -> Tensor:
-            scores = item_log_probs(found, compiled.leaf, compiled.n_sharing)
+            scores = compiled.by_item(found)
             return scores.masked_fill_(banned[target[rows]], -torch.inf)
 
         def floor(found: Tensor, rows: Tensor) -> Tensor:

@@ -1,0 +1,156 @@
+"""Which items a request allows: by id, and by what their attributes say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from flr.errors import RequestError, nearest
+from flr.records import BoolArray, Catalogue, IntArray
+
+#: What an attribute is compared with.
+Value = str | int | float | bool
+#: Signs that part the values of a text; where a text has none of them, blanks do.
+_SIGNS = r"[|;,]"
+
+
+@dataclass(frozen=True)
+class ItemFilter:
+    """What may be recommended; all conditions must hold.
+
+    Attributes:
+        allow: Ids of the only items that may; None allows all.
+        exclude: Ids of items that may not, such as what is out of stock.
+        where: Attribute -> a value or several; an item must have one of them, for every attribute named. A list has
+            each of its elements as a value. A text has itself, and its parts between ``|``, ``;`` or ``,``; where
+            there is none of these, its words: a film of the category ``Action Sci-Fi`` is found by ``Sci-Fi``.
+    """
+
+    allow: Collection[str] | None = None
+    exclude: Collection[str] = ()
+    where: Mapping[str, Value | Collection[Value]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AllowedItems:
+    """What each of B histories may be recommended.
+
+    Attributes:
+        masks: True at allowed items, one row per distinct filter, [F, N].
+        of_row: The filter of each history, [B].
+    """
+
+    masks: BoolArray
+    of_row: IntArray
+
+    def at(self, rows: IntArray) -> BoolArray:
+        """Return True at what some of the histories may be recommended, [len(rows), N]."""
+        allowed: BoolArray = self.masks[self.of_row[rows]]
+        return allowed
+
+
+class AttributeIndex:
+    """Which items have which value of an attribute; an attribute is looked through when it is first asked for.
+
+    Args:
+        catalogue: Its items.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._frame = pl.DataFrame() if catalogue.attributes is None else catalogue.attributes
+        self._n_items = catalogue.n_items
+        self._items: dict[str, dict[object, IntArray]] = {}
+
+    def mask(self, where: Mapping[str, Value | Collection[Value]], *, skips_unknown: bool = False) -> BoolArray:
+        """Return True at the items that have one of the values of every attribute, [N].
+
+        Args:
+            where: See `ItemFilter`.
+            skips_unknown: Let a value that no item has match nothing.
+
+        Raises:
+            RequestError: No item has the attribute, or one of the values.
+        """
+        mask = np.ones(self._n_items, dtype=bool)
+        for attribute, wanted in where.items():
+            values = [wanted] if isinstance(wanted, Value) or not isinstance(wanted, Collection) else list(wanted)
+            found = self._of(attribute)
+            matching = np.zeros(self._n_items, dtype=bool)
+            for value in values:
+                items = found.get(self._key(attribute, value))
+                if items is not None:
+                    matching[items] = True
+                elif not skips_unknown:
+                    hint = nearest(str(value), sorted(str(name) for name in found))
+                    raise RequestError(f"no item has {attribute} = {value!r}; {hint}")
+            mask &= matching
+        return mask
+
+    def _of(self, attribute: str) -> dict[object, IntArray]:
+        if attribute not in self._items:
+            self._items[attribute] = self._look_through(attribute)
+        return self._items[attribute]
+
+    def _look_through(self, attribute: str) -> dict[object, IntArray]:
+        if attribute not in self._frame.columns:
+            hint = nearest(attribute, self._frame.columns) if self._frame.width else "they have none at all"
+            raise RequestError(f"items have no attribute {attribute!r}; {hint}")
+        frame = self._frame.select(pl.col(attribute).alias("value")).with_row_index("item")
+        while isinstance(frame["value"].dtype, pl.List | pl.Array):
+            frame = frame.explode("value")
+        if frame["value"].dtype.is_nested():
+            raise RequestError(f"items cannot be told by {attribute!r}, which is {frame['value'].dtype}")
+        if frame["value"].dtype in (pl.Categorical, pl.Enum):
+            frame = frame.with_columns(pl.col("value").cast(pl.String))
+        if self._frame[attribute].dtype == pl.String:
+            frame = frame.with_columns(_parts(pl.col("value"))).explode("value")
+        frame = frame.drop_nulls().unique(maintain_order=True)
+        groups = frame.group_by("value", maintain_order=True).agg("item")
+        return {
+            self._key(attribute, value): items.to_numpy()
+            for value, items in zip(groups["value"], groups["item"], strict=True)
+        }
+
+    def _key(self, attribute: str, value: Any) -> object:
+        """Return what a value is looked up by; texts stand for numbers, as they must on a command line."""
+        dtype = self._frame[attribute].dtype
+        while isinstance(dtype, pl.List | pl.Array):
+            dtype = dtype.inner  # type: ignore[assignment]
+        if dtype == pl.Boolean:
+            return str(value).lower()
+        if not dtype.is_numeric():
+            return str(value)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise RequestError(f"{attribute} holds numbers, got {value!r}") from None
+
+
+def _parts(text: pl.Expr) -> pl.Expr:
+    """Return the values of a text: itself and its parts."""
+    signed = text.str.contains(_SIGNS)
+    parts = pl.when(signed).then(text.str.extract_all(r"[^|;,]+")).otherwise(text.str.extract_all(r"\S+"))
+    trimmed = parts.list.eval(pl.element().str.strip_chars())
+    return pl.concat_list(text, trimmed)
+
+
+def each_filter(
+    filters: ItemFilter | Sequence[ItemFilter | None] | None, n_histories: int
+) -> tuple[list[ItemFilter | None], IntArray]:
+    """Return the distinct filters and the number of each history's.
+
+    Raises:
+        RequestError: There are several, but not one for each history.
+    """
+    if filters is None or isinstance(filters, ItemFilter):
+        return [filters], np.zeros(n_histories, dtype=np.int64)
+    if len(filters) != n_histories:
+        raise RequestError(f"got {len(filters)} filters for {n_histories} histories; give one for all, or one each")
+    place: dict[int, int] = {}
+    of_row = np.array([place.setdefault(id(one), len(place)) for one in filters], dtype=np.int64)
+    distinct = {id(one): one for one in filters}
+    return [distinct[key] for key in place], of_row

@@ -1,0 +1,86 @@
+"""Ids and titles as people write them -> item indices."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from flr.catalogue.titles import clean_title
+from flr.errors import RequestError, UnknownItemError, nearest
+from flr.records import Catalogue, Histories, IntArray
+
+#: In larger catalogues the nearest name is not looked for: it would take seconds.
+_MOST_COMPARED = 200_000
+
+
+class ItemLookup:
+    """Finds items by id or title, retired ones too; a title that several items share finds one that is not retired.
+
+    Args:
+        catalogue: Its items.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.index_of_id = {item_id: index for index, item_id in enumerate(catalogue.item_ids)}
+        order: IntArray = np.arange(catalogue.n_items)
+        if catalogue.retired is not None:
+            order = np.argsort(catalogue.retired, kind="stable")
+        # The first item of each title is the one that is found, so it is written last.
+        self._index_of_title = {catalogue.titles[index]: int(index) for index in order[::-1]}
+
+    def histories(self, histories: Sequence[Sequence[str]], *, by: str, unknown: str) -> Histories:
+        """Return histories as item indices; see `flr.Recommender.recommend` for arguments and what is raised."""
+        rows: list[list[int]] = []
+        for number, history in enumerate(histories):
+            found = [self.find(item, by) for item in history]
+            if unknown == "error" and None in found:
+                raise self._unknown(str(history[found.index(None)]), by, number)
+            known = [item for item in found if item is not None]
+            if not known:
+                what = "is empty" if not len(history) else "holds unknown items only"
+                raise RequestError(f"history number {number} {what}; give at least one known item")
+            rows.append(known)
+        offsets = np.cumsum([0, *map(len, rows)])
+        return Histories(np.array([item for row in rows for item in row]), offsets)
+
+    def find(self, item: str, by: str) -> int | None:
+        """Return the index of an item, or None."""
+        if by == "id":
+            return self.index_of_id.get(item)
+        found = self._index_of_title.get(item)
+        return self._index_of_title.get(clean_title(item)) if found is None else found
+
+    def indices(self, item_ids: Collection[str], what: str, *, skips_unknown: bool = False) -> IntArray:
+        """Return the indices of ids.
+
+        Args:
+            item_ids: The ids.
+            what: What they are, for messages.
+            skips_unknown: Leave out ids that no item has.
+
+        Raises:
+            UnknownItemError: No item has an id.
+            RequestError: The ids are one text.
+        """
+        if isinstance(item_ids, str):
+            raise RequestError(f"{what}: got the text {item_ids!r}, expected a list of ids")
+        index = []
+        for item_id in item_ids:
+            found = self.index_of_id.get(str(item_id))
+            if found is None and not skips_unknown:
+                raise UnknownItemError(f"{what}: no item has the id {str(item_id)!r}; {self._hint(str(item_id), 'id')}")
+            if found is not None:
+                index.append(found)
+        return np.array(index, dtype=np.int64)
+
+    def _unknown(self, item: str, by: str, number: int) -> UnknownItemError:
+        other = "title" if by == "id" else "id"
+        return UnknownItemError(
+            f"history number {number}: no item has the {by} {item!r}; {self._hint(item, by)} "
+            f"(to give {other}s instead, say by={other!r})"
+        )
+
+    def _hint(self, item: str, by: str) -> str:
+        known = self.index_of_id if by == "id" else self._index_of_title
+        return nearest(item, list(known)) if len(known) < _MOST_COMPARED else "check the spelling"

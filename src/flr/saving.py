@@ -1,0 +1,139 @@
+"""A recommender on disk: safetensors, JSON and Parquet, whole or not at all.
+
+========================  ==========================================================================
+recommender.json          layout, settings, architecture, number of items, indices of retired ones
+model.safetensors         weights of the backbone (adapters merged in) and the reasoner
+tokenizer.json            the tokenizer with its prompts
+items.parquet             item_id, title and attributes, in the order of item indices
+========================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from flr.backbone.loading import architecture, backbone_from_config, merge_lora
+from flr.catalogue.titles import build_catalogue
+from flr.config import Config, parse_config
+from flr.errors import ArtifactError
+from flr.model import FLRModel, build_reasoner
+from flr.persistence import new_folder, read_json, write_json
+from flr.records import ITEM_ID, TITLE, BoolArray, Catalogue
+from flr.text.tokenizer import TitleTokenizer
+
+#: Layout of a saved recommender; raised when older folders become unreadable.
+FORMAT_VERSION = 1
+_META, _WEIGHTS, _TOKENIZER, _ITEMS = "recommender.json", "model.safetensors", "tokenizer.json", "items.parquet"
+_META_KEYS = ("config", "architecture", "tied", "n_items")
+
+
+@dataclass(frozen=True)
+class SavedParts:
+    """What a recommender is made of."""
+
+    model: FLRModel
+    tokenizer: TitleTokenizer
+    catalogue: Catalogue
+    config: Config
+
+
+def save_parts(parts: SavedParts, path: Path, *, overwrite: bool) -> None:
+    """Write a folder; see `flr.Recommender.save` for what is raised."""
+    model, catalogue = parts.model, parts.catalogue
+    weights = {f"backbone.{name}": tensor for name, tensor in merge_lora(model.backbone).items()}
+    if model.reasoner is not None:
+        weights |= {f"reasoner.{name}": tensor for name, tensor in model.reasoner.state_dict().items()}
+    meta = {
+        "format_version": FORMAT_VERSION,
+        "config": parts.config.model_dump(mode="json"),
+        "architecture": architecture(model.backbone),
+        "tied": model.backbone.output is None,
+        "n_items": catalogue.n_items,
+        "retired": [] if catalogue.retired is None else np.flatnonzero(catalogue.retired).tolist(),
+    }
+    with new_folder(path, overwrite=overwrite) as folder:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, folder / _WEIGHTS)
+        write_json(folder / _TOKENIZER, parts.tokenizer.to_json())
+        _items_frame(catalogue).write_parquet(folder / _ITEMS)
+        write_json(folder / _META, meta)
+
+
+def load_parts(path: Path, device: str | torch.device | None) -> SavedParts:
+    """Return what `save_parts` wrote; see `flr.Recommender.load` for arguments and what is raised."""
+    folder = path
+    if not (folder / _META).exists() and (folder / "model" / _META).exists():
+        folder = folder / "model"
+    meta = read_json(folder / _META, "saved recommender")
+    if meta.get("format_version") != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{str(folder)!r} has format version {meta.get('format_version')!r}, this flr reads {FORMAT_VERSION}; "
+            "train again, or install the flr that wrote it"
+        )
+    if missing := [name for name in _META_KEYS if name not in meta]:
+        raise ArtifactError(f"{str(folder / _META)!r} lacks {missing[0]!r}, so it is damaged; train again")
+    config = parse_config(meta["config"])
+    tokenizer = TitleTokenizer.from_json(read_json(folder / _TOKENIZER, "tokenizer"))
+    catalogue = build_catalogue(_read_items(folder / _ITEMS, meta), _retired(folder, meta))
+    model = _build(meta, config)
+    _load_weights(model, folder / _WEIGHTS)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return SavedParts(model.to(device), tokenizer, catalogue, config)
+
+
+def _items_frame(catalogue: Catalogue) -> pl.DataFrame:
+    frame = pl.DataFrame({ITEM_ID: list(catalogue.item_ids), TITLE: list(catalogue.titles)})
+    if catalogue.attributes is None:
+        return frame
+    return frame.hstack(catalogue.attributes.drop(ITEM_ID, TITLE, strict=False))
+
+
+def _read_items(path: Path, meta: dict[str, Any]) -> pl.DataFrame:
+    try:
+        items = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(f"{str(path)!r} cannot be read ({error}); train the model again") from error
+    if len(items) != meta["n_items"]:
+        raise ArtifactError(
+            f"{str(path)!r} holds {len(items)} items, expected {meta['n_items']}; train the model again"
+        )
+    return items
+
+
+def _retired(folder: Path, meta: dict[str, Any]) -> BoolArray:
+    """Return which items are retired; folders from before items could be removed have none."""
+    retired, saved = np.zeros(meta["n_items"], dtype=bool), meta.get("retired", [])
+    try:
+        retired[np.array(saved, dtype=np.int64)] = True
+    except (IndexError, TypeError, ValueError):
+        raise ArtifactError(
+            f"{str(folder / _META)!r} lists {saved!r} as retired, expected indices below {meta['n_items']}; "
+            "it is damaged, save the recommender again"
+        ) from None
+    return retired
+
+
+def _build(meta: dict[str, Any], config: Config) -> FLRModel:
+    dtype = torch.bfloat16 if config.backbone.dtype == "bfloat16" else torch.float32
+    backbone = backbone_from_config(meta["architecture"], tied=meta["tied"]).to(dtype)
+    return FLRModel(backbone, build_reasoner(config.reasoner, backbone))
+
+
+def _load_weights(model: FLRModel, path: Path) -> None:
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{str(path)!r} cannot be read ({error}); it is missing or was cut short") from error
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[0]
+        raise ArtifactError(f"{str(path)!r} does not fit the model that recommender.json describes: {first}") from error

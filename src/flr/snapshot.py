@@ -1,0 +1,263 @@
+"""One state of a recommender: histories as item indices in, scores of the catalogue out.
+
+A request takes one snapshot and keeps to it, so items that come and go meanwhile are none of its business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flr.backbone.streams import EncodedStreams
+from flr.blocks import BLOCK, SHARED_COLUMNS, whole_blocks
+from flr.catalogue.filters import AllowedItems
+from flr.compiled import CompiledCatalogue
+from flr.config import Config
+from flr.errors import RequestError
+from flr.live import LiveCatalogue
+from flr.model import FLRModel, ThoughtState
+from flr.records import Catalogue, FloatArray, Histories, IntArray
+from flr.scoring.beam import Beam, allowed_nodes, title_guide
+from flr.scoring.pruned import Wanted
+from flr.scoring.ranking import top_items
+from flr.steering import FactorLists, FactorWeights, alone, check_factor_weights
+from flr.text.template import TokenStreams
+
+#: Memory of one scoring forward, MiB, where the settings name none: what fits a processor's caches is fastest there.
+_CPU_MB, _GPU_MB = 64, 2048
+#: Trie nodes that finding one of the best items takes, about; measured 1.2 on MovieLens-100K.
+_NODES_PER_ITEM = 2
+#: Takes histories cut to the window, and their places among all that are scored; reads them and thinks.
+Thinker = Callable[[Histories, IntArray], ThoughtState]
+#: Token streams -> what the model reads there.
+Reader = Callable[[TokenStreams], EncodedStreams]
+#: Takes what was thought of some histories and their places; returns scores, [n, N].
+_Scored = Callable[[ThoughtState, IntArray], Tensor]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model and one state of its catalogue; the methods are those of `flr.Recommender`, documented there.
+
+    Attributes:
+        model: Reads, thinks and writes.
+        config: Settings.
+        live: The catalogue.
+        reader: Reads token streams in the model's place, as a cache of what was read does; must read the same.
+    """
+
+    model: FLRModel
+    config: Config
+    live: LiveCatalogue
+    reader: Reader | None = None
+
+    @property
+    def compiled(self) -> CompiledCatalogue:
+        return self.live.compiled
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self.live.compiled.catalogue
+
+    @property
+    def n_factors(self) -> int:
+        """Factors K; 0 for a model without a thought."""
+        return 0 if self.model.reasoner is None else self.model.reasoner.n_factors
+
+    def score(
+        self, histories: Histories, *, factor_weights: FactorWeights | None = None, think: Thinker | None = None
+    ) -> FloatArray:
+        """Return log p(item | history) over the whole catalogue, float32, [B, N]."""
+        n_nodes = max((len(part.nodes) for part in self.compiled.slices), default=1)
+        think = think or self._thinker(histories, factor_weights)
+        n_rows = self._rows_per_forward(histories, n_nodes)
+        return self._score(histories, n_rows, think, lambda state, _: self.model.score(state, self.compiled))
+
+    def score_best(
+        self,
+        histories: Histories,
+        k: int,
+        *,
+        exclude_seen: bool,
+        factor_weights: FactorWeights | None = None,
+        allowed: AllowedItems | None = None,
+    ) -> FloatArray:
+        """Return what `score` does for the k best items of each history at least, and -inf for others, [B, N]."""
+
+        def scored(state: ThoughtState, rows: IntArray) -> Tensor:
+            banned = self._banned(histories.take(rows), rows, exclude_seen, allowed)
+            return self._best(state, banned, k, self._wanted(rows, allowed))
+
+        n_rows = self._rows_per_forward(histories, _NODES_PER_ITEM * min(k, self.catalogue.n_items))
+        return self._score(histories, n_rows, self._thinker(histories, factor_weights), scored)
+
+    def best_by_factor(
+        self, histories: Histories, k: int, *, exclude_seen: bool, allowed: AllowedItems | None = None
+    ) -> FactorLists:
+        """Return the k best items of each history for each factor alone; every history is read once.
+
+        Raises:
+            RequestError: The model has no factors.
+        """
+        n_factors, k = self.n_factors, min(k, self.catalogue.n_items)
+        if not n_factors:
+            raise RequestError("this model has no factors to diversify by; leave diversify out, or train another one")
+        items = np.empty((len(histories), n_factors, k), dtype=np.int64)
+        log_probs = np.empty(items.shape, dtype=np.float32)
+        gates = np.empty((len(histories), n_factors), dtype=np.float32)
+        n_rows = max(1, self._rows_per_forward(histories, _NODES_PER_ITEM * k) // n_factors)
+        with torch.inference_mode():
+            for rows, read in self._batches(histories, n_rows):
+                state, of_gates = self._think_apart(read)
+                gates[rows] = of_gates.float().cpu().numpy()
+                each = np.repeat(rows, n_factors)
+                banned = self._banned(histories.take(each), each, exclude_seen, allowed)
+                best = top_items(self._best(state, banned, k, self._wanted(each, allowed)), k)
+                items[rows] = best.item_index.reshape(len(rows), n_factors, k)
+                log_probs[rows] = best.log_probs.reshape(len(rows), n_factors, k)
+        return FactorLists(items, log_probs, gates)
+
+    def score_beam(
+        self, histories: Histories, *, exclude_seen: bool, guide: Callable[[Histories], FloatArray] | None = None
+    ) -> FloatArray:
+        """Return the scores of what a beam search finds for each history, and -inf for others, [B, N]."""
+        settings, compiled = self.config.evaluation, self.compiled
+        lengths = torch.from_numpy(compiled.template.titles.lengths[: compiled.trie.n_leaves]).to(self.model.device)
+        shares = compiled.n_sharing.log() / lengths**settings.length_power
+
+        def scored(state: ThoughtState, rows: IntArray) -> Tensor:
+            of_rows = histories.take(rows)
+            banned = self._banned(of_rows, rows, exclude_seen)
+            beam = Beam(settings.beam_width, settings.length_power)
+            if exclude_seen:
+                beam = replace(beam, allowed=allowed_nodes(self._by_leaf((~banned).int()) > 0, compiled.trie))
+            if guide is not None:
+                opinion = torch.tensor(guide(of_rows), device=self.model.device).double().exp()
+                by_title = title_guide(self._by_leaf(self._without_retired(opinion)).log(), compiled.trie)
+                beam = replace(beam, guide=by_title, guide_weight=settings.guide_weight)
+            found = self.model.search(state, compiled, beam)
+            leaves = torch.full((len(rows), compiled.trie.n_leaves + 1), -torch.inf, device=banned.device)
+            leaves.scatter_(1, torch.where(found.leaves < 0, leaves.shape[1] - 1, found.leaves), found.scores)
+            return (leaves[:, :-1] - shares)[:, compiled.leaf].masked_fill_(banned, -torch.inf)
+
+        n_rows = self._rows_per_forward(histories, settings.beam_width * int(lengths.max()))
+        return self._score(histories, n_rows, self._thinker(histories, None), scored)
+
+    def think(self, histories: Histories, factor_weights: Tensor | None = None) -> ThoughtState:
+        """Read histories (cut to the window) and think once at the end of each."""
+        self.model.eval()
+        streams = self._read(histories.window(self.config.text.window))
+        return self.model.think(streams, factor_weights)
+
+    def _read(self, histories: Histories) -> EncodedStreams:
+        return (self.reader or self.model.read)(self.compiled.template.streams(histories))
+
+    def _think_apart(self, read: Histories) -> tuple[ThoughtState, Tensor]:
+        """Return histories thought about in each factor alone, K rows each, and the gates of the whole, [B, K]."""
+        self.model.eval()
+        streams = self._read(read)
+        thought = self.model.think(streams).thought
+        assert thought is not None
+        each = torch.arange(len(read), device=self.model.device).repeat_interleave(self.n_factors)
+        state = self.model.think(streams.rows(each), alone(self.n_factors, len(read), self.model.device))
+        return state, thought.gates[:, :, 0].mean(0)
+
+    def _thinker(self, histories: Histories, factor_weights: FactorWeights | None) -> Thinker:
+        weights = check_factor_weights(factor_weights, self.n_factors, len(histories))
+        if weights is None:
+            return lambda read, _: self.think(read)
+        of_gates = torch.tensor(weights, device=self.model.device)[:, None]
+        return lambda read, rows: self.think(read, of_gates[torch.from_numpy(rows).to(of_gates.device)])
+
+    def _best(self, state: ThoughtState, banned: Tensor, k: int, wanted: Wanted | None) -> Tensor:
+        """Return log-probabilities of the k best items that are not banned at least, others may be -inf, [B, N]."""
+        n_left = (~banned).sum(1).clamp(max=k)
+        k = max(1, int(n_left.max()))
+
+        def candidates(found: Tensor, members: Tensor) -> Tensor:
+            return self.compiled.by_item(found).masked_fill_(banned[members], -torch.inf)
+
+        def floor(found: Tensor, members: Tensor) -> Tensor:
+            # The worst of those wanted; where fewer than k are left, of these, so that the search can end.
+            best, last = candidates(found, members).topk(k, dim=1).values, n_left[members]
+            return best.gather(1, (last - 1).clamp(min=0)[:, None])[:, 0].masked_fill(last == 0, torch.inf)
+
+        found = self.model.score_above(state, self.compiled, floor, wanted)
+        return candidates(found, torch.arange(len(banned), device=found.device))
+
+    def _banned(
+        self, histories: Histories, rows: IntArray, exclude_seen: bool, allowed: AllowedItems | None = None
+    ) -> Tensor:
+        """Return True at the items that each history rules out, [B, N]."""
+        banned = torch.zeros(len(histories), self.catalogue.n_items, dtype=torch.bool)
+        if exclude_seen:
+            banned[np.repeat(np.arange(len(histories)), histories.lengths), histories.item_index] = True
+        if allowed is not None:
+            banned |= ~torch.from_numpy(allowed.at(rows))
+        banned = banned.to(self.model.device)
+        retired = self.compiled.retired
+        return banned if retired is None else banned.index_fill_(1, retired, True)
+
+    def _wanted(self, rows: IntArray, allowed: AllowedItems | None) -> Wanted | None:
+        """Return which prefixes lead to an allowed item; None where all do."""
+        if allowed is None:
+            return None
+        masks = self._without_retired(torch.from_numpy(allowed.masks).int().to(self.model.device))
+        nodes = allowed_nodes(self._by_leaf(masks) > 0, self.compiled.trie)
+        of_row = torch.from_numpy(allowed.of_row[rows]).to(nodes.device)
+        return lambda members, prefixes: nodes[of_row[members], prefixes]
+
+    def _by_leaf(self, of_items: Tensor) -> Tensor:
+        """Return sums over the items of each title, [B, N] -> [B, n_leaves]; retired items must be 0."""
+        sums = of_items.new_zeros(len(of_items), self.compiled.trie.n_leaves)
+        return sums.index_add_(1, self.compiled.leaf, of_items)
+
+    def _without_retired(self, of_items: Tensor) -> Tensor:
+        retired = self.compiled.retired
+        return of_items if retired is None else of_items.index_fill(1, retired, 0)
+
+    def _score(self, histories: Histories, n_rows: int, think: Thinker, scored: _Scored) -> FloatArray:
+        """Score histories of similar length together, `n_rows` at a time."""
+        out = np.empty((len(histories), self.catalogue.n_items), dtype=np.float32)
+        with torch.inference_mode():
+            for rows, read in self._batches(histories, n_rows):
+                out[rows] = scored(think(read, rows), rows).float().cpu().numpy()
+        return out
+
+    def _batches(self, histories: Histories, n_rows: int) -> Iterator[tuple[IntArray, Histories]]:
+        """Yield places of histories of similar length, and these histories cut to the window."""
+        recent = histories.window(self.config.text.window)
+        order = np.argsort(recent.lengths, kind="stable")
+        for rows in self._together(order, recent, n_rows):
+            yield rows, recent.take(rows)
+
+    def _together(self, order: IntArray, histories: Histories, n_rows: int) -> list[IntArray]:
+        """Return runs of at most `n_rows` histories that are read together; long ones only with their like.
+
+        On a CPU a long history's last bits would depend on how far it is padded, see `flr.blocks`.
+        """
+        lengths = [whole_blocks(int(n)) for n in self.compiled.template.streams(histories).lengths[order]]
+        most = SHARED_COLUMNS - 2 * BLOCK if self.model.device.type == "cpu" else max(lengths, default=0)
+        runs, start = [], 0
+        for end in range(1, len(order) + 1):
+            unlike = end < len(order) and lengths[start] != lengths[end] > most
+            if end == len(order) or end - start == n_rows or unlike:
+                runs.append(order[start:end])
+                start = end
+        return runs
+
+    def _rows_per_forward(self, histories: Histories, n_nodes: int) -> int:
+        """Return how many histories one forward may take within the memory budget, with so many trie nodes each."""
+        settings = self.model.backbone.transformer.config
+        recent = histories.window(self.config.text.window)
+        n_stream = int(self.compiled.template.streams(recent).lengths.max(initial=1)) + n_nodes
+        per_node = 8 * settings.hidden_size + 3 * settings.intermediate_size + 2 * n_stream
+        cache = 2 * settings.num_hidden_layers * settings.hidden_size * n_stream
+        outputs = 2 * self.compiled.table.n_edges + 3 * self.catalogue.n_items
+        bytes_per_row = 4 * int(n_nodes * per_node + cache + outputs)
+        budget = self.config.evaluation.memory_mb or (_CPU_MB if self.model.device.type == "cpu" else _GPU_MB)
+        return max(1, budget * 2**20 // bytes_per_row)
