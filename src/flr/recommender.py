@@ -178,6 +178,18 @@ class Recommender:
         """Return histories as item indices, which edits never change; arguments and errors as `recommend`."""
         return self._live.lookup.histories(histories, by=by, unknown=unknown)
 
+    def item_index(self, item: str, *, by: str = "id") -> int:
+        """Return the index of an item; of several that share a title, the first.
+
+        Args:
+            item: Its id or title.
+            by: Which of the two, ``"id"`` or ``"title"``.
+
+        Raises:
+            UnknownItemError: It is not in the catalogue.
+        """
+        return self._live.lookup.index(item, by)
+
     def score(
         self, histories: Histories, *, factor_weights: FactorWeights | None = None, think: Thinker | None = None
     ) -> FloatArray:

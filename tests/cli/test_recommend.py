@@ -47,7 +47,7 @@ def calls(stand_in: Callable[..., None]) -> list[dict[str, Any]]:
 def test_one_history_from_options(run: Run, calls: list[dict[str, Any]]) -> None:
     result = run("recommend", "--run", "r", "--by", "title", "--history", "Toy Story", "--history", "Heat", "-k", 3)
     assert result.exit_code == 0, result.stderr
-    asked = {"k": 3, "by": "title", "exclude_seen": True, "unknown": "error", "filters": None}
+    asked = {"k": 3, "by": "title", "exclude_seen": True, "unknown": "error", "filters": None, "factor_weights": None}
     assert calls == [{"histories": [["Toy Story", "Heat"]], **asked}]
     assert "after Toy Story | Heat" in result.stdout
     assert "12.50%" in result.stdout
@@ -59,7 +59,7 @@ def test_many_histories_from_a_file(run: Run, calls: list[dict[str, Any]], tmp_p
     path.write_text('["1", 95]\n\n[]\n', encoding="utf-8")
     result = run("recommend", "--run", "r", "--histories", path, "--include-seen", "--unknown", "skip", "--json")
     assert result.exit_code == 0, result.stderr
-    asked = {"k": 10, "by": "id", "exclude_seen": False, "unknown": "skip", "filters": None}
+    asked = {"k": 10, "by": "id", "exclude_seen": False, "unknown": "skip", "filters": None, "factor_weights": None}
     assert calls == [{"histories": [["1", "95"], []], **asked}]
     first = json.loads(result.stdout)[0]
     assert first["history"] == ["1", "95"]
@@ -109,3 +109,16 @@ def test_neither_and_both_are_errors(run: Run) -> None:
     result = run("recommend", "--run", "r", "--history", "1", "--histories", "f.jsonl")
     assert result.exit_code == 2
     assert "got both" in result.stderr
+
+
+def test_factors_are_steered(run: Run, calls: list[dict[str, Any]]) -> None:
+    assert run("recommend", "--run", "r", "--history", "1", "--factor-weights", "1,0,2.5,1").exit_code == 0
+    assert calls[0]["factor_weights"] == [1.0, 0.0, 2.5, 1.0]
+
+
+@pytest.mark.parametrize("text", ["1,x", "1,,1", "nan,1", ""])
+def test_factor_weights_that_are_no_numbers(run: Run, calls: list[dict[str, Any]], text: str) -> None:
+    result = run("recommend", "--run", "r", "--history", "1", "--factor-weights", text)
+    assert result.exit_code == 2
+    assert f"--factor-weights {text!r}, expected one number per factor" in result.stderr
+    assert calls == []

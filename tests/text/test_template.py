@@ -44,3 +44,11 @@ def test_a_suffix_closes_every_stream() -> None:
     assert lengths.tolist() == streams.lengths.tolist()
     assert TEMPLATE.shares_prefixes
     assert not INSTRUCTION.shares_prefixes
+
+
+def test_sums_over_the_tokens_of_each_item_leave_out_what_is_around() -> None:
+    histories = Histories(np.array([0, 1, 2]), np.array([0, 2, 3]))
+    # Columns: preamble (2), title of item 0 (3) and 1 (2), suffix; the second row is padded.
+    by_token = np.arange(18, dtype=np.float32).reshape(2, 9)
+    assert INSTRUCTION.sum_by_item(by_token, histories).tolist() == [2 + 3 + 4, 5 + 6, 11 + 12 + 13]
+    assert TEMPLATE.sum_by_item(by_token[..., None], histories).tolist() == [[9], [11], [36]]

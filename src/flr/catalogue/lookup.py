@@ -35,7 +35,7 @@ class ItemLookup:
         for number, history in enumerate(histories):
             found = [self.find(item, by) for item in history]
             if unknown == "error" and None in found:
-                raise self._unknown(str(history[found.index(None)]), by, number)
+                raise self._unknown(str(history[found.index(None)]), by, f"history number {number}: ")
             known = [item for item in found if item is not None]
             if not known:
                 what = "is empty" if not len(history) else "holds unknown items only"
@@ -50,6 +50,17 @@ class ItemLookup:
             return self.index_of_id.get(item)
         found = self._index_of_title.get(item)
         return self._index_of_title.get(clean_title(item)) if found is None else found
+
+    def index(self, item: str, by: str) -> int:
+        """Return the index of an item.
+
+        Raises:
+            UnknownItemError: It is not in the catalogue.
+        """
+        found = self.find(item, by)
+        if found is None:
+            raise self._unknown(item, by)
+        return found
 
     def indices(self, item_ids: Collection[str], what: str, *, skips_unknown: bool = False) -> IntArray:
         """Return the indices of ids.
@@ -74,11 +85,10 @@ class ItemLookup:
                 index.append(found)
         return np.array(index, dtype=np.int64)
 
-    def _unknown(self, item: str, by: str, number: int) -> UnknownItemError:
+    def _unknown(self, item: str, by: str, where: str = "") -> UnknownItemError:
         other = "title" if by == "id" else "id"
         return UnknownItemError(
-            f"history number {number}: no item has the {by} {item!r}; {self._hint(item, by)} "
-            f"(to give {other}s instead, say by={other!r})"
+            f"{where}no item has the {by} {item!r}; {self._hint(item, by)} (to give {other}s instead, say by={other!r})"
         )
 
     def _hint(self, item: str, by: str) -> str:

@@ -13,9 +13,11 @@ from flr.cli.baselines import baselines
 from flr.cli.demo import demo
 from flr.cli.doctor import doctor
 from flr.cli.evaluate import evaluate
+from flr.cli.explain import explain
 from flr.cli.fetch import fetch
 from flr.cli.guard import guarded
 from flr.cli.prepare import prepare
+from flr.cli.profile import profile
 from flr.cli.recommend import recommend
 from flr.cli.study import study
 from flr.cli.train import train
@@ -29,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (fetch, prepare, audit, train, evaluate, baselines, recommend, study, demo, doctor):
+for command in (fetch, prepare, audit, train, evaluate, baselines, recommend, explain, profile, study, demo, doctor):
     app.command()(guarded(command))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,6 +38,13 @@ def recommend(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="An item that is not to be recommended; repeat it.")
     ] = None,
+    factor_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="W1,W2,...",
+            help="Multiplier of each factor's gate: 0 turns a factor off, 2 doubles it, 1 leaves it.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommend items after one history, or after each of many.
@@ -46,16 +54,18 @@ def recommend(
       flr recommend --run runs/ml-100k --history 1 --history 95
       flr recommend --run runs/ml-100k --by title --history "Alien (1979)"
       flr recommend --run runs/ml-100k --histories people.jsonl -k 5 --json
+      flr recommend --run runs/ml-100k --history 1 --factor-weights 1,0,2,1
       flr recommend --run runs/ml-100k --history 1
         --where category=Sci-Fi --where category=Western --exclude 50
     """
-    wanted = _wanted(history, histories)
+    wanted, weights = _wanted(history, histories), _weights(factor_weights)
     filters = _filters(where or [], exclude or [])
 
     from flr.recommender import Recommender
 
-    recommender = Recommender.load(run)
-    lists = recommender.recommend(wanted, k=k, by=by, exclude_seen=not include_seen, unknown=unknown, filters=filters)
+    lists = Recommender.load(run).recommend(
+        wanted, k=k, by=by, exclude_seen=not include_seen, unknown=unknown, filters=filters, factor_weights=weights
+    )
     if as_json:
         console.show_json([{"history": past, "items": best} for past, best in zip(wanted, lists, strict=True)])
         return
@@ -63,6 +73,18 @@ def recommend(
         rows = [(rank, f"{item.probability:.2%}", item.title, item.item_id) for rank, item in enumerate(best, start=1)]
         console.show_table(("rank", "probability", "title", "id"), rows, title="after " + " | ".join(past[-5:]))
         console.show_line()
+
+
+def _weights(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        weights = [float(part) for part in text.split(",")]
+    except ValueError:
+        weights = [math.nan]
+    if not all(map(math.isfinite, weights)):
+        raise RequestError(f"--factor-weights {text!r}, expected one number per factor, as in 1,0,2,1")
+    return weights
 
 
 def _wanted(history: list[str] | None, path: Path | None) -> list[list[str]]:

@@ -15,8 +15,7 @@ import torch
 from flr.errors import ConfigError, DataError
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
-from flr.records import SPLITS, FloatArray, Histories, IntArray, Thought, UserSequences
-from flr.text.template import TokenStreams
+from flr.records import SPLITS, FloatArray, Histories, IntArray, UserSequences
 
 
 @dataclass(frozen=True)
@@ -150,19 +149,16 @@ def _think(recommender: Recommender, histories: Histories) -> dict[str, FloatArr
         "contributions": (lengths / lengths.sum(-1, keepdim=True).clamp(min=1e-30))[:, :, 0].transpose(0, 1),
     }
     found: dict[str, FloatArray] = {name: tensor.float().cpu().numpy() for name, tensor in arrays.items()}
-    streams = recommender.compiled.template.streams(histories)
-    return found | _attention(thought, histories, streams, recommender.compiled.template.n_preamble)
-
-
-def _attention(thought: Thought, histories: Histories, streams: TokenStreams, n_preamble: int) -> dict[str, FloatArray]:
-    """Return the entropy over tokens [B, R, K] and the attention on each item [sum of lengths, R, K]."""
     by_token = thought.attentions[:, :, 0].float().permute(1, 3, 0, 2).cpu().numpy()  # [B, L, R, K]
+    streams = recommender.compiled.template.streams(histories)
+    return found | {
+        "token_entropy": _token_entropy(by_token, streams.lengths),
+        "item_attention": recommender.compiled.template.sum_by_item(by_token, histories).astype(np.float32),
+    }
+
+
+def _token_entropy(by_token: FloatArray, lengths: IntArray) -> FloatArray:
+    """Return the entropy over tokens by the logarithm of their number, [B, L, R, K] -> [B, R, K]."""
     logs = np.log(by_token, where=by_token > 0, out=np.zeros_like(by_token))
-    n_tokens = np.maximum(streams.lengths, 2)[:, None, None]
-    entropy = -(by_token * logs).sum(1) / np.log(n_tokens)
-    up_to = np.concatenate([np.zeros_like(by_token[:, :1]), np.cumsum(by_token, axis=1, dtype=np.float64)], axis=1)
-    owner = np.repeat(np.arange(len(histories)), histories.lengths)
-    starts = np.concatenate([[0], streams.item_ends[:-1] + 1])
-    starts[histories.offsets[:-1]] = n_preamble
-    on_items = up_to[owner, streams.item_ends + 1] - up_to[owner, starts]
-    return {"token_entropy": entropy, "item_attention": np.maximum(on_items, 0).astype(np.float32)}
+    entropy: FloatArray = -(by_token * logs).sum(1) / np.log(np.maximum(lengths, 2)[:, None, None])
+    return entropy

@@ -176,14 +176,11 @@ def _attention(recommender: Recommender, prepared: PreparedData, user: int) -> F
     thought = recommender.think(history).thought
     if thought is None:
         return None
-    ends = recommender.compiled.template.streams(history).item_ends
-    by_token = thought.attentions[-1, 0, 0].detach().float().cpu().numpy()
-    running = np.cumsum(by_token, axis=1)
-    before_first = running[:, [recommender.compiled.template.n_preamble - 1]]
+    by_token = thought.attentions[-1, :, 0].transpose(1, 2).detach().float().cpu().numpy()  # [1, L, K]
     return FactorAttention(
         user_id=str(prepared.sequences.user_ids[user]),
         titles=[str(recommender.catalogue.titles[item]) for item in history.item_index],
-        weights=np.diff(np.concatenate([before_first, running[:, ends]], axis=1), axis=1),
+        weights=recommender.compiled.template.sum_by_item(by_token, history).T,
         gates=thought.gates[-1, 0, 0].detach().float().cpu().numpy(),
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flr.records import Histories, IntArray, TokenizedTitles, ragged_indices
+from flr.records import FloatArray, Histories, IntArray, TokenizedTitles, ragged_indices
 
 
 @dataclass(frozen=True)
@@ -89,3 +89,22 @@ class PromptTemplate:
         owner = np.repeat(np.arange(len(histories)), n_items)
         item_ends = piece_offsets[1:][is_item] - 1 - offsets[owner]
         return TokenStreams(self._pool[indices], offsets, item_ends)
+
+    def sum_by_item(self, by_token: FloatArray, histories: Histories) -> FloatArray:
+        """Return the sums over each history item's tokens of what tokens have been given, such as attention.
+
+        Args:
+            by_token: Values of the tokens of `streams(histories)`, not negative, one stream per row, [B, L, ...].
+            histories: B histories, whole, none empty.
+
+        Returns:
+            One row per item in the histories' flat order, [sum of lengths, ...] float64.
+        """
+        ends = self.streams(histories).item_ends
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        starts[histories.offsets[:-1]] = self.n_preamble
+        running = np.cumsum(by_token, axis=1, dtype=np.float64)
+        up_to = np.concatenate([np.zeros_like(running[:, :1]), running], axis=1)
+        owner = np.repeat(np.arange(len(histories)), histories.lengths)
+        sums: FloatArray = np.maximum(up_to[owner, ends + 1] - up_to[owner, starts], 0)
+        return sums

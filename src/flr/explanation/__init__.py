@@ -1,0 +1,1 @@
+"""Why an item is recommended, and what each factor stands for."""

@@ -1,0 +1,227 @@
+"""Why an item is recommended: what each factor, and each item of the history, does to it.
+
+1. Everything is measured by leaving out: an influence is the log-probability of the item as it is, less that without
+   one purchase or one factor. Attention is shown beside it, as what a factor reads, not as what it does: `fidelity`
+   tells whether the two agree.
+2. Leaving out a factor sets its gate to 0 at every refinement step; the others keep theirs. The history is read once,
+   and all K + 1 thoughts are rows of one forward.
+3. Leaving out a purchase takes it from the window that was read; nothing older moves in, so what is older than the
+   window has no influence. All these histories are rows of one batch.
+4. The candidates stay the same throughout: a purchase that is left out is still not recommended where seen items are
+   excluded, so that lists can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from flr.errors import RequestError
+from flr.explanation.profiles import FactorProfiles
+from flr.explanation.results import Change, Explanation, FactorInfluence, HistoryInfluence, RankedItem
+from flr.model import ThoughtState
+from flr.recommender import Recommender
+from flr.records import BoolArray, FloatArray, Histories, IntArray, Thought
+from flr.scoring.ranking import top_items
+
+
+def explain(
+    recommender: Recommender,
+    history: Sequence[int] | IntArray,
+    item_index: int | None = None,
+    *,
+    k: int = 10,
+    exclude_seen: bool = True,
+    profiles: FactorProfiles | None = None,
+) -> Explanation:
+    """Return why an item is recommended after a history, or where it stands if it is not.
+
+    Args:
+        recommender: The model; one without a thought is explained by purchases alone.
+        history: Item indices, oldest first, at least one; see `Recommender.resolve`.
+        item_index: The item to explain; None takes the best recommendation.
+        k: Length of the lists.
+        exclude_seen: Whether items of the (whole) history are no candidates, but for the explained item itself.
+        profiles: Names of the factors, from `load_profiles`; None leaves them without.
+
+    Raises:
+        RequestError: The history is empty, k is below 1, an index is not in the catalogue, or no item is left to
+            recommend.
+    """
+    taken = _checked(recommender, history, item_index, k)
+    histories = Histories(taken, np.array([0, len(taken)]))
+    read = histories.window(recommender.config.text.window)
+    by_factor, thought = score_without_factors(recommender, read)
+    candidates = np.ones(recommender.catalogue.n_items, dtype=np.bool_)
+    if exclude_seen:
+        candidates[taken] = False
+    if item_index is None:
+        item_index = _best(by_factor[0], candidates)
+    lists = _Lists(recommender, candidates, item_index, k)
+    before = lists.change(by_factor[0])
+    lists.before = before.items
+    attention = None if thought is None else _reads(recommender, read, thought)
+    gates = None if thought is None else thought.gates[-1, 0, 0].float().cpu().numpy()
+    return Explanation(
+        item=lists.ranked(item_index, by_factor[0]),
+        is_seen=bool((taken == item_index).any()),
+        n_sharing=int(recommender.compiled.n_sharing[recommender.compiled.leaf[item_index]]),
+        items=before.items,
+        history=_of_history(lists, read, before.log_prob, len(taken), attention=attention, gates=gates),
+        n_unread=len(taken) - len(read.item_index),
+        factors=() if attention is None or gates is None else _of_factors(lists, by_factor, attention, gates, profiles),
+    )
+
+
+def score_without_factors(recommender: Recommender, read: Histories) -> tuple[FloatArray, Thought | None]:
+    """Return scores of one history as it is and without each factor, [K + 1, N], and what was thought as it is.
+
+    A model without a thought has no factors: its scores are [1, N].
+
+    Args:
+        recommender: The model.
+        read: One history.
+    """
+    model = recommender.model
+    n_factors = 0 if model.reasoner is None else model.reasoner.n_factors
+    weights = torch.ones(n_factors + 1, 1, n_factors, device=model.device)
+    weights[torch.arange(1, n_factors + 1), 0, torch.arange(n_factors)] = 0
+    thoughts: list[Thought | None] = []
+    with torch.inference_mode():
+        streams = model.read(recommender.compiled.template.streams(read))
+
+    def think(_: Histories, rows: IntArray) -> ThoughtState:
+        same = streams.rows(torch.zeros(len(rows), dtype=torch.long, device=model.device))
+        state = model.think(same, weights[torch.from_numpy(rows)] if n_factors else None)
+        thoughts.append(state.thought)
+        return state
+
+    scores = recommender.score(read.take(np.zeros(n_factors + 1, dtype=np.int64)), think=think)
+    return scores, thoughts[0]
+
+
+def without_each(read: Histories) -> Histories:
+    """Return one history of n items as n histories of n - 1 items; number i lacks item i.
+
+    >>> without_each(Histories(np.array([4, 5, 6]), np.array([0, 3]))).item_index.tolist()
+    [5, 6, 4, 6, 4, 5]
+    """
+    n = len(read.item_index)
+    kept = np.broadcast_to(read.item_index, (n, n))[~np.eye(n, dtype=np.bool_)]
+    return Histories(kept, np.arange(n + 1) * (n - 1))
+
+
+def _checked(recommender: Recommender, history: Sequence[int] | IntArray, item_index: int | None, k: int) -> IntArray:
+    taken, n_items = np.asarray(history, dtype=np.int64), recommender.catalogue.n_items
+    if k < 1:
+        raise RequestError(f"k = {k}, expected at least 1")
+    if not len(taken):
+        raise RequestError("the history is empty; give at least one known item")
+    asked = taken if item_index is None else np.append(taken, item_index)
+    if (outside := asked[(asked < 0) | (asked >= n_items)]).size:
+        raise RequestError(f"there is no item with index {outside[0]}, expected 0..{n_items - 1}")
+    return taken
+
+
+def _best(scores: FloatArray, candidates: BoolArray) -> int:
+    if not candidates.any():
+        raise RequestError(
+            f"the history holds all {len(candidates)} items, so none is left to recommend; "
+            "name the item to explain, or include seen items"
+        )
+    return int(np.argmax(np.where(candidates, scores, -np.inf)))
+
+
+class _Lists:
+    """Makes lists of scores: always the same candidates, the same explained item and the same length."""
+
+    def __init__(self, recommender: Recommender, candidates: BoolArray, item_index: int, k: int) -> None:
+        self.recommender, self.candidates, self.item_index, self.k = recommender, candidates, item_index, k
+        self.before: tuple[RankedItem, ...] = ()
+
+    def change(self, scores: FloatArray) -> Change:
+        """Return what the list of scores [N] is, beside the list before."""
+        masked = torch.from_numpy(np.where(self.candidates, scores, -np.inf))
+        best = top_items(masked[None], self.k).item_index[0]
+        items = tuple(self.ranked(int(item), scores) for item in best if item >= 0)
+        now, old = ({item.item_index for item in items}, {item.item_index for item in self.before})
+        return Change(
+            log_prob=float(scores[self.item_index]),
+            rank=self._rank(self.item_index, scores),
+            items=items,
+            entered=tuple(item.item_id for item in items if item.item_index not in old),
+            left=tuple(item.item_id for item in self.before if item.item_index not in now),
+        )
+
+    def ranked(self, item: int, scores: FloatArray) -> RankedItem:
+        catalogue = self.recommender.catalogue
+        return RankedItem(
+            item_index=item,
+            item_id=str(catalogue.item_ids[item]),
+            title=str(catalogue.titles[item]),
+            rank=self._rank(item, scores),
+            probability=float(np.exp(scores[item])),
+            log_prob=float(scores[item]),
+        )
+
+    def _rank(self, item: int, scores: FloatArray) -> int:
+        return 1 + int(np.count_nonzero(scores[self.candidates] > scores[item]))
+
+
+def _reads(recommender: Recommender, read: Histories, thought: Thought) -> FloatArray:
+    """Return what each factor reads in the last refinement step of the first row, [n, K]."""
+    by_token = thought.attentions[-1, :1, 0].transpose(1, 2).float().cpu().numpy()  # [1, L, K]
+    return recommender.compiled.template.sum_by_item(by_token, read)
+
+
+def _of_history(
+    lists: _Lists,
+    read: Histories,
+    log_prob: float,
+    n_taken: int,
+    *,
+    attention: FloatArray | None,
+    gates: FloatArray | None,
+) -> tuple[HistoryInfluence, ...]:
+    n, catalogue = len(read.item_index), lists.recommender.catalogue
+    without: list[Change | None] = [None]
+    if n > 1:
+        without = [lists.change(scores) for scores in lists.recommender.score(without_each(read))]
+    weighted = None if attention is None or gates is None else attention @ (gates / gates.sum())
+    return tuple(
+        HistoryInfluence(
+            position=n_taken - n + place,
+            item_index=int(item),
+            item_id=str(catalogue.item_ids[item]),
+            title=str(catalogue.titles[item]),
+            attention=None if weighted is None else float(weighted[place]),
+            influence=None if change is None else log_prob - change.log_prob,
+            without=change,
+        )
+        for place, (item, change) in enumerate(zip(read.item_index, without, strict=True))
+    )
+
+
+def _of_factors(
+    lists: _Lists,
+    by_factor: FloatArray,
+    attention: FloatArray,
+    gates: FloatArray,
+    profiles: FactorProfiles | None,
+) -> tuple[FactorInfluence, ...]:
+    changes = [lists.change(scores) for scores in by_factor[1:]]
+    log_prob = float(by_factor[0, lists.item_index])
+    return tuple(
+        FactorInfluence(
+            factor=factor,
+            name=None if profiles is None else profiles.factors[factor].name,
+            gate=float(gates[factor]),
+            contribution=log_prob - change.log_prob,
+            reads=tuple(float(share) for share in attention[:, factor]),
+            elsewhere=max(0.0, 1.0 - float(attention[:, factor].sum())),
+            without=change,
+        )
+        for factor, change in enumerate(changes)
+    )

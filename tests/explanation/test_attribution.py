@@ -1,0 +1,241 @@
+"""An explanation says what leaving out does: the same as asking the recommender again, one change at a time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flr.errors import RequestError
+from flr.explanation.attribution import explain, score_without_factors, without_each
+from flr.explanation.fidelity import fidelity
+from flr.recommender import Recommender
+from flr.records import Histories
+from toy import INSTRUCTION, TITLES
+
+from .conftest import Make
+
+HISTORY = [3, 7, 0, 5]
+
+
+def history_of(*items: int) -> Histories:
+    return Histories(np.array(items), np.array([0, len(items)]))
+
+
+KINDS = {
+    "history": [],
+    "thought alone": ["reasoner.titles_see=thought"],
+    "all positions": ["reasoner.thought_positions=all"],
+    "even gates": ["reasoner.gate=uniform"],
+    "instruction": INSTRUCTION,
+}
+
+
+@pytest.mark.parametrize("overrides", KINDS.values(), ids=KINDS)
+def test_contributions_are_those_of_asking_again_with_weights(overrides: list[str], make: Make) -> None:
+    recommender = make(*overrides)
+    found = explain(recommender, HISTORY, 8)
+    plain = recommender.score(history_of(*HISTORY))[0, 8]
+    assert found.item.log_prob == pytest.approx(plain, abs=1e-5)
+    for factor in found.factors:
+        weights = [float(k != factor.factor) for k in range(4)]
+        without = recommender.score(history_of(*HISTORY), factor_weights=weights)[0, 8]
+        assert factor.contribution == pytest.approx(plain - without, abs=1e-5)
+    assert max(abs(factor.contribution) for factor in found.factors) > 1e-3
+
+
+def test_the_history_is_read_once_for_all_factors(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender, reads = make(), []
+    read = recommender.model.read
+    monkeypatch.setattr(recommender.model, "read", lambda *given: reads.append(given) or read(*given))
+    scores, thought = score_without_factors(recommender, history_of(*HISTORY))
+    assert scores.shape == (5, len(TITLES))
+    assert thought is not None
+    assert len(reads) == 1
+
+
+@pytest.mark.parametrize("overrides", KINDS.values(), ids=KINDS)
+def test_attention_on_items_and_elsewhere_is_all_there_is(overrides: list[str], make: Make) -> None:
+    recommender = make(*overrides)
+    found = explain(recommender, HISTORY, 8)
+    template = recommender.compiled.template
+    with torch.inference_mode():
+        thought = recommender.think(history_of(*HISTORY)).thought
+    assert thought is not None
+    attention = thought.attentions[-1, 0, 0].numpy()  # [K, L]
+    n_outside = template.n_suffix
+    outside = attention[:, : template.n_preamble].sum(1) + attention[:, attention.shape[1] - n_outside :].sum(1)
+    gates = thought.gates[-1, 0, 0].numpy()
+    for factor in found.factors:
+        assert sum(factor.reads) == pytest.approx(1 - outside[factor.factor], abs=1e-5)
+        assert factor.elsewhere == pytest.approx(outside[factor.factor], abs=1e-5)
+        assert factor.gate == pytest.approx(gates[factor.factor], abs=1e-5)
+    for place, one in enumerate(found.history):
+        assert one.attention == pytest.approx(sum(f.gate * f.reads[place] for f in found.factors), abs=1e-5)
+
+
+def test_a_purchase_is_left_out_as_if_it_had_not_been_made(make: Make) -> None:
+    recommender = make()
+    found = explain(recommender, HISTORY, 8, k=3)
+    for place, one in enumerate(found.history):
+        rest = [item for other, item in enumerate(HISTORY) if other != place]
+        scores = recommender.score(history_of(*rest))[0]
+        assert one.item_id == f"i{HISTORY[place]}"
+        assert one.influence == pytest.approx(found.item.log_prob - scores[8], abs=1e-5)
+        assert one.without is not None
+        candidates = [item for item in range(len(TITLES)) if item not in HISTORY]
+        best = sorted(candidates, key=lambda item: -scores[item])[:3]
+        assert [item.item_index for item in one.without.items] == best
+        assert one.without.rank == 1 + sum(scores[item] > scores[8] for item in candidates)
+
+
+def test_lists_before_are_the_recommendations_and_changes_are_their_difference(make: Make) -> None:
+    recommender = make()
+    found = explain(recommender, HISTORY, k=3)
+    (best,) = recommender.recommend([[f"i{item}" for item in HISTORY]], k=3)
+    assert [item.item_id for item in found.items] == [item.item_id for item in best]
+    assert [item.probability for item in found.items] == pytest.approx([item.probability for item in best], abs=1e-5)
+    assert found.item == found.items[0]
+    assert [item.rank for item in found.items] == [1, 2, 3]
+    changes = [one.without for one in (*found.history, *found.factors)]
+    before = {item.item_id for item in found.items}
+    assert any(change.entered for change in changes if change is not None)
+    for change in changes:
+        assert change is not None
+        after = {item.item_id for item in change.items}
+        assert set(change.entered) == after - before
+        assert set(change.left) == before - after
+
+
+def test_items_of_the_history_can_be_explained_and_can_be_candidates(make: Make) -> None:
+    recommender = make()
+    kept_out = explain(recommender, HISTORY, 3, k=20)
+    assert kept_out.is_seen
+    assert not {item.item_index for item in kept_out.items} & set(HISTORY)
+    whole = explain(recommender, HISTORY, 3, k=20, exclude_seen=False)
+    assert len(whole.items) == len(TITLES)
+    assert whole.item.rank >= kept_out.item.rank
+    assert not explain(recommender, HISTORY, 8).is_seen
+
+
+def test_what_is_older_than_the_window_is_not_read(make: Make) -> None:
+    recommender = make()
+    window = recommender.config.text.window
+    recent = [1, 2, 3, 4, 5, 6]
+    assert len(recent) == window
+    long = explain(recommender, [9, 7, *recent], 8, exclude_seen=False)
+    assert long.n_unread == 2
+    assert [one.position for one in long.history] == [2, 3, 4, 5, 6, 7]
+    short = explain(recommender, recent, 8, exclude_seen=False)
+    assert short.n_unread == 0
+    for a, b in zip(long.history, short.history, strict=True):
+        assert a.influence == pytest.approx(b.influence, abs=1e-5)
+    for a, b in zip(long.factors, short.factors, strict=True):
+        assert a.contribution == pytest.approx(b.contribution, abs=1e-5)
+
+
+def test_the_only_purchase_is_not_left_out(make: Make) -> None:
+    (one,) = explain(make(), [5], 8).history
+    assert (one.influence, one.without) == (None, None)
+    assert one.attention is not None
+
+
+def test_an_item_that_is_taken_twice_is_left_out_once_at_a_time(make: Make) -> None:
+    recommender = make()
+    found = explain(recommender, [5, 2, 5], 8)
+    first, _, last = found.history
+    assert first.without is not None
+    assert first.without.log_prob == pytest.approx(recommender.score(history_of(2, 5))[0, 8], abs=1e-5)
+    assert last.without is not None
+    assert last.without.log_prob == pytest.approx(recommender.score(history_of(5, 2))[0, 8], abs=1e-5)
+
+
+def test_items_of_one_title_share_it(make: Make) -> None:
+    found = explain(make(), [5, 1], 7)
+    assert TITLES[7] == TITLES[10]
+    assert found.n_sharing == 2
+    assert explain(make(), [5, 1], 10).item.rank == found.item.rank
+
+
+def test_a_model_without_a_thought_is_explained_by_purchases(make: Make) -> None:
+    recommender = make("reasoner.kind=none")
+    found = explain(recommender, HISTORY, 8)
+    assert found.factors == ()
+    assert {one.attention for one in found.history} == {None}
+    without = recommender.score(history_of(7, 0, 5))[0, 8]
+    assert found.history[0].influence == pytest.approx(found.item.log_prob - without, abs=1e-5)
+
+
+def test_an_explanation_is_json(make: Make) -> None:
+    found = explain(make(), HISTORY)
+    assert json.loads(json.dumps(asdict(found), allow_nan=False))["item"]["item_id"] == found.item.item_id
+
+
+@pytest.mark.parametrize(
+    ("history", "item", "options", "said"),
+    [
+        ([], None, {}, "the history is empty"),
+        ([1, 2], None, {"k": 0}, "k = 0, expected at least 1"),
+        ([1, 99], None, {}, "no item with index 99, expected 0..10"),
+        ([1], -1, {}, "no item with index -1"),
+        (list(range(11)), None, {}, "the history holds all 11 items"),
+    ],
+)
+def test_what_cannot_be_explained(
+    history: list[int], item: int | None, options: dict[str, Any], said: str, make: Make
+) -> None:
+    with pytest.raises(RequestError, match=said):
+        explain(make(), history, item, **options)
+
+
+def test_each_is_missing_once() -> None:
+    left = without_each(history_of(4, 5, 6))
+    assert left.item_index.tolist() == [5, 6, 4, 6, 4, 5]
+    assert left.offsets.tolist() == [0, 2, 4, 6]
+
+
+IGNORED = TITLES.index("Blue (1993)")
+
+
+@pytest.fixture
+def blind(make: Make) -> Recommender:
+    """Make a model by hand whose tokens know nothing of each other, and whose factors do not look at one title."""
+    recommender = make("reasoner.n_steps=1", "reasoner.n_factors=1", "reasoner.titles_see=thought")
+    model, template = recommender.model, recommender.compiled.template
+    reasoner = model.reasoner
+    assert reasoner is not None
+    with torch.no_grad():
+        for layer in model.backbone.transformer.layers:
+            layer.self_attn.o_proj.weight.zero_()
+        history = history_of(TITLES.index("Heat (1995)"), IGNORED, TITLES.index("Alien (1979)"))
+        streams = template.streams(history)
+        hidden = model.read(streams).hidden[0, : len(streams.ids)]
+        of_title = np.isin(streams.ids, template.titles.ids[slice(*template.titles.offsets[[IGNORED, IGNORED + 1]])])
+        away = torch.linalg.lstsq(hidden, torch.from_numpy(of_title).float()[:, None], driver="gelsd").solution[:, 0]
+        assert torch.allclose(hidden @ away, torch.from_numpy(of_title).float(), atol=1e-3)
+        # The query is what the last token, an end of item, asks for: not to look where `away` points.
+        along = torch.linalg.pinv(hidden[-1:])[:, 0]
+        reasoner.query.weight.copy_(-1e4 * torch.outer(torch.ones(len(along)), along))
+        reasoner.key.weight.copy_(torch.outer(torch.ones(len(along)), away))
+        reasoner.query.weight[1:].zero_()
+    return recommender
+
+
+def test_leaving_out_what_is_ignored_changes_nothing(blind: Recommender) -> None:
+    heat, alien = TITLES.index("Heat (1995)"), TITLES.index("Alien (1979)")
+    found = explain(blind, [heat, IGNORED, alien], 0)
+    first, ignored, last = found.history
+    assert ignored.attention == pytest.approx(0, abs=1e-6)
+    assert ignored.influence == pytest.approx(0, abs=1e-5)
+    assert ignored.without is not None
+    assert (ignored.without.entered, ignored.without.left) == ((), ())
+    for other in (first, last):
+        assert other.influence is not None
+        assert abs(other.influence) > 1e-2
+    (curves,) = fidelity(blind, history_of(heat, IGNORED, alien), np.array([0]))
+    by_measure = {one.measure: one for one in curves}
+    assert by_measure["leave-one-out"].importance[1] == pytest.approx(0, abs=1e-5)
