@@ -83,13 +83,15 @@ class Recommender:
     def catalogue(self) -> Catalogue:
         return self._live.catalogue
 
-    def add_items(self, items: NewItems) -> CatalogueEdit:
+    def add_items(self, items: NewItems, *, commit: Callable[[], None] | None = None) -> CatalogueEdit:
         """Recommend new items from now on, by their titles; nothing is trained.
 
         All are added or none. A removed item comes back at its old index, with what is given now.
 
         Args:
             items: A polars frame, or one mapping per item: ``item_id``, ``title`` and attributes the catalogue has.
+            commit: Called when the edit is known to be right and not yet seen, as a journal wants; if it raises,
+                nothing changes.
 
         Returns:
             The indices of the items, and notes on titles that were cut or hold tokens the model has never met.
@@ -103,11 +105,18 @@ class Recommender:
             self.tokenizer, self.config.text.max_title_tokens, self.config.backbone.source == "compact"
         )
         with self._edits:
-            self._live, edit = self._live.with_items(items, notes_of)
+            after, edit = self._live.with_items(items, notes_of)
+            if commit is not None:
+                commit()
+            self._live = after
         return edit
 
-    def remove_items(self, item_ids: Collection[str]) -> None:
+    def remove_items(self, item_ids: Collection[str], *, commit: Callable[[], None] | None = None) -> None:
         """Recommend items no longer; histories that hold them can still be read, and indices stay as they are.
+
+        Args:
+            item_ids: Their ids.
+            commit: See `add_items`.
 
         Raises:
             UnknownItemError: No item has an id.
@@ -115,7 +124,10 @@ class Recommender:
             DataError: Nothing would be left to recommend.
         """
         with self._edits:
-            self._live = self._live.without_items(item_ids)
+            after = self._live.without_items(item_ids)
+            if commit is not None:
+                commit()
+            self._live = after
 
     def recommend(
         self,
@@ -161,18 +173,15 @@ class Recommender:
         now = self.snapshot
         indices = now.live.lookup.histories(histories, by=by, unknown=unknown)
         allowed = now.live.allowed(filters, len(indices), unknown=unknown)
-        if diversify == "factors":
-            return _diversified(now, indices, k, factor_weights, exclude_seen=exclude_seen, allowed=allowed)
-        scores = now.score_best(indices, k, exclude_seen=exclude_seen, factor_weights=factor_weights, allowed=allowed)
-        ranking = top_items(torch.from_numpy(scores), k)
-        return [
-            [
-                _recommendation(now.catalogue, int(item), float(log_prob))
-                for item, log_prob in zip(items, values, strict=True)
-                if item >= 0
-            ]
-            for items, values in zip(ranking.item_index, ranking.log_probs, strict=True)
-        ]
+        return best_lists(
+            now,
+            indices,
+            k,
+            exclude_seen=exclude_seen,
+            allowed=allowed,
+            factor_weights=factor_weights,
+            diversify=diversify,
+        )
 
     def resolve(self, histories: Sequence[Sequence[str]], *, by: str = "id", unknown: str = "error") -> Histories:
         """Return histories as item indices, which edits never change; arguments and errors as `recommend`."""
@@ -293,6 +302,31 @@ def _compile(
 def _recommendation(catalogue: Catalogue, item: int, log_prob: float, factor: int | None = None) -> Recommendation:
     item_id, title = str(catalogue.item_ids[item]), str(catalogue.titles[item])
     return Recommendation(item_id, title, float(np.exp(log_prob)), log_prob, factor)
+
+
+def best_lists(
+    now: Snapshot,
+    histories: Histories,
+    k: int,
+    *,
+    exclude_seen: bool,
+    allowed: AllowedItems | None,
+    factor_weights: FactorWeights | None,
+    diversify: Literal["factors"] | None,
+) -> list[list[Recommendation]]:
+    """Return what `Recommender.recommend` does, for item indices and one snapshot; arguments are checked there."""
+    if diversify == "factors":
+        return _diversified(now, histories, k, factor_weights, exclude_seen=exclude_seen, allowed=allowed)
+    scores = now.score_best(histories, k, exclude_seen=exclude_seen, factor_weights=factor_weights, allowed=allowed)
+    ranking = top_items(torch.from_numpy(scores), k)
+    return [
+        [
+            _recommendation(now.catalogue, int(item), float(log_prob))
+            for item, log_prob in zip(items, values, strict=True)
+            if item >= 0
+        ]
+        for items, values in zip(ranking.item_index, ranking.log_probs, strict=True)
+    ]
 
 
 def _diversified(
