@@ -35,9 +35,7 @@ def test_what_was_written_is_read_again(path: Path) -> None:
 
 
 @pytest.mark.parametrize("n_cut", [1, 5, 40])
-def test_a_torn_last_record_is_cut_off_with_a_warning(
-    n_cut: int, path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_torn_last_record_is_cut_off_with_a_warning(n_cut: int, path: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = written(path).read_bytes()
     path.write_bytes(content[:-n_cut])
     with caplog.at_level(logging.WARNING, "flr"):

@@ -53,7 +53,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         "description": HTTPStatus(status).phrase,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
-    for status in (400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 507)
+    for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 507)
 }
 
 
@@ -85,6 +85,7 @@ def create_app(
         responses=_PROBLEMS,
         redirect_slashes=False,
     )
+    app.state.service = service
     metrics = Metrics(service.engine, lambda: service.n_items)
     _add_errors(app)
     _add_questions(app, service)
@@ -139,6 +140,11 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        given = request.headers.get("content-type", "")
+        if "json" not in given and any(tuple(one["loc"]) == ("body",) for one in error.errors()):
+            said = f"the body is of type {given[:80]!r}" if given else "the body has no type"
+            problem = ProblemError(415, "media-type", f"{said}; send Content-Type: application/json")
+            return problem.response(request.state.request_id)
         return invalid(error.errors(), request.state.request_id)
 
     @app.exception_handler(HTTPException)

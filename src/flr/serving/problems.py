@@ -79,7 +79,7 @@ def too_many(name: str, detail: str, seconds: float) -> ProblemError:
 
 def invalid(errors: Sequence[Mapping[str, Any]], request_id: str) -> Response:
     """Return what is wrong with the fields of a request, without repeating what they held."""
-    if any(error.get("type") in ("json_invalid", "missing_body") for error in errors):
+    if any(error.get("type") == "json_invalid" or _is_missing_body(error) for error in errors):
         return ProblemError(400, "json", "the body is not valid JSON; send one JSON object").response(request_id)
     found = [
         FieldProblem(
@@ -91,6 +91,10 @@ def invalid(errors: Sequence[Mapping[str, Any]], request_id: str) -> Response:
     more = f" ({len(errors) - _TOLD} more)" if len(errors) > _TOLD else ""
     first = f"{found[0].where}: {found[0].problem}{more}" if found else "the request is wrong"
     return ProblemError(422, "validation", first).response(request_id, found)
+
+
+def _is_missing_body(error: Mapping[str, Any]) -> bool:
+    return error.get("type") == "missing" and tuple(error.get("loc", ())) == ("body",)
 
 
 def _readable(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from typing import Any
 
@@ -93,6 +94,8 @@ def serve(service: Service, settings: ServeSettings) -> None:
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
         h11_max_incomplete_event_size=64 * 1024,
     )
+    # After the last answer uvicorn raises the signal that stopped it once more; a stop that went well exits with 0.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.Server(config).run()
 
 
