@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: Tokens, or rows of a product, of one block.
 BLOCK: Final = 16
+#: Tokens that a row reads at once come in such parts: attention of fewer takes another path for wide heads.
 _QUERIES: Final = 8
 #: Columns that rows of unlike length may share: a product on a CPU sums over more of them in parts.
 SHARED_COLUMNS: Final = 384
