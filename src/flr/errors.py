@@ -10,6 +10,10 @@ FlrError                 everything a user can mend; the command line prints it 
 ├── FetchError           a public file that could not be fetched, or whose checksum is wrong
 ├── RequestError         a recommendation that was asked for in a way that cannot be answered
 │   └── UnknownItemError an item id or title that is not in the catalogue
+├── ServiceError         a server that cannot answer now, though the request is right
+│   ├── OverloadedError  too much is waiting already; the error says when to come back
+│   ├── DeadlineError    the answer would have come too late
+│   └── ClosedError      the server is about to stop
 └── ArtifactError        a saved folder that is missing, half-written, corrupt or of another version
     └── StorageError     the disk refused a write; what was there before is untouched
 ```
@@ -59,6 +63,30 @@ class RequestError(FlrError):
 
 class UnknownItemError(RequestError):
     """An item id or title that is not in the catalogue."""
+
+
+class ServiceError(FlrError):
+    """A server that cannot answer now, though the request is right."""
+
+
+class OverloadedError(ServiceError):
+    """Too much is waiting already.
+
+    Attributes:
+        retry_after_seconds: When it is worth trying again.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DeadlineError(ServiceError):
+    """The answer would have come too late."""
+
+
+class ClosedError(ServiceError):
+    """The server is about to stop."""
 
 
 class ArtifactError(FlrError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -44,16 +45,23 @@ class Asked:
         exclude_seen: Whether items of a history are left out.
         factor_weights: Multipliers of the gates.
         allowed: What each history may be recommended; None for everything.
+        diversify: Whether factors pick in turn.
     """
 
     histories: Histories
     k: int
     exclude_seen: bool
-    factor_weights: FactorWeights | None
-    allowed: AllowedItems | None
+    factor_weights: FactorWeights | None = None
+    allowed: AllowedItems | None = None
+    diversify: Literal["factors"] | None = None
 
 
-def plain_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
+def best_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
+    """Return what `flr.Recommender.recommend` does, for item indices and one snapshot."""
+    return _plain_lists(now, asked) if asked.diversify is None else _lists_by_factor(now, asked)
+
+
+def _plain_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
     """Return the k most probable items for each history, best first."""
     scores = now.score_best(
         asked.histories,
@@ -73,7 +81,7 @@ def plain_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
     ]
 
 
-def lists_by_factor(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
+def _lists_by_factor(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
     """Return k items for each history that its factors pick in turn; see `flr.steering.interleave`."""
     n = len(asked.histories)
     weights = check_factor_weights(asked.factor_weights, now.n_factors, n)

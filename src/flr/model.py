@@ -17,6 +17,7 @@ from flr.backbone.streams import (
     item_ends,
     readable_columns,
 )
+from flr.blocks import SHARED_COLUMNS, whole_blocks
 from flr.compiled import CompiledCatalogue
 from flr.config import ReasonerConfig
 from flr.errors import ConfigError
@@ -32,6 +33,7 @@ from flr.text.template import TokenStreams
 
 #: Items, counted from the last, whose age factors may tell apart.
 AGES: Final = 32
+_UNLIMITED: Final = 2**31
 #: Trie nodes that one call of the backbone reads when it prunes: what fits a processor's caches, or fills a GPU.
 _NODES_PER_CALL = {True: 1024, False: 65536}
 
@@ -56,7 +58,10 @@ class ThoughtState:
 
     def histories_of(self, rows: Tensor) -> tuple[EncodedStreams, Tensor]:
         """Return some of the histories, and the position of the first token of a title in each."""
-        return self.streams.rows(rows), self.next_position[rows]
+        streams = self.streams.rows(rows)
+        if len(rows) < len(self.next_position):
+            streams = streams.without_empty_blocks()  # as if others had never been there
+        return streams, self.next_position[rows]
 
     def _votes_for(self, compiled: CompiledCatalogue) -> Votes | None:
         return None if self.votes is None else self.votes.among(compiled.catalogue.n_items, compiled.retired)
@@ -255,14 +260,15 @@ class FLRModel(nn.Module):
         return {name: (loss * batch.target_mask).sum() for name, loss in per_target.items()}
 
     def read(self, streams: TokenStreams, past: EncodedStreams | None = None) -> EncodedStreams:
-        """Encode one token stream per row, or what comes after a past one.
+        """Encode one token stream per row, or what comes after a past one; columns are padded to whole blocks.
 
         Args:
             streams: Token ids; where there is a past, only the tokens that are new.
-            past: What was read of the same rows before.
+            past: What was read of the same rows before. After whole blocks without padding, the result is the same
+                to the bit as that of reading all at once.
         """
         lengths = torch.from_numpy(streams.lengths).to(self.device)
-        columns = torch.arange(int(lengths.max()), device=self.device)
+        columns = torch.arange(whole_blocks(int(lengths.max())), device=self.device)
         real = columns < lengths[:, None]
         ids = torch.zeros(real.shape, dtype=torch.long, device=self.device)
         ids[real] = torch.from_numpy(streams.ids).to(self.device)
@@ -270,12 +276,12 @@ class FLRModel(nn.Module):
         encoded = self.backbone.encode(ids, (columns + before).expand_as(ids), torch.where(real, 0, -1), past)
         items, places = (torch.full_like(ids, -1) for _ in range(2))
         items[real], places[real] = (torch.from_numpy(of).to(self.device) for of in (streams.items, streams.places))
-        if past is not None:
-            if past.items is None or past.places is None:
-                raise ValueError("the past was not read by `read`, so its items are not known")
-            places = torch.where(places < 0, -1, places + past.places.amax(1, keepdim=True) + 1)
-            items, places = torch.cat([past.items, items], 1), torch.cat([past.places, places], 1)
-        return replace(encoded, items=items, places=places)
+        if past is None:
+            return replace(encoded, items=items, places=places)
+        if past.items is None or past.places is None:
+            return encoded  # whoever kept no items of the past has to tell what they were
+        places = torch.where(places < 0, -1, places + past.places.amax(1, keepdim=True) + 1)
+        return replace(encoded, items=torch.cat([past.items, items], 1), places=torch.cat([past.places, places], 1))
 
     def think(
         self,
@@ -299,30 +305,36 @@ class FLRModel(nn.Module):
         readable = streams.real[:, None]
         if self.reasoner is not None and self.reasoner.reads_items:
             if streams.places is None:
-                raise ValueError("the histories were not read by `read`, so their items are not known")
+                raise ValueError("factors that read items need to know them; see `EncodedStreams.of_items`")
             readable = item_ends(streams.places, torch.zeros_like(streams.places))[:, None]
         thought = self._think(streams.hidden, readable, ends, factor_weights, edit=edit, places=streams.places)
         if thought is None:
             root = streams.hidden.gather(1, ends[..., None].expand(-1, -1, streams.hidden.shape[-1]))[:, 0]
             return ThoughtState(streams, root, next_position, None)
         extended = self._with_thoughts(streams, thought.vectors[:, 0] if vectors is None else vectors)
-        return ThoughtState(
-            extended, extended.hidden[:, -1], next_position + self.n_thoughts, thought, self._votes(thought, streams)
-        )
+        n_before = 0 if self.is_bottleneck else streams.real.shape[1]
+        root = extended.hidden[:, n_before + self.n_thoughts - 1]
+        return ThoughtState(extended, root, next_position + self.n_thoughts, thought, self._votes(thought, streams))
 
     def _votes(self, thought: Thought, streams: EncodedStreams) -> Votes | None:
         if self.memory is None:
             return None
         if streams.items is None or streams.places is None:
-            raise ValueError("the histories were not read by `read`, so their items are not known")
+            raise ValueError("a memory needs to know the items of the histories; see `EncodedStreams.of_items`")
         return self.memory.on_items(thought, streams.items, streams.places)
 
     def _with_thoughts(self, streams: EncodedStreams, vectors: Tensor) -> EncodedStreams:
-        """Return what titles see: histories, one per row, with thoughts [B, n_thoughts, D] appended, or these alone."""
-        positions = streams.real.sum(1)[:, None] + torch.arange(self.n_thoughts, device=self.device)
-        vectors = vectors.to(self.backbone.embedding.weight.dtype)
+        """Return what titles see: histories, one per row, with thoughts [B, n_thoughts, D] appended, or these alone.
+
+        Thoughts are padded to a whole block.
+        """
+        slots = torch.arange(self.backbone.whole_slots(self.n_thoughts, len(vectors)), device=self.device)
+        positions = streams.real.sum(1)[:, None] + slots
+        fed = vectors.new_zeros(len(vectors), len(slots), vectors.shape[-1], dtype=self.backbone.embedding.weight.dtype)
+        fed[:, : self.n_thoughts] = vectors
         past = None if self.is_bottleneck else streams
-        return self.backbone.extend(past, vectors, positions, torch.zeros_like(positions))
+        segments = torch.where(slots < self.n_thoughts, 0, -1).expand_as(positions)
+        return self.backbone.extend(past, fed, positions, segments)
 
     def score(self, state: ThoughtState, compiled: CompiledCatalogue) -> Tensor:
         """Return log p(item | history) of the whole catalogue, float32, [B, N].
@@ -361,8 +373,15 @@ class FLRModel(nn.Module):
             compiled: The catalogue, on the model's device.
             floor, wanted: See `flr.scoring.pruned`.
         """
-        bound = state.bound(compiled)
-        return self._above(state.root_hidden, state.histories_of, compiled, floor, wanted=wanted, bound=bound)
+        return self._above(
+            state.root_hidden,
+            state.histories_of,
+            state.streams.real.shape[1],
+            compiled=compiled,
+            floor=floor,
+            wanted=wanted,
+            bound=state.bound(compiled),
+        )
 
     def search(self, state: ThoughtState, compiled: CompiledCatalogue, beam: Beam) -> BestTitles:
         """Return the best titles that a beam search finds for each history, with their exact log-probabilities.
@@ -412,18 +431,21 @@ class FLRModel(nn.Module):
             histories = streams.runs(of_row[target], starts[target], ends[target])
             return self._with_thoughts(histories, by_row[rows]), (ends - starts)[target] + 1 + self.n_thoughts
 
-        return self._above(root_hidden.flatten(0, 1), histories_of, compiled, floor)
+        n_columns = whole_blocks(int((ends - starts).max()) + 1) + whole_blocks(self.n_thoughts)
+        return self._above(root_hidden.flatten(0, 1), histories_of, n_columns, compiled=compiled, floor=floor)
 
     def _above(
         self,
         root_hidden: Tensor,
         histories_of: HistoriesOf,
+        n_columns: int,
+        *,
         compiled: CompiledCatalogue,
         floor: Floor,
-        *,
         wanted: Wanted | None = None,
         bound: Bound | None = None,
     ) -> Tensor:
+        on_cpu = self.device.type == "cpu"
         return leaf_log_probs_above(
             root_hidden,
             lambda: PrefixReader(self.backbone, histories_of, compiled.table.token_of_node),
@@ -432,7 +454,8 @@ class FLRModel(nn.Module):
             sole_leaf=compiled.sole_leaf,
             n_leaves=compiled.trie.n_leaves,
             output=self.backbone.output_weight,
-            max_nodes=_NODES_PER_CALL[self.device.type == "cpu"],
+            max_nodes=_NODES_PER_CALL[on_cpu],
+            shared_columns=max(0, SHARED_COLUMNS - n_columns) if on_cpu else _UNLIMITED,
             wanted=wanted,
             bound=bound,
         )

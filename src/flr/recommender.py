@@ -16,7 +16,7 @@ from flr.catalogue.filters import AllowedItems, ItemFilter
 from flr.compiled import CompiledCatalogue, compile_catalogue
 from flr.config import Config
 from flr.errors import RequestError
-from flr.lists import Asked, Recommendation, lists_by_factor, plain_lists
+from flr.lists import Asked, Recommendation, best_lists
 from flr.live import CatalogueEdit, LiveCatalogue, TitleNotes
 from flr.model import FLRModel, ThoughtState
 from flr.records import Catalogue, FloatArray, Histories
@@ -63,13 +63,15 @@ class Recommender:
     def catalogue(self) -> Catalogue:
         return self._live.catalogue
 
-    def add_items(self, items: NewItems) -> CatalogueEdit:
+    def add_items(self, items: NewItems, *, commit: Callable[[], None] | None = None) -> CatalogueEdit:
         """Recommend new items from now on, by their titles; nothing is trained.
 
         All are added or none. A removed item comes back at its old index, with what is given now.
 
         Args:
             items: A polars frame, or one mapping per item: ``item_id``, ``title`` and attributes the catalogue has.
+            commit: Called when the edit is known to be right and not yet seen, as a journal wants; if it raises,
+                nothing changes.
 
         Returns:
             The indices of the items, and notes on titles that were cut or hold tokens the model has never met.
@@ -83,11 +85,18 @@ class Recommender:
             self.tokenizer, self.config.text.max_title_tokens, self.config.backbone.source == "compact"
         )
         with self._edits:
-            self._live, edit = self._live.with_items(items, notes_of)
+            after, edit = self._live.with_items(items, notes_of)
+            if commit is not None:
+                commit()
+            self._live = after
         return edit
 
-    def remove_items(self, item_ids: Collection[str]) -> None:
+    def remove_items(self, item_ids: Collection[str], *, commit: Callable[[], None] | None = None) -> None:
         """Recommend items no longer; histories that hold them can still be read, and indices stay as they are.
+
+        Args:
+            item_ids: Their ids.
+            commit: See `add_items`.
 
         Raises:
             UnknownItemError: No item has an id.
@@ -95,7 +104,10 @@ class Recommender:
             DataError: Nothing would be left to recommend.
         """
         with self._edits:
-            self._live = self._live.without_items(item_ids)
+            after = self._live.without_items(item_ids)
+            if commit is not None:
+                commit()
+            self._live = after
 
     def recommend(
         self,
@@ -141,8 +153,8 @@ class Recommender:
         now = self.snapshot
         indices = now.live.lookup.histories(histories, by=by, unknown=unknown)
         allowed = now.live.allowed(filters, len(indices), unknown=unknown)
-        asked = Asked(indices, k, exclude_seen, factor_weights, allowed)
-        return plain_lists(now, asked) if diversify is None else lists_by_factor(now, asked)
+        asked = Asked(indices, k, exclude_seen, factor_weights, allowed, diversify)
+        return best_lists(now, asked)
 
     def resolve(self, histories: Sequence[Sequence[str]], *, by: str = "id", unknown: str = "error") -> Histories:
         """Return histories as item indices, which edits never change; arguments and errors as `recommend`."""

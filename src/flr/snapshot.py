@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flr.backbone.streams import EncodedStreams
+from flr.blocks import BLOCK, SHARED_COLUMNS, whole_blocks
 from flr.catalogue.filters import AllowedItems
 from flr.compiled import CompiledCatalogue
 from flr.config import Config
@@ -23,6 +25,7 @@ from flr.scoring.beam import Beam, allowed_nodes, title_guide
 from flr.scoring.pruned import Wanted
 from flr.scoring.ranking import top_items
 from flr.steering import FactorLists, FactorWeights, alone, check_factor_weights
+from flr.text.template import TokenStreams
 
 #: Memory of one scoring forward, MiB, where the settings name none: what fits a processor's caches is fastest there.
 _CPU_MB, _GPU_MB = 64, 2048
@@ -30,6 +33,8 @@ _CPU_MB, _GPU_MB = 64, 2048
 _NODES_PER_ITEM = 2
 #: Takes histories cut to the window, and their places among all that are scored; reads them and thinks.
 Thinker = Callable[[Histories, IntArray], ThoughtState]
+#: Token streams -> what the model reads there.
+Reader = Callable[[TokenStreams], EncodedStreams]
 #: Takes what was thought of some histories and their places; returns scores, [n, N].
 _Scored = Callable[[ThoughtState, IntArray], Tensor]
 
@@ -42,11 +47,13 @@ class Snapshot:
         model: Reads, thinks and writes.
         config: Settings.
         live: The catalogue.
+        reader: Reads token streams in the model's place, as a cache of what was read does; must read the same.
     """
 
     model: FLRModel
     config: Config
     live: LiveCatalogue
+    reader: Reader | None = None
 
     @property
     def compiled(self) -> CompiledCatalogue:
@@ -150,13 +157,16 @@ class Snapshot:
     def think(self, histories: Histories, factor_weights: Tensor | None = None) -> ThoughtState:
         """Read histories (cut to the window) and think once at the end of each."""
         self.model.eval()
-        streams = self.model.read(self.compiled.template.streams(histories.window(self.config.text.window)))
+        streams = self._read(histories.window(self.config.text.window))
         return self.model.think(streams, factor_weights)
+
+    def _read(self, histories: Histories) -> EncodedStreams:
+        return (self.reader or self.model.read)(self.compiled.template.streams(histories))
 
     def _think_apart(self, read: Histories) -> tuple[ThoughtState, Tensor]:
         """Return histories thought about in each factor alone, K rows each, and the gates of the whole, [B, K]."""
         self.model.eval()
-        streams = self.model.read(self.compiled.template.streams(read))
+        streams = self._read(read)
         thought = self.model.think(streams).thought
         assert thought is not None
         each = torch.arange(len(read), device=self.model.device).repeat_interleave(self.n_factors)
@@ -231,9 +241,23 @@ class Snapshot:
         """Yield places of histories of similar length, and these histories cut to the window."""
         recent = histories.window(self.config.text.window)
         order = np.argsort(recent.lengths, kind="stable")
-        for start in range(0, len(order), n_rows):
-            rows = order[start : start + n_rows]
+        for rows in self._together(order, recent, n_rows):
             yield rows, recent.take(rows)
+
+    def _together(self, order: IntArray, histories: Histories, n_rows: int) -> list[IntArray]:
+        """Return runs of at most `n_rows` histories that are read together; long ones only with their like.
+
+        On a CPU a long history's last bits would depend on how far it is padded, see `flr.blocks`.
+        """
+        lengths = [whole_blocks(int(n)) for n in self.compiled.template.streams(histories).lengths[order]]
+        most = SHARED_COLUMNS - 2 * BLOCK if self.model.device.type == "cpu" else max(lengths, default=0)
+        runs, start = [], 0
+        for end in range(1, len(order) + 1):
+            unlike = end < len(order) and lengths[start] != lengths[end] > most
+            if end == len(order) or end - start == n_rows or unlike:
+                runs.append(order[start:end])
+                start = end
+        return runs
 
     def _rows_per_forward(self, histories: Histories, n_nodes: int) -> int:
         """Return how many histories one forward may take within the memory budget, with so many trie nodes each."""

@@ -97,8 +97,6 @@ def everything(model: FLRModel, compiled: CompiledCatalogue, history: list[int],
     """Return log p of every item after one given thought, by scoring the catalogue."""
     histories = Histories(np.array(history), np.array([0, len(history)]))
     streams = model.read(compiled.template.streams(histories))
-    state = model.think(streams)
-    extended = model._with_thoughts(streams, vectors[None])
-    changed = type(state)(extended, extended.hidden[:, -1], state.next_position, None)
+    changed = model.think(streams, vectors=vectors[None])
     scores: np.ndarray = model.score(changed, compiled).numpy()
     return scores

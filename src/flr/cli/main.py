@@ -19,6 +19,7 @@ from flr.cli.guard import guarded
 from flr.cli.prepare import prepare
 from flr.cli.profile import profile
 from flr.cli.recommend import recommend
+from flr.cli.serve import key, serve
 from flr.cli.study import study
 from flr.cli.train import train
 
@@ -31,7 +32,22 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (fetch, prepare, audit, train, evaluate, baselines, recommend, explain, profile, study, demo, doctor):
+for command in (
+    fetch,
+    prepare,
+    audit,
+    train,
+    evaluate,
+    baselines,
+    recommend,
+    explain,
+    profile,
+    serve,
+    key,
+    study,
+    demo,
+    doctor,
+):
     app.command()(guarded(command))
 
 

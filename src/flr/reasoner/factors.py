@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from flr.blocks import BLOCK, by_block
 from flr.errors import ConfigError
 from flr.records import Thought
 
@@ -137,7 +139,7 @@ class MultiFactorAttention(nn.Module):
             gate = self._gates(factor, state)
             if factor_weights is not None:
                 gate = gate * factor_weights
-            mixed = self.mix((self.n_factors * gate[..., None] * factor).flatten(-2))
+            mixed = by_block(self.mix, (self.n_factors * gate[..., None] * factor).flatten(-2))
             state = self.norm(state + mixed)
             states.append(state)
             factors.append(factor)
@@ -145,7 +147,7 @@ class MultiFactorAttention(nn.Module):
             gates.append(gate)
         fed = torch.stack(states[-self.n_thoughts :], dim=2)
         return Thought(
-            vectors=self.scale * nn.functional.linear(fed, self.out.weight) + self.out.bias,
+            vectors=self.scale * by_block(partial(nn.functional.linear, weight=self.out.weight), fed) + self.out.bias,
             states=torch.stack(states, dim=2),
             factors=torch.stack(factors),
             attentions=torch.stack(attentions),
@@ -154,10 +156,13 @@ class MultiFactorAttention(nn.Module):
 
     def _read(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of every token, [B, K or 1, L, d_f]."""
-        keys = self.key(hidden).unflatten(-1, (-1, self.factor_width)).transpose(1, 2)
-        if self.value is None:
-            return keys, keys
-        return keys, self.value(hidden).unflatten(-1, (-1, self.factor_width)).transpose(1, 2)
+        keys = self._split(self.key(hidden))
+        return keys, keys if self.value is None else self._split(self.value(hidden))
+
+    def _split(self, read: Tensor) -> Tensor:
+        """Return [B, P, K * d_f] as [B, K, P, d_f], laid out the same whatever B is: the last bits depend on it."""
+        heads: Tensor = read.view(*read.shape[:2], -1, self.factor_width)
+        return heads.transpose(1, 2).contiguous()
 
     def _bias(self, places: Tensor | None, readable: Tensor) -> Tensor:
         """Return what is added to the attention logits: minus infinity, nearly, where nothing may be read.
@@ -178,10 +183,15 @@ class MultiFactorAttention(nn.Module):
 
     def _attend(self, state: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Return factors [B, P, K, d_f] and attentions [B, P, K, L] (Eqs. 1 and 2)."""
-        query = self.query(state).unflatten(-1, (self.n_factors, -1)).transpose(1, 2)
+        query = self._split(by_block(self.query, state))
+        n_queries = query.shape[2]
+        if n_queries < BLOCK:  # a product of one query is another kind, whose last bits depend on padding
+            query = nn.functional.pad(query, (0, 0, 0, BLOCK - n_queries))
+            bias = nn.functional.pad(bias, (0, 0, 0, BLOCK - n_queries))
         logits = query @ keys.transpose(-1, -2) / math.sqrt(self.factor_width)
         attention = (logits + bias).softmax(-1)
-        return (attention @ values).transpose(1, 2), attention.transpose(1, 2)
+        factors = attention @ values
+        return factors[:, :, :n_queries].transpose(1, 2), attention[:, :, :n_queries].transpose(1, 2)
 
     def _gates(self, factor: Tensor, state: Tensor) -> Tensor:
         """Return aggregation weights [B, P, K] (Eq. 3)."""
@@ -189,7 +199,8 @@ class MultiFactorAttention(nn.Module):
             return factor.new_full(factor.shape[:-1], 1 / self.n_factors)
         reads_factor = self.gate_weight[:, : self.factor_width]
         reads_state = self.gate_weight[:, self.factor_width :]
-        gates: Tensor = ((factor * reads_factor).sum(-1) + state @ reads_state.T).softmax(-1)
+        from_state = by_block(partial(nn.functional.linear, weight=reads_state), state)
+        gates: Tensor = ((factor * reads_factor).sum(-1) + from_state).softmax(-1)
         return gates
 
 

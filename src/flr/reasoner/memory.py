@@ -15,12 +15,14 @@ Source: METHOD 5 (ours): a mixture over factors of next-item distributions.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flr.blocks import by_block
 from flr.reasoner.factors import LOGIT_GAIN
 from flr.records import Thought, Transitions
 
@@ -139,22 +141,25 @@ class ItemMemory(nn.Module):
             items: Item of each stream token, -1 outside titles, [B, L].
             places: Which item of its history each stream token belongs to, -1 outside titles, [B, L].
         """
-        n_places = int(places.max()) + 1
-        read = _by_item(thought.attentions[-1], places, n_places)[:, 0]
+        read = _by_item_of_one(thought.attentions[-1][:, 0].float(), places)
         gates = thought.gates[-1][:, 0].float()
-        total = gates.sum(-1, keepdim=True)
-        gates = gates / total.clamp(min=1e-12)  # factors may be turned off or up; votes stay a distribution
-        weights = torch.einsum("bk,bkw,km->bwm", gates, read, self._relations())
+        total = _summed(gates)
+        gates = gates / total.clamp(min=1e-12)[:, None]  # factors may be turned off or up; votes stay a distribution
+        relation = self._relations()
+        by_factor = (gates[:, k, None, None] * read[:, k, :, None] * relation[k] for k in range(gates.shape[1]))
+        weights = functools.reduce(torch.add, by_factor)
+        n_places = read.shape[-1]
         of_place = items.new_full((len(items), n_places + 1), -1)
         of_place = of_place.scatter(1, places % (n_places + 1), items)[:, :n_places]  # -1 goes to the end, and away
         rows, columns = torch.nonzero((of_place >= 0) & (of_place < len(self.popularity)), as_tuple=True)
         found = of_place[rows, columns]
         weights = weights[rows, columns]
         probs = self._followers(rows, found, weights, len(items))
-        left = 1 - weights.new_zeros(len(items)).index_add_(0, rows, (weights * (1 - self.back_off[found])).sum(-1))
+        kept = _summed(weights * (1 - self.back_off[found]))
+        left = 1 - weights.new_zeros(len(items)).index_add_(0, rows, kept)
         probs += left.clamp(min=0)[:, None] * self.popularity
         trust, distrust = (value[:, 0] for value in self._trust(thought))
-        silent = total[:, 0] <= 0
+        silent = total <= 0
         return Votes(trust.masked_fill(silent, -torch.inf), distrust.masked_fill(silent, 0.0), probs)
 
     def _followers(self, rows: Tensor, sources: Tensor, weights: Tensor, n_rows: int) -> Tensor:
@@ -163,7 +168,7 @@ class ItemMemory(nn.Module):
         owner = torch.repeat_interleave(torch.arange(len(sources), device=sources.device), n)
         offset = torch.arange(len(owner), device=owner.device) - (n.cumsum(0) - n)[owner]
         entry = starts[owner] + offset
-        votes = (self.shares[entry] * weights[owner]).sum(-1)
+        votes = _summed(self.shares[entry] * weights[owner])
         n_items = len(self.popularity)
         flat = votes.new_zeros(n_rows * n_items)
         return flat.index_add_(0, rows[owner] * n_items + self.followers[entry], votes).view(n_rows, n_items)
@@ -173,8 +178,24 @@ class ItemMemory(nn.Module):
         return (LOGIT_GAIN * self.relation.float()).softmax(-1)
 
     def _trust(self, thought: Thought) -> tuple[Tensor, Tensor]:
-        logit = self.trust(thought.states[:, :, -1].detach())[..., 0].float()
+        logit = by_block(self.trust, thought.states[:, :, -1].detach())[..., 0].float()
         return nn.functional.logsigmoid(logit), nn.functional.logsigmoid(-logit)
+
+
+def _summed(values: Tensor) -> Tensor:
+    """Return the sums over the last, short dimension, added in one order in whatever company."""
+    return functools.reduce(torch.add, values.unbind(-1))
+
+
+def _by_item_of_one(attention: Tensor, places: Tensor) -> Tensor:
+    """Return what `_by_item` does for one target per row, token by token: the same to the bit in any company.
+
+    [B, K, L] -> [B, K, W].
+    """
+    n_places = int(places.max()) + 1
+    of_token = (places % (n_places + 1))[:, None].expand_as(attention)
+    read = attention.new_zeros(*attention.shape[:2], n_places + 1)
+    return read.scatter_add(2, of_token, attention)[..., :n_places]
 
 
 def _by_item(attention: Tensor, places: Tensor, n_places: int) -> Tensor:

@@ -10,11 +10,13 @@ Source: METHOD Eq. 9.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flr.blocks import by_block
 from flr.records import BoolArray, IntArray, TokenTrie, TriePaths
 
 #: Each size class holds nodes with up to this factor more children than its smallest.
@@ -204,14 +206,14 @@ def children_of_one(hidden: Tensor, node: int, table: ChildTable, output: Tensor
         return first[None], hidden.new_zeros(len(hidden), 1, dtype=torch.float32)
     part, place = table.classes[number], table.place_of_node[node]
     tokens = part.tokens[place][part.real[place]]
-    logits = (hidden @ output[tokens].T).float()
+    logits = _products(hidden, output[tokens]).float()
     return first + torch.arange(len(tokens), device=hidden.device), _normalised(logits, hidden, table, output)
 
 
 def _normalised(logits: Tensor, hidden: Tensor, table: ChildTable, output: Tensor) -> Tensor:
     """Return log-probabilities from the logits of children, [n, c], with -inf at padding."""
     if table.normalise == "vocabulary":
-        return logits - torch.logsumexp((hidden @ output.T).float(), dim=-1, keepdim=True)
+        return logits - by_block(lambda rows: torch.logsumexp((rows @ output.T).float(), -1, keepdim=True), hidden)
     return torch.log_softmax(logits, dim=-1)
 
 
@@ -219,12 +221,20 @@ def _logits_of_queries(hidden: Tensor, place: Tensor, part: SizeClass, output: T
     """Return masked float32 logits over the children of each query's node, [S, c]."""
     n, c = part.tokens.shape
     if n <= DENSE_NODES:
-        every = (hidden @ output[part.tokens.flatten()].T).view(-1, n, c)
+        every = _products(hidden, output[part.tokens.flatten()]).view(-1, n, c)
         logits = every[torch.arange(len(place), device=place.device), place]
     else:
-        logits = (torch.nn.functional.embedding(part.tokens[place], output) @ hidden[..., None])[..., 0]
+        # Two at least: one query alone would be another kind of product, with other last bits.
+        few = len(place) == 1
+        at, states = (place.expand(2), hidden.expand(2, -1)) if few else (place, hidden)
+        logits = (torch.nn.functional.embedding(part.tokens[at], output) @ states[..., None])[: len(place), :, 0]
     masked: Tensor = logits.float().masked_fill(~part.real[place], -torch.inf)
     return masked
+
+
+def _products(hidden: Tensor, weights: Tensor) -> Tensor:
+    """Return the product of every hidden state with every row of `weights`, [n, D] x [m, D] -> [n, m]."""
+    return by_block(partial(torch.matmul, other=weights.T), hidden)
 
 
 def write_edge_log_probs(out: Tensor, hidden: Tensor, row_of_node: Tensor, table: ChildTable, output: Tensor) -> None:

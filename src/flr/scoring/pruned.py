@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flr.blocks import whole_blocks
 from flr.records import BoolArray, IntArray, TokenTrie
 from flr.scoring.likelihood import ChildTable, child_log_probs, children_of_one
 
@@ -61,6 +62,7 @@ def leaf_log_probs_above(
     n_leaves: int,
     output: Tensor,
     max_nodes: int,
+    shared_columns: int,
     bound: Bound | None = None,
     wanted: Wanted | None = None,
 ) -> Tensor:
@@ -78,6 +80,8 @@ def leaf_log_probs_above(
         n_leaves: Distinct titles.
         output: Output embeddings, [V, D].
         max_nodes: Most nodes of the first level that one call of a decoder reads, padding included.
+        shared_columns: Slots below the thoughts, in whole blocks, that rows may share; rows that need more are read
+            one by one, so that no row's last bits depend on others (see `flr.blocks`).
         bound: What a prefix can still come to where something else than titles adds to scores; None takes its
             log-probability.
         wanted: Prefixes that lead to no wanted title are not read; None wants all.
@@ -116,10 +120,16 @@ def leaf_log_probs_above(
         return frontier if wanted is None else frontier.where(wanted(rows, inner[columns]))
 
     below_root = first_step()
-    for members in _alike(torch.bincount(below_root.rows, minlength=n_rows), max_nodes):
+    groups = _alike(torch.bincount(below_root.rows, minlength=n_rows), max_nodes)
+    while groups:
+        members = groups.pop()
         decode, frontier = open_reader(), below_root.of(members)
-        owners = frontier.rows
+        owners, n_columns = frontier.rows, 0
         while len(frontier.rows):
+            n_columns += whole_blocks(int(torch.bincount(frontier.rows).max()))
+            if n_columns > shared_columns and len(members) > 1:
+                groups += [row[None] for row in members]
+                break
             hidden = decode(frontier.rows, frontier.nodes, owners)
             frontier, owners = step(frontier, hidden, members)
     return found

@@ -1,0 +1,59 @@
+"""Tokens and rows in whole blocks: an answer is the same to the last bit in whatever company it is computed.
+
+A matrix product of few rows takes another path through the processor's library than one of many, and a sum over
+padded columns adds in another order when the padding shifts what is real; both change the last bits. Measured with
+PyTorch's CPU build (MKL): a row of a product is the same to the bit in any company of at least 16 rows, and attention
+is the same when columns shift by multiples of 16 or more padding follows, up to 384 columns in all. So streams,
+thoughts and trie nodes are padded to whole blocks, products of fewer rows are padded to one block, and what grows past
+`SHARED_COLUMNS` is read alone. A server checks on its own processor that this holds (`flr.serving.engine`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Tokens, or rows of a product, of one block.
+BLOCK: Final = 16
+#: Tokens that a row reads at once come in such parts: attention of fewer takes another path for wide heads.
+_QUERIES: Final = 8
+#: Columns that rows of unlike length may share: a product on a CPU sums over more of them in parts.
+SHARED_COLUMNS: Final = 384
+
+
+def whole_blocks(n: int) -> int:
+    """Return `n` rounded up to whole blocks.
+
+    >>> whole_blocks(1), whole_blocks(16), whole_blocks(17)
+    (16, 16, 32)
+    """
+    return -(-n // BLOCK) * BLOCK
+
+
+def whole_slots(n: int, n_rows: int) -> int:
+    """Return how many tokens each of some rows reads so that all products have a block of rows, at least `n`.
+
+    Attention is the same to the bit for any number of queries that is a multiple of eight.
+
+    >>> whole_slots(1, 1), whole_slots(5, 1), whole_slots(1, 3), whole_slots(5, 8)
+    (16, 16, 8, 8)
+    """
+    return -(-max(n, -(-BLOCK // n_rows)) // _QUERIES) * _QUERIES
+
+
+def by_block(product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """Apply a product that treats rows alike to at least one block of them.
+
+    Args:
+        product: [n, ..., D] -> [n, ..., E], each row by itself.
+        rows: [n, ..., D].
+    """
+    n = len(rows)
+    if not n or rows[..., 0].numel() >= BLOCK:
+        return product(rows)
+    padded = rows.new_zeros(BLOCK, *rows.shape[1:])
+    padded[:n] = rows
+    return product(padded)[:n]

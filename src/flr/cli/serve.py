@@ -1,0 +1,103 @@
+"""`flr serve` and `flr key`: a trained run behind HTTP, and the keys of those who may ask it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flr.cli import console
+from flr.errors import ConfigError
+
+
+def serve(
+    *,
+    run: Annotated[Path, typer.Option(help="Run folder made by `flr train`, or a saved recommender.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's own need --keys.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = 8000,
+    keys: Annotated[Path | None, typer.Option(help="File of API keys, made by `flr key`.")] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="File that keeps edits of the catalogue; unset: they are forgotten.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that one computation uses.")] = 1,
+    max_batch: Annotated[int, typer.Option(min=1, max=256, help="Histories computed together at most.")] = 16,
+    wait_ms: Annotated[float, typer.Option(min=0, max=1000, help="How long a request waits for company.")] = 0.0,
+    max_queued: Annotated[int, typer.Option(min=1, help="Histories that may wait; more are refused with 429.")] = 256,
+    cache_tokens: Annotated[
+        int, typer.Option(min=0, help="Tokens of histories whose reading is kept; 0 keeps none.")
+    ] = 32_768,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which a request is given up.")] = 10.0,
+    weights: Annotated[
+        Literal["float32", "bfloat16", "int8"], typer.Option(help="Numbers that the backbone computes with.")
+    ] = "float32",
+    min_overlap: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the top 10 that smaller weights must keep.")
+    ] = 0.9,
+    max_body: Annotated[int, typer.Option(min=1_000, help="Bytes of a body at most.")] = 1_000_000,
+    rate: Annotated[float, typer.Option(min=0, help="Requests per second of one key or address; 0: no limit.")] = 0.0,
+    burst: Annotated[int, typer.Option(min=1, help="Requests it may make at once.")] = 100,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="Origin whose pages may call the server; repeat it.")
+    ] = None,
+) -> None:
+    """Serve recommendations over HTTP until Ctrl-C; the document of the API is at /openapi.json.
+
+    \b
+    Examples:
+      flr serve --run runs/ml-100k
+      flr serve --run runs/ml-100k --journal runs/edits.journal --port 8080
+      flr serve --run runs/ml-100k --host 0.0.0.0 --keys keys.json --rate 20
+    """
+    from flr.serving.settings import ServeSettings
+
+    settings = ServeSettings(
+        host=host,
+        port=port,
+        keys=keys,
+        journal=journal,
+        threads=threads,
+        max_batch=max_batch,
+        wait_ms=wait_ms,
+        max_queued=max_queued,
+        cache_tokens=cache_tokens,
+        timeout_seconds=timeout,
+        weights=weights,
+        min_overlap=min_overlap,
+        max_body_bytes=max_body,
+        requests_per_second=rate,
+        burst=burst,
+        cors_origins=tuple(cors_origin or ()),
+    )
+    settings.check()
+    try:
+        from flr.serving.server import serve as serve_forever
+        from flr.serving.service import Service
+    except ImportError as error:
+        raise ConfigError(f"serving needs {error.name}; pip install 'flr[serve]'") from error
+    service = Service.load(run, settings)
+    note = "" if service.overlap is None else f"; {weights} weights keep {service.overlap:.1%} of the top 10"
+    console.show_note(f"serving {service.n_items:,} items at http://{host}:{port}{note}")
+    serve_forever(service, settings)
+
+
+def key(
+    *,
+    file: Annotated[Path, typer.Option(help="File of keys; the new one is added.")] = Path("keys.json"),
+    scope: Annotated[Literal["read", "admin"], typer.Option(help="`admin` may also edit the catalogue.")] = "read",
+) -> None:
+    """Make an API key: it is shown once, the file keeps only its hash.
+
+    To withdraw a key, delete its entry and start the server again.
+
+    \b
+    Examples:
+      flr key --scope admin
+      flr key --file keys.json --scope read
+    """
+    from flr.serving.security import new_key
+
+    console.show_line(new_key(file, scope))
+    console.show_note(f"added to {file}; it is not shown again. Send it as: Authorization: Bearer KEY")

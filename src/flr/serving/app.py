@@ -1,0 +1,316 @@
+"""The HTTP door: routes of version 1, and the OpenAPI document."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Annotated, Any, TypeVar
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, StringConstraints
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+from flr import __version__
+from flr.errors import FlrError
+from flr.serving.contract import (
+    MOST_LISTED,
+    AddItemsRequest,
+    EditResponse,
+    ExplainRequest,
+    ExplainResponse,
+    FactorsResponse,
+    ItemsResponse,
+    ItemText,
+    ModelResponse,
+    Problem,
+    RecommendedItem,
+    RecommendedList,
+    RecommendRequest,
+    RecommendResponse,
+    State,
+)
+from flr.serving.gate import Gate, GateSettings
+from flr.serving.metrics import Metrics
+from flr.serving.problems import MEDIA_TYPE, ProblemError, invalid, problem_of
+from flr.serving.security import RateLimit, load_keys
+from flr.serving.service import Service
+
+_LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+#: The statuses that any route may answer with.
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": HTTPStatus(status).phrase,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 507)
+}
+
+
+def create_app(
+    service: Service, *, warm_up: bool = True, pages: Callable[[FastAPI, Service], None] | None = None
+) -> FastAPI:
+    """Return the application that serves a service.
+
+    Args:
+        service: What is served; closed when the application stops.
+        warm_up: Warm the engine up when the application starts; until then it is not ready.
+        pages: Adds what a browser sees at ``/``; the routes of the API keep their paths.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if warm_up:
+            threading.Thread(target=_warm_up, args=(service,), name="flr-warm-up", daemon=True).start()
+        yield
+        await run_in_threadpool(service.close)
+
+    app = FastAPI(
+        title="flr",
+        version=__version__,
+        summary="Recommendations by factorized latent reasoning, exactly ranked.",
+        lifespan=lifespan,
+        docs_url=None,  # their scripts come from elsewhere, which the security headers forbid
+        redoc_url=None,
+        responses=_PROBLEMS,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    metrics = Metrics(service.engine, lambda: service.n_items)
+    _add_errors(app)
+    _add_questions(app, service)
+    _add_catalogue(app, service)
+    _add_operations(app, service, metrics)
+    if pages is not None:
+        pages(app, service)
+    _with_problem_schema(app)
+    settings = service.settings
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
+    gate = GateSettings(
+        keys=None if settings.keys is None else load_keys(settings.keys),
+        rate=RateLimit(settings.requests_per_second, settings.burst),
+        max_body_bytes=settings.max_body_bytes,
+        body_seconds=settings.body_seconds,
+        needs_admin=lambda method, path: path == "/v1/items" and method in ("POST", "DELETE"),
+    )
+    app.add_middleware(Gate, settings=gate, metrics=metrics)
+    return app
+
+
+def _warm_up(service: Service) -> None:
+    try:
+        exact = service.engine.warm_up()
+    except FlrError:
+        _LOG.warning("stopped before it was ready")
+        return
+    if exact:
+        _LOG.info("ready: answers are exact to the bit in any company")
+    else:
+        _LOG.warning("ready: on this machine batches would change the last bits; computing one by one, without cache")
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(ProblemError)
+    async def _problem(request: Request, error: ProblemError) -> Response:
+        return error.response(request.state.request_id)
+
+    @app.exception_handler(FlrError)
+    async def _flr(request: Request, error: FlrError) -> Response:
+        problem = problem_of(error)
+        if problem.status == 500:
+            _LOG.error("request %s failed", request.state.request_id, exc_info=error)
+        return problem.response(request.state.request_id)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        given = request.headers.get("content-type", "")
+        if "json" not in given and any(tuple(one["loc"]) == ("body",) for one in error.errors()):
+            said = f"the body is of type {given[:80]!r}" if given else "the body has no type"
+            problem = ProblemError(415, "media-type", f"{said}; send Content-Type: application/json")
+            return problem.response(request.state.request_id)
+        return invalid(error.errors(), request.state.request_id)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        said = {
+            400: "the body is not valid JSON in UTF-8; send one JSON object",
+            404: "there is nothing at this path; see /openapi.json",
+            405: "this path does not take this method; see the header Allow",
+        }
+        name = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+        detail = said.get(error.status_code, str(error.detail))
+        problem = ProblemError(error.status_code, name, detail, dict(error.headers or {}))
+        return problem.response(request.state.request_id)
+
+
+def _add_questions(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/recommend", response_model=RecommendResponse, tags=["questions"])
+    async def recommend(request: Request, asked: RecommendRequest) -> Response:
+        """Return the most probable items after each history, best first."""
+        version = service.version
+        future, skipped = service.recommend(asked)
+        lists = await _answer(request, future, service.settings.timeout_seconds)
+        return _json(
+            RecommendResponse(
+                lists=[
+                    RecommendedList(items=[RecommendedItem(**vars(item)) for item in items], skipped=without)
+                    for items, without in zip(lists, skipped, strict=True)
+                ],
+                catalogue_version=version,
+            )
+        )
+
+    @app.post("/v1/explain", response_model=ExplainResponse, tags=["questions"])
+    async def explain(request: Request, asked: ExplainRequest) -> Response:
+        """Explain why an item is recommended: what each purchase and each factor does to it."""
+        future, skipped = service.explain(asked)
+        found = await _answer(request, future, service.settings.timeout_seconds)
+        return _json(ExplainResponse(explanation=found, skipped=skipped))
+
+
+def _add_catalogue(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/items", response_model=ItemsResponse, tags=["catalogue"])
+    async def items(
+        search: Annotated[str, StringConstraints(max_length=200), Query(description="Part of a title.")] = "",
+        offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
+        limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 50,
+    ) -> Response:
+        """List the items that are recommended."""
+        total, page = await run_in_threadpool(service.items, search, offset, limit)
+        return _json(ItemsResponse(total=total, offset=offset, items=page))
+
+    @app.post("/v1/items", response_model=EditResponse, status_code=201, tags=["catalogue"])
+    async def add(asked: AddItemsRequest) -> Response:
+        """Recommend new items from now on, by their titles; all or none. Needs the scope admin."""
+        notes = await run_in_threadpool(service.add_items, asked.items)
+        answer = EditResponse(changed=len(asked.items), notes=notes, catalogue_version=service.version)
+        return _json(answer, 201)
+
+    @app.delete("/v1/items", response_model=EditResponse, tags=["catalogue"])
+    async def remove(
+        item_id: Annotated[list[ItemText], Query(min_length=1, max_length=100, description="Repeat it for several.")],
+    ) -> Response:
+        """Recommend items no longer; histories may still hold them. Needs the scope admin."""
+        await run_in_threadpool(service.remove_items, item_id)
+        return _json(EditResponse(changed=len(set(item_id)), notes=[], catalogue_version=service.version))
+
+
+def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
+    settings = service.settings
+
+    @app.get("/v1/model", response_model=ModelResponse, tags=["model"])
+    async def model() -> Response:
+        """Say what is served, and under which limits."""
+        config = service.recommender.config
+        return _json(
+            ModelResponse(
+                flr_version=__version__,
+                n_items=service.n_items,
+                n_factors=service.recommender.snapshot.n_factors,
+                window=config.text.window,
+                backbone=config.backbone.source,
+                weights=settings.weights,
+                overlap=service.overlap,
+                exact_batches=service.engine.is_exact,
+                catalogue_version=service.version,
+                limits={
+                    "body_bytes": settings.max_body_bytes,
+                    "history": settings.max_history,
+                    "k": settings.max_k,
+                    "requests_per_second": settings.requests_per_second,
+                    "timeout_seconds": settings.timeout_seconds,
+                },
+            )
+        )
+
+    @app.get("/v1/factors", response_model=FactorsResponse, tags=["model"])
+    async def factors() -> Response:
+        """Return what each factor stands for, where `flr profile` has looked."""
+        if service.profiles is None:
+            raise ProblemError(
+                404, "no-profiles", "this run has no profiles of its factors; make them with flr profile"
+            )
+        return _json(FactorsResponse(profiles=asdict(service.profiles)))
+
+    @app.get("/health", response_model=State, tags=["operations"])
+    async def health() -> Response:
+        """Say that the process lives."""
+        return _json(State(status="ok"))
+
+    @app.get("/ready", response_model=State, tags=["operations"])
+    async def ready() -> Response:
+        """Say whether questions are answered; 503 before and after."""
+        if not service.engine.is_ready:
+            raise ProblemError(503, "not-ready", "the server is starting or stopping", {"Retry-After": "1"})
+        return _json(State(status="ok"))
+
+    @app.get("/metrics", tags=["operations"], response_class=Response)
+    async def show_metrics() -> Response:
+        """Return counts and times for Prometheus."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _answer(request: Request, future: Future[T], timeout_seconds: float) -> T:
+    """Wait for an answer as long as the client does, and no longer than the time-out."""
+    answer = asyncio.wrap_future(future)
+    gone = asyncio.ensure_future(_until_gone(request))
+    both: set[asyncio.Future[Any]] = {answer, gone}
+    try:
+        await asyncio.wait(both, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        if gone.done():
+            raise ProblemError(400, "gone", "the client went away")
+        raise ProblemError(
+            503, "too-late", f"there was no answer within {timeout_seconds:g} s; try later", {"Retry-After": "1"}
+        )
+    finally:
+        gone.cancel()
+        answer.cancel()  # drops the question from the queue, if it is still there
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _json(model: BaseModel, status: int = 200) -> Response:
+    return Response(model.model_dump_json(), status, media_type="application/json")
+
+
+def _with_problem_schema(app: FastAPI) -> None:
+    """Put the schema of problems into the OpenAPI document, and take FastAPI's own out."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = make()
+            schemas = document["components"]["schemas"]
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= problem.pop("$defs", {})
+            schemas["Problem"] = problem
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(unused, None)
+            document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{"key": []}, {}]
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

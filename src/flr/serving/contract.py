@@ -1,0 +1,204 @@
+"""What goes over the wire: requests with their limits, answers, problems; the OpenAPI document is made from these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+#: Limits that hold for everybody; the server's own (`ServeSettings`) may be lower.
+MOST_HISTORIES: Final = 64
+MOST_HISTORY_ITEMS: Final = 1_000
+MOST_K: Final = 200
+MOST_FACTORS: Final = 64
+MOST_ITEMS_PER_EDIT: Final = 1_000
+MOST_IDS_PER_FILTER: Final = 10_000
+MOST_LISTED: Final = 1_000
+
+#: An id or a title; text that is no Unicode (half of a surrogate pair) is refused.
+ItemText = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
+Scalar = Annotated[str, StringConstraints(max_length=512)] | bool | Whole | Number
+History = Annotated[list[ItemText], Field(min_length=1, max_length=MOST_HISTORY_ITEMS)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Filters(_Model):
+    """What may be recommended; all conditions must hold."""
+
+    allow: Annotated[list[ItemText], Field(max_length=MOST_IDS_PER_FILTER)] | None = Field(
+        None, description="Ids of the only items that may be recommended; null allows all."
+    )
+    exclude: Annotated[list[ItemText], Field(max_length=MOST_IDS_PER_FILTER)] = Field(
+        [], description="Ids of items that may not, such as what is out of stock."
+    )
+    where: Annotated[
+        dict[Name, Scalar | Annotated[list[Scalar], Field(min_length=1, max_length=100)]], Field(max_length=20)
+    ] = Field({}, description="Attribute -> a value or several; an item must have one of them, for every attribute.")
+
+
+class RecommendRequest(_Model):
+    """Histories, and what is wanted after each."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"histories": [["1", "95"]], "k": 5},
+                {"histories": [["Alien (1979)"], ["Heat (1995)"]], "by": "title", "unknown": "skip", "k": 3},
+                {"histories": [["1", "95"]], "filters": {"exclude": ["50"]}, "diversify": "factors"},
+            ]
+        }
+    )
+
+    histories: Annotated[list[History], Field(min_length=1, max_length=MOST_HISTORIES)] = Field(
+        description="What each person took, oldest first; the model reads the last items only, see /v1/model."
+    )
+    by: Literal["id", "title"] = Field("id", description="Whether histories name items by id or by title.")
+    k: Annotated[int, Field(ge=1, le=MOST_K)] = Field(10, description="Items per history.")
+    exclude_seen: bool = Field(True, description="Leave out the items of the (whole) history.")
+    unknown: Literal["error", "skip"] = Field(
+        "error", description="Items that are not in the catalogue: refuse the request, or skip and report them."
+    )
+    factor_weights: Annotated[list[Annotated[Number, Field(ge=0, le=100)]], Field(max_length=MOST_FACTORS)] | None = (
+        Field(None, description="Multiplier of each factor's gate: 0 turns it off, 2 doubles it.")
+    )
+    diversify: Literal["factors"] | None = Field(None, description="Let each factor pick in turn.")
+    filters: Filters | None = None
+
+
+class RecommendedItem(_Model):
+    """One recommended item; the probability is over the whole catalogue, filters do not raise it."""
+
+    item_id: str
+    title: str
+    probability: float
+    log_prob: float
+    factor: int | None = Field(None, description="The factor that picked it, of a diversified list.")
+
+
+class RecommendedList(_Model):
+    """The list after one history."""
+
+    items: list[RecommendedItem] = Field(description="Best first; fewer than k where fewer are left.")
+    skipped: list[str] = Field(description="Items of the history that are not in the catalogue.")
+
+
+class RecommendResponse(_Model):
+    """One list per history, in the order of the request."""
+
+    lists: list[RecommendedList]
+    catalogue_version: int = Field(description="Rises with every edit of the catalogue since the server started.")
+
+
+class ExplainRequest(_Model):
+    """A history, and the item to explain."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"history": ["1", "95"], "item": "183", "k": 5}]})
+
+    history: History
+    by: Literal["id", "title"] = "id"
+    item: ItemText | None = Field(None, description="Id or title; null: the best recommendation.")
+    k: Annotated[int, Field(ge=1, le=MOST_K)] = Field(10, description="Length of the lists that are compared.")
+    exclude_seen: bool = True
+    unknown: Literal["error", "skip"] = "error"
+
+
+class ExplainResponse(_Model):
+    """Why an item is recommended: see `flr.explanation.results.Explanation` for every field."""
+
+    explanation: dict[str, Any]
+    skipped: list[str]
+
+
+class Item(_Model):
+    """An item of the catalogue."""
+
+    item_id: str
+    title: str
+    attributes: dict[str, Any] = {}
+
+
+class NewItem(_Model):
+    """An item to recommend from now on."""
+
+    item_id: ItemText
+    title: Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
+    attributes: Annotated[
+        dict[Name, Scalar | Annotated[list[Scalar], Field(max_length=100)] | None], Field(max_length=50)
+    ] = Field({}, description="Attributes that the catalogue's items have.")
+
+
+class AddItemsRequest(_Model):
+    """Items to add, all or none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"items": [{"item_id": "new-1", "title": "The Red Horse (1990)"}]}]}
+    )
+
+    items: Annotated[list[NewItem], Field(min_length=1, max_length=MOST_ITEMS_PER_EDIT)]
+
+
+class EditResponse(_Model):
+    """What came of an edit; it is on disk when the server keeps a journal."""
+
+    changed: int
+    notes: list[str] = Field(description="What should be known: titles that were cut, tokens nobody has met.")
+    catalogue_version: int
+
+
+class ItemsResponse(_Model):
+    """A page of the catalogue."""
+
+    total: int = Field(description="Items that match.")
+    offset: int
+    items: list[Item]
+
+
+class ModelResponse(_Model):
+    """What is served."""
+
+    flr_version: str
+    n_items: int
+    n_factors: int
+    window: int = Field(description="Items of a history that are read.")
+    backbone: str
+    weights: Literal["float32", "bfloat16", "int8"]
+    overlap: float | None = Field(description="Of reduced weights: share of the top 10 that full ones give as well.")
+    exact_batches: bool | None = Field(description="Answers are the same to the bit in any company; null: not ready.")
+    catalogue_version: int
+    limits: dict[str, float]
+
+
+class FactorsResponse(_Model):
+    """What each factor stands for, made by `flr profile`."""
+
+    profiles: dict[str, Any]
+
+
+class State(_Model):
+    """Whether the server lives, or is ready."""
+
+    status: Literal["ok", "starting", "stopping"]
+
+
+class FieldProblem(_Model):
+    """One field that is wrong."""
+
+    where: str
+    problem: str
+
+
+class Problem(_Model):
+    """What went wrong (RFC 9457)."""
+
+    type: str = Field(description="urn:flr:problem:NAME")
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[FieldProblem] | None = None

@@ -1,0 +1,196 @@
+"""The journal of catalogue edits: what was added and removed since the model was saved, one checksummed record a line.
+
+1. A record is on the disk (fsync) before its edit is seen by anybody, and before it is answered.
+2. A last line without an end is what a killed process leaves of an edit it never answered: it is cut off, with a
+   warning. Anything else that is wrong is damage, and refused: an answered edit is never dropped in silence.
+3. The first record names the catalogue the edits belong to; a journal of another one is refused.
+4. `compact` rewrites many records as the few that come to the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from flr.errors import ArtifactError, StorageError
+
+_LOG = logging.getLogger(__name__)
+_FORMAT = 1
+_CHECK = 16
+#: Items of one record when a journal is compacted.
+_PER_RECORD = 10_000
+
+Record = dict[str, Any]
+
+
+def fingerprint(item_ids: Iterable[object], titles: Iterable[object]) -> str:
+    """Return what tells one catalogue from another."""
+    digest = hashlib.sha256()
+    for item_id, title in zip(item_ids, titles, strict=True):
+        digest.update(json.dumps([str(item_id), str(title)]).encode())
+    return digest.hexdigest()[:32]
+
+
+class Journal:
+    """An open journal.
+
+    Args:
+        path: The file; made where there is none.
+        catalogue: Fingerprint of the catalogue that the edits are made to.
+
+    Attributes:
+        records: Edits found when it was opened, to be made again.
+
+    Raises:
+        ArtifactError: A record is damaged, or the journal is of another catalogue or version.
+        StorageError: The disk refuses.
+    """
+
+    def __init__(self, path: Path, catalogue: str) -> None:
+        self.path, self._catalogue = path, catalogue
+        head = {"op": "open", "format": _FORMAT, "catalogue": catalogue}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists() or not path.stat().st_size:
+                _replace(path, [head])
+            self._lock = path.open("rb")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.records = self._open()
+            self._file = path.open("ab", buffering=0)
+        except BlockingIOError:
+            raise StorageError(f"the journal {str(path)!r} is kept by another server; give each its own") from None
+        except OSError as error:
+            raise StorageError(f"the journal {str(path)!r} cannot be written: {error.strerror}") from error
+
+    def append(self, record: Record) -> None:
+        """Put an edit on the disk.
+
+        Raises:
+            StorageError: The disk refuses; the journal is as it was.
+        """
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            line = _line(record)
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), end)
+            raise StorageError(
+                f"the journal {str(self.path)!r} refused the edit: {error.strerror}; free some space"
+            ) from error
+
+    def compact(self, records: Sequence[Record]) -> None:
+        """Put other records, which come to the same, in the place of all there are; whole or not at all."""
+        head = {"op": "open", "format": _FORMAT, "catalogue": self._catalogue}
+        try:
+            _replace(self.path, [head, *records])
+        except OSError as error:
+            raise StorageError(f"the journal {str(self.path)!r} was not compacted: {error.strerror}") from error
+        self._file.close()
+        self._lock.close()
+        self._lock = self.path.open("rb")
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._file = self.path.open("ab", buffering=0)
+
+    def close(self) -> None:
+        self._file.close()
+        self._lock.close()
+
+    def _open(self) -> list[Record]:
+        content = self.path.read_bytes()
+        whole, end, torn = content.rpartition(b"\n")
+        lines = whole.split(b"\n") if end else []
+        records = [_parse(line, number, self.path) for number, line in enumerate(lines, start=1)]
+        if torn:
+            _LOG.warning("journal: the last record was cut short (%d bytes) and never answered; cut off", len(torn))
+            with self.path.open("r+b") as file:
+                file.truncate(len(content) - len(torn))
+                os.fsync(file.fileno())
+        if not records:
+            _replace(self.path, [{"op": "open", "format": _FORMAT, "catalogue": self._catalogue}])
+            return []
+        head, edits = records[0], records[1:]
+        if head.get("op") != "open" or head.get("format") != _FORMAT:
+            raise ArtifactError(f"{str(self.path)!r} begins with {head!r}, expected a journal of format {_FORMAT}")
+        if head["catalogue"] != self._catalogue:
+            raise ArtifactError(
+                f"the journal {str(self.path)!r} belongs to the catalogue {head['catalogue']}, the run has "
+                f"{self._catalogue}; give the run it was kept for, or another --journal"
+            )
+        return edits
+
+
+def net_records(records: Sequence[Record], base: frozenset[str]) -> list[Record]:
+    """Return few records that lead to the same catalogue.
+
+    Args:
+        records: Edits in their order.
+        base: Ids of the catalogue they are made to.
+
+    >>> records = [
+    ...     {"op": "add", "items": [{"item_id": "a"}, {"item_id": "b"}]},
+    ...     {"op": "remove", "item_ids": ["a", "c"]},
+    ... ]
+    >>> net_records(records, frozenset({"c", "d"}))
+    [{'op': 'add', 'items': [{'item_id': 'b'}]}, {'op': 'remove', 'item_ids': ['c']}]
+    """
+    last: dict[str, Record | None] = {}
+    for record in records:
+        for item in record.get("items", ()):
+            last[item["item_id"]] = item
+        for item_id in record.get("item_ids", ()):
+            last[item_id] = None
+    fresh = [item for item_id, item in last.items() if item is not None and item_id not in base]
+    gone = [item_id for item_id in last if item_id in base]
+    again = [item for item_id, item in last.items() if item is not None and item_id in base]
+    # New ones first, so that something is left while the others go.
+    adds = [{"op": "add", "items": part} for part in _parts(fresh)]
+    removes = [{"op": "remove", "item_ids": part} for part in _parts(gone)]
+    return [*adds, *removes, *({"op": "add", "items": part} for part in _parts(again))]
+
+
+def _parts(items: list[Any]) -> Iterable[list[Any]]:
+    return (items[start : start + _PER_RECORD] for start in range(0, len(items), _PER_RECORD))
+
+
+def _line(record: Record) -> bytes:
+    body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+    return hashlib.sha256(body).hexdigest()[:_CHECK].encode() + b" " + body + b"\n"
+
+
+def _parse(line: bytes, number: int, path: Path) -> Record:
+    check, _, body = line.partition(b" ")
+    try:
+        if hashlib.sha256(body).hexdigest()[:_CHECK].encode() != check:
+            raise ValueError("its checksum is wrong")
+        record = json.loads(body)
+        if not isinstance(record, dict):
+            raise ValueError("it is no record")
+    except ValueError as error:
+        raise ArtifactError(
+            f"the journal {str(path)!r} is damaged in line {number} ({error}); restore it from a backup, or move it "
+            "away to serve the catalogue without its edits"
+        ) from error
+    return record
+
+
+def _replace(path: Path, records: Sequence[Record]) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        file.writelines(_line(record) for record in records)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

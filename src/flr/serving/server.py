@@ -1,0 +1,110 @@
+"""The process: uvicorn with limits of its own on slow and many connections, and a stop that loses no accepted request.
+
+SIGTERM or Ctrl-C: the door closes, requests that have arrived are answered, then the process ends. A second signal
+ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import Any
+
+import torch
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from flr.serving.app import create_app
+from flr.serving.gate import JsonLines
+from flr.serving.service import Service
+from flr.serving.settings import ServeSettings
+
+
+def limited_protocol(header_seconds: float, max_connections: int) -> type[asyncio.Protocol]:
+    """Return an HTTP protocol that drops connections whose headers do not come, and those that are too many.
+
+    Args:
+        header_seconds: From the connection, or its last answer's end and the next bytes, to complete headers.
+        max_connections: Connections at a time.
+    """
+
+    class LimitedProtocol(H11Protocol):
+        _header_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            if len(self.connections) >= max_connections:
+                transport.abort()
+                return
+            super().connection_made(transport)
+            self._expect_headers()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._is_answering():
+                self._stop_timer()
+            elif self._header_timer is None:
+                self._expect_headers()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_timer()
+            if self.transport is not None:
+                super().connection_lost(exc)
+
+        def _is_answering(self) -> bool:
+            return self.cycle is not None and not self.cycle.response_complete
+
+        def _expect_headers(self) -> None:
+            self._header_timer = self.loop.call_later(header_seconds, self._give_up)
+
+        def _stop_timer(self) -> None:
+            if self._header_timer is not None:
+                self._header_timer.cancel()
+                self._header_timer = None
+
+        def _give_up(self) -> None:
+            self._header_timer = None
+            if not self._is_answering() and not self.transport.is_closing():
+                self.transport.close()
+
+    return LimitedProtocol
+
+
+def serve(service: Service, settings: ServeSettings) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        service: What is served.
+        settings: Where and how.
+    """
+    torch.set_num_threads(settings.threads)
+    log_json()
+    config = uvicorn.Config(
+        create_app(service),
+        host=settings.host,
+        port=settings.port,
+        http=limited_protocol(settings.header_seconds, settings.max_connections),
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    # After the last answer uvicorn raises the signal that stopped it once more; a stop that went well exits with 0.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    uvicorn.Server(config).run()
+
+
+def log_json() -> None:
+    """Send the server's log to stderr, one JSON object per line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    for name in ("flr", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False

@@ -1,0 +1,258 @@
+"""The service: a recommender, its engine and its journal, and what can be asked of them. It knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from flr.catalogue.filters import ItemFilter
+from flr.errors import ArtifactError, FlrError, RequestError, UnknownItemError
+from flr.explanation.attribution import explain
+from flr.explanation.profiles import FactorProfiles, load_profiles
+from flr.live import LiveCatalogue
+from flr.recommender import Recommender
+from flr.serving.contract import ExplainRequest, Item, NewItem, RecommendRequest
+from flr.serving.engine import Engine, EngineSettings, Lists, Question
+from flr.serving.journal import Journal, Record, fingerprint, net_records
+from flr.serving.settings import ServeSettings
+from flr.serving.weights import reduce_weights
+
+_LOG = logging.getLogger(__name__)
+#: Edits from which on a journal is compacted when a server starts.
+_MANY_EDITS = 100
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A catalogue as it is listed: what is recommended, searchable by title.
+
+    Attributes:
+        items: ``index``, ``item_id``, ``title``, ``folded`` (the title in lower case).
+    """
+
+    items: pl.DataFrame
+
+    @classmethod
+    def of(cls, live: LiveCatalogue) -> Listed:
+        catalogue = live.catalogue
+        frame = pl.DataFrame({"item_id": list(map(str, catalogue.item_ids)), "title": list(map(str, catalogue.titles))})
+        frame = frame.with_row_index("index").with_columns(folded=pl.col("title").str.to_lowercase())
+        if catalogue.retired is not None:
+            frame = frame.filter(~pl.Series(catalogue.retired))
+        return cls(frame)
+
+    def page(self, search: str, offset: int, limit: int) -> tuple[int, pl.DataFrame]:
+        found = self.items
+        if search:
+            found = found.filter(pl.col("folded").str.contains(search.lower(), literal=True))
+        return len(found), found.slice(offset, limit)
+
+
+class Service:
+    """What a server does.
+
+    Args:
+        recommender: The model and its catalogue, as saved; edits of the journal are made again.
+        settings: How to serve.
+        run: Folder of the run, for its profiles; None has none.
+
+    Attributes:
+        version: Rises with every edit.
+        overlap: Share of the top 10 that reduced weights have in common with full ones; None with full ones.
+    """
+
+    def __init__(self, recommender: Recommender, settings: ServeSettings, run: Path | None = None) -> None:
+        self.recommender, self.settings = recommender, settings
+        self.profiles: FactorProfiles | None = load_profiles(run) if run is not None else None
+        self.overlap = reduce_weights(recommender, settings.weights, settings.min_overlap)
+        self.version = 0
+        self._edits = threading.Lock()
+        self._journal = None if settings.journal is None else self._replayed(settings.journal)
+        self._listed: tuple[LiveCatalogue, Listed] | None = None
+        self.engine = Engine(
+            recommender,
+            EngineSettings(settings.max_batch, settings.wait_ms / 1000, settings.max_queued, settings.cache_tokens),
+        )
+
+    @classmethod
+    def load(cls, run: Path, settings: ServeSettings) -> Service:
+        """Return the service of a run folder."""
+        return cls(Recommender.load(run), settings, run)
+
+    @property
+    def live(self) -> LiveCatalogue:
+        return self.recommender.snapshot.live
+
+    @property
+    def n_items(self) -> int:
+        """Items that are recommended now."""
+        catalogue = self.live.catalogue
+        return catalogue.n_items - (0 if catalogue.retired is None else int(catalogue.retired.sum()))
+
+    def recommend(self, asked: RecommendRequest) -> tuple[Future[Lists], list[list[str]]]:
+        """Return the lists to come, and the items of each history that are skipped.
+
+        Raises:
+            RequestError, UnknownItemError: As `Recommender.recommend`.
+            OverloadedError, ClosedError: As `Engine.ask`.
+        """
+        snapshot = self.recommender.snapshot
+        self._check_limits(max(map(len, asked.histories)), asked.k)
+        n_factors = snapshot.n_factors
+        if asked.factor_weights is not None and len(asked.factor_weights) != n_factors:
+            raise RequestError(f"got {len(asked.factor_weights)} factor weights, this model has {n_factors} factors")
+        if asked.diversify is not None and not n_factors:
+            raise RequestError("this model has no factors to diversify by; leave diversify out")
+        resolved = [
+            _resolve(snapshot.live, history, asked.by, asked.unknown, number)
+            for number, history in enumerate(asked.histories)
+        ]
+        allowed = None
+        if asked.filters is not None:
+            chosen = ItemFilter(asked.filters.allow, asked.filters.exclude, asked.filters.where)
+            found = snapshot.live.allowed(chosen, 1, unknown=asked.unknown)
+            allowed = None if found is None else found.masks[0]
+        weights = None if asked.factor_weights is None else tuple(asked.factor_weights)
+        questions = [
+            Question(np.array(known), asked.k, asked.exclude_seen, allowed, weights, asked.diversify)
+            for known, _ in resolved
+        ]
+        timeout = self.settings.timeout_seconds
+        future = self.engine.ask(questions, snapshot=snapshot, timeout_seconds=timeout)
+        return future, [skipped for _, skipped in resolved]
+
+    def explain(self, asked: ExplainRequest) -> tuple[Future[dict[str, Any]], list[str]]:
+        """Return the explanation to come, as plain values, and the items that are skipped; raises as `recommend`."""
+        self._check_limits(len(asked.history), asked.k)
+        frozen = copy.copy(self.recommender)  # keeps the catalogue of this moment
+        live = frozen.snapshot.live
+        known, skipped = _resolve(live, asked.history, asked.by, asked.unknown, 0)
+        item = None
+        if asked.item is not None:
+            item = live.lookup.find(asked.item, asked.by)
+            if item is None or _is_retired(live, item):
+                raise UnknownItemError(f"item: no item has the {asked.by} {asked.item!r}; see /v1/items")
+
+        def work() -> dict[str, Any]:
+            found = explain(frozen, known, item, k=asked.k, exclude_seen=asked.exclude_seen, profiles=self.profiles)
+            return asdict(found)
+
+        return self.engine.run(work, timeout_seconds=self.settings.timeout_seconds), skipped
+
+    def items(self, search: str, offset: int, limit: int) -> tuple[int, list[Item]]:
+        """Return how many items match, and some of them."""
+        live = self.live
+        if self._listed is None or self._listed[0] is not live:
+            self._listed = (live, Listed.of(live))
+        total, page = self._listed[1].page(search, offset, limit)
+        attributes = live.catalogue.attributes
+        rows = [{}] * len(page) if attributes is None else attributes[page["index"].to_list()].to_dicts()
+        return total, [
+            Item(
+                item_id=item_id, title=title, attributes={key: value for key, value in row.items() if value is not None}
+            )
+            for item_id, title, row in zip(page["item_id"], page["title"], rows, strict=True)
+        ]
+
+    def add_items(self, items: Sequence[NewItem]) -> list[str]:
+        """Recommend new items from now on; return notes. Raises as `Recommender.add_items`, or StorageError."""
+        rows = [{"item_id": one.item_id, "title": one.title, **one.attributes} for one in items]
+        reserved = {"item_id", "title"} & {name for one in items for name in one.attributes}
+        if reserved:
+            raise RequestError(f"attributes hold {sorted(reserved)[0]!r}, which is a field of its own; leave it out")
+        return list(
+            self._edit(
+                {"op": "add", "items": rows}, lambda commit: self.recommender.add_items(rows, commit=commit).notes
+            )
+        )
+
+    def remove_items(self, item_ids: Sequence[str]) -> None:
+        """Recommend items no longer; raises as `Recommender.remove_items`, or StorageError."""
+        distinct = list(dict.fromkeys(item_ids))
+        for item_id in distinct:
+            if self.live.lookup.find(item_id, "id") is None:
+                raise UnknownItemError(f"no item has the id {item_id!r}; see /v1/items")
+        self._edit(
+            {"op": "remove", "item_ids": distinct},
+            lambda commit: self.recommender.remove_items(distinct, commit=commit),
+        )
+
+    def close(self) -> None:
+        """Answer what was accepted, and stop."""
+        self.engine.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def _edit(self, record: Record, edit: Callable[[Callable[[], None]], Any]) -> Any:
+        def commit() -> None:
+            if self._journal is not None:
+                self._journal.append(record)
+
+        with self._edits:
+            found = edit(commit)
+            self.version += 1
+        return found
+
+    def _replayed(self, path: Path) -> Journal:
+        catalogue = self.recommender.catalogue
+        base = frozenset(map(str, catalogue.item_ids))
+        journal = Journal(path, fingerprint(catalogue.item_ids, catalogue.titles))
+        records = journal.records
+        compacted = net_records(records, base) if len(records) > _MANY_EDITS else records
+        for number, record in enumerate(compacted, start=1):
+            self._replay(record, number, path)
+        if compacted is not records:
+            journal.compact(compacted)
+            _LOG.info("journal: compacted %d edits to %d", len(records), len(compacted))
+        self.version = len(records)
+        return journal
+
+    def _replay(self, record: Mapping[str, Any], number: int, path: Path) -> None:
+        try:
+            if record["op"] == "add":
+                self.recommender.add_items(record["items"])
+            elif record["op"] == "remove":
+                self.recommender.remove_items(record["item_ids"])
+            else:
+                raise RequestError(f"it is of the unknown kind {record['op']!r}")
+        except (FlrError, KeyError) as error:
+            raise ArtifactError(f"edit {number} of the journal {str(path)!r} cannot be made again: {error}") from error
+
+    def _check_limits(self, n_items: int, k: int) -> None:
+        if n_items > self.settings.max_history:
+            raise RequestError(f"a history holds {n_items:,} items, this server takes {self.settings.max_history:,}")
+        if k > self.settings.max_k:
+            raise RequestError(f"k = {k}, this server gives at most {self.settings.max_k}")
+
+
+def _resolve(
+    live: LiveCatalogue, history: Sequence[str], by: str, unknown: str, number: int
+) -> tuple[list[int], list[str]]:
+    """Return the indices of a history's items, and those that are skipped.
+
+    Unlike `Recommender.resolve` it looks for no similar names, which takes long in a large catalogue.
+    """
+    found = [live.lookup.find(item, by) for item in history]
+    skipped = [item for item, index in zip(history, found, strict=True) if index is None]
+    if skipped and unknown == "error":
+        raise UnknownItemError(
+            f"history number {number}: no item has the {by} {skipped[0]!r}; see /v1/items, or say unknown='skip'"
+        )
+    known = [index for index in found if index is not None]
+    if not known:
+        raise RequestError(f"history number {number} holds unknown items only; give at least one known item")
+    return known, skipped
+
+
+def _is_retired(live: LiveCatalogue, item: int) -> bool:
+    retired = live.catalogue.retired
+    return retired is not None and bool(retired[item])

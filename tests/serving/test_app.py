@@ -1,0 +1,357 @@
+"""The HTTP door: the recommender's answers, and a clear problem for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from flr.recommender import Recommender
+from flr.serving.contract import MOST_HISTORIES, MOST_HISTORY_ITEMS
+from flr.serving.gate import JsonLines
+from flr.serving.security import new_key
+from flr.serving.settings import ServeSettings
+from serving.conftest import histories_of, make_recommender, served
+
+
+@pytest.fixture(scope="module")
+def shared() -> Recommender:
+    return make_recommender()
+
+
+@pytest.fixture(scope="module")
+def client(shared: Recommender) -> Iterator[TestClient]:
+    with served(shared) as client:
+        yield client
+
+
+def is_problem(response: Any, status: int, name: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert problem["type"] == f"urn:flr:problem:{name}"
+    assert problem["status"] == status
+    assert problem["request_id"] == response.headers["x-request-id"]
+    return problem
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"k": 3, "exclude_seen": False},
+        {"factor_weights": [0.0, 1.0, 2.0, 0.5]},
+        {"diversify": "factors", "k": 4},
+        {"filters": {"where": {"year": [1990, "1995"]}, "exclude": ["i0"]}},
+        {"filters": {"allow": ["i3", "i4"]}},
+    ],
+)
+def test_lists_are_the_recommenders_to_the_bit(
+    options: dict[str, Any], client: TestClient, shared: Recommender
+) -> None:
+    from flr.catalogue.filters import ItemFilter
+
+    histories = histories_of(12)
+    response = client.post("/v1/recommend", json={"histories": histories, **options})
+    assert response.status_code == 200, response.text
+    filters = options.get("filters")
+    given = {**options, "filters": None if filters is None else ItemFilter(**filters)}
+    expected = shared.recommend(histories, **given)
+    assert [one["items"] for one in response.json()["lists"]] == [[vars(item) for item in items] for items in expected]
+
+
+def test_parallel_requests_get_what_each_gets_alone(client: TestClient, shared: Recommender) -> None:
+    histories = histories_of(60, seed=1)
+
+    def ask(history: list[str]) -> Any:
+        return client.post("/v1/recommend", json={"histories": [history], "k": 4}).json()["lists"][0]["items"]
+
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(ask, histories))
+    assert found == [[vars(item) for item in shared.recommend([history], 4)[0]] for history in histories]
+
+
+def test_titles_are_understood_and_unknown_items_skipped_are_reported(client: TestClient) -> None:
+    asked = {"histories": [["Heat (1995)", "Nothing (1900)"], ["Blue  (1993)"]], "by": "title", "unknown": "skip"}
+    lists = client.post("/v1/recommend", json=asked).json()["lists"]
+    assert [one["skipped"] for one in lists] == [["Nothing (1900)"], []]
+    problem = is_problem(client.post("/v1/recommend", json={**asked, "unknown": "error"}), 422, "unknown-item")
+    assert "history number 0: no item has the title 'Nothing (1900)'" in problem["detail"]
+    only = {"histories": [["zz"]], "unknown": "skip"}
+    assert "holds unknown items only" in is_problem(client.post("/v1/recommend", json=only), 422, "request")["detail"]
+
+
+ONE = {"histories": [["i1"]]}
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({}, "body.histories"),
+        ({"histories": []}, "body.histories"),
+        ({"histories": [[]]}, "body.histories.0"),
+        ({"histories": [["i1"]] * (MOST_HISTORIES + 1)}, "body.histories"),
+        ({"histories": [["i1"] * (MOST_HISTORY_ITEMS + 1)]}, "body.histories.0"),
+        ({"histories": [[1]]}, "body.histories.0.0"),
+        ({"histories": [["x" * 513]]}, "body.histories.0.0"),
+        ({"histories": [["\ud800"]]}, "body.histories.0.0"),
+        ({**ONE, "k": 0}, "body.k"),
+        ({**ONE, "k": 201}, "body.k"),
+        ({**ONE, "k": "5"}, "body.k"),
+        ({**ONE, "k": True}, "body.k"),
+        ({**ONE, "by": "name"}, "body.by"),
+        ({**ONE, "exclude_seen": 1}, "body.exclude_seen"),
+        ({**ONE, "factor_weights": [float("nan"), 1, 1, 1]}, "body.factor_weights.0"),
+        ({**ONE, "factor_weights": [-1, 1, 1, 1]}, "body.factor_weights.0"),
+        ({**ONE, "kk": 5}, "body.kk"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named(body: dict[str, Any], where: str, client: TestClient) -> None:
+    response = client.post("/v1/recommend", content=json.dumps(body), headers={"Content-Type": "application/json"})
+    problem = is_problem(response, 422, "validation")
+    assert problem["errors"][0]["where"] == where
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({**ONE, "factor_weights": [1.0]}, "got 1 factor weights, this model has 4 factors"),
+        ({**ONE, "filters": {"where": {"yeer": 1}}}, "no attribute 'yeer'; did you mean 'year'"),
+        ({**ONE, "filters": {"where": {"year": 1900}}}, "no item has year = 1900"),
+    ],
+)
+def test_what_the_model_cannot_do_is_said(body: dict[str, Any], said: str, client: TestClient) -> None:
+    assert said in is_problem(client.post("/v1/recommend", json=body), 422, "request")["detail"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"histories": [["\xff\xfe"]]}', b"[" * 100_000, b'{"k": ' + b"9" * 6000 + b"}"]
+)
+def test_a_body_that_is_no_json_is_a_400(content: bytes, client: TestClient) -> None:
+    response = client.post("/v1/recommend", content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code in (400, 422)
+    is_problem(response, response.status_code, response.json()["type"].rsplit(":", 1)[1])
+    if b"\xff" in content or len(content) < 2:
+        assert response.status_code == 400
+
+
+@pytest.mark.parametrize("given", ["", "text/plain", "application/x-www-form-urlencoded"])
+def test_a_body_of_another_type_is_refused(given: str, client: TestClient) -> None:
+    headers = {"Content-Type": given} if given else {}
+    response = client.post("/v1/recommend", content=json.dumps(ONE).encode(), headers=headers)
+    assert "send Content-Type: application/json" in is_problem(response, 415, "media-type")["detail"]
+
+
+def test_paths_and_methods_that_are_not_there(client: TestClient) -> None:
+    is_problem(client.get("/v1/nothing"), 404, "not-found")
+    response = client.put("/v1/recommend")
+    is_problem(response, 405, "method-not-allowed")
+    assert "POST" in response.headers["allow"]
+    is_problem(client.get("/v1/factors"), 404, "no-profiles")
+
+
+def test_an_explanation_is_that_of_the_package(client: TestClient, shared: Recommender) -> None:
+    from flr.explanation.attribution import explain
+
+    response = client.post(
+        "/v1/explain", json={"history": ["i1", "gone", "i4"], "item": "i8", "unknown": "skip", "k": 3}
+    )
+    assert response.status_code == 200, response.text
+    assert response.json()["skipped"] == ["gone"]
+    found, expected = response.json()["explanation"], explain(shared, [1, 4], 8, k=3)
+    assert found["item"]["item_id"] == "i8"
+    assert found["item"]["log_prob"] == expected.item.log_prob
+    assert [one["influence"] for one in found["history"]] == [one.influence for one in expected.history]
+    problem = is_problem(client.post("/v1/explain", json={"history": ["i1"], "item": "no"}), 422, "unknown-item")
+    assert "no item has the id 'no'" in problem["detail"]
+
+
+def test_the_catalogue_is_listed_searched_and_edited() -> None:
+    with served(make_recommender()) as client:
+        assert client.get("/v1/items", params={"search": "BLUE", "limit": 2}).json()["total"] == 3
+        page = client.get("/v1/items", params={"offset": 9, "limit": 5}).json()
+        assert [item["item_id"] for item in page["items"]] == ["i9", "i10"]
+        assert page["items"][0] == {"item_id": "i9", "title": "Aliens (1986)", "attributes": {"year": 1986}}
+        new = {"item_id": "n/1", "title": "Alien Velvet (1999)", "attributes": {"year": 1999}}
+        added = client.post("/v1/items", json={"items": [new]})
+        assert added.status_code == 201
+        assert added.json()["catalogue_version"] == 1
+        whole = {"histories": [["n/1"]], "k": 50, "exclude_seen": False}
+        assert "n/1" in {
+            item["item_id"] for item in client.post("/v1/recommend", json=whole).json()["lists"][0]["items"]
+        }
+        again = is_problem(client.post("/v1/items", json={"items": [new]}), 422, "items")
+        assert "'n/1' is in the catalogue already" in again["detail"]
+        wrong = {**new, "item_id": "n2", "attributes": {"colour": "red"}}
+        assert "colour" in is_problem(client.post("/v1/items", json={"items": [wrong]}), 422, "items")["detail"]
+        assert client.request("DELETE", "/v1/items", params={"item_id": ["n/1", "i1"]}).json()["changed"] == 2
+        left = {item["item_id"] for item in client.post("/v1/recommend", json=whole).json()["lists"][0]["items"]}
+        assert not left & {"n/1", "i1"}
+        assert client.get("/v1/items").json()["total"] == 10
+        gone = is_problem(client.request("DELETE", "/v1/items", params={"item_id": "zz"}), 422, "unknown-item")
+        assert "'zz'" in gone["detail"]
+        is_problem(client.request("DELETE", "/v1/items"), 422, "validation")
+
+
+def test_a_hundred_edits_in_parallel_while_people_ask(tmp_path: Path) -> None:
+    settings = ServeSettings(journal=tmp_path / "journal")
+    with served(make_recommender(), settings) as client, ThreadPoolExecutor(12) as pool:
+        stop = threading.Event()
+
+        def keep_asking() -> int:
+            n = 0
+            while not stop.is_set():
+                answer = client.post("/v1/recommend", json={"histories": [["i1", "i2"]], "k": 120})
+                assert answer.status_code == 200
+                total = sum(item["probability"] for item in answer.json()["lists"][0]["items"])
+                assert total < 1.0001
+                n += 1
+            return n
+
+        asking = [pool.submit(keep_asking) for _ in range(4)]
+        edits = [
+            pool.submit(client.post, "/v1/items", json={"items": [{"item_id": f"n{n}", "title": f"Heat {n} (1995)"}]})
+            for n in range(100)
+        ]
+        versions = sorted(edit.result().json()["catalogue_version"] for edit in edits)
+        stop.set()
+        assert all(one.result() for one in asking)
+        assert versions[-1] == 100
+        assert client.get("/v1/items").json()["total"] == 111
+    with served(make_recommender(), settings) as client:
+        assert client.get("/v1/items").json()["total"] == 111
+        assert client.get("/v1/model").json()["catalogue_version"] == 100
+
+
+def test_keys_and_scopes(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    reader, admin = new_key(path, "read"), new_key(path, "admin")
+    with served(make_recommender(), ServeSettings(keys=path)) as client:
+        assert client.get("/health").status_code == 200
+        refused = client.post("/v1/recommend", json=ONE)
+        assert "a key is needed" in is_problem(refused, 401, "key")["detail"]
+        assert refused.headers["www-authenticate"] == "Bearer"
+        wrong = client.post("/v1/recommend", json=ONE, headers={"Authorization": f"Bearer {reader[:-1]}"})
+        assert "not known" in is_problem(wrong, 401, "key")["detail"]
+        is_problem(client.get("/metrics"), 401, "key")
+        for headers in ({"Authorization": f"bearer {reader}"}, {"X-API-Key": reader}):
+            assert client.post("/v1/recommend", json=ONE, headers=headers).status_code == 200
+            is_problem(client.post("/v1/items", json={"items": []}, headers=headers), 403, "scope")
+            is_problem(client.request("DELETE", "/v1/items?item_id=i1", headers=headers), 403, "scope")
+        new = {"items": [{"item_id": "n1", "title": "Heat Two (2025)"}]}
+        assert client.post("/v1/items", json=new, headers={"Authorization": f"Bearer {admin}"}).status_code == 201
+
+
+def test_rates_are_limited_by_client() -> None:
+    with served(make_recommender(), ServeSettings(requests_per_second=0.01, burst=3)) as client:
+        answers = [client.get("/v1/model") for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+        is_problem(answers[-1], 429, "rate")
+        assert 90 <= int(answers[-1].headers["retry-after"]) <= 100
+
+
+def test_a_body_that_is_too_large_is_refused() -> None:
+    with served(make_recommender(), ServeSettings(max_body_bytes=2_000)) as client:
+        large = json.dumps({"histories": [["x" * 3_000]]}).encode()
+        is_problem(client.post("/v1/recommend", content=large), 413, "too-large")
+        is_problem(client.post("/v1/recommend", content=iter([large[:1000]] * 3)), 413, "too-large")
+        assert client.post("/v1/recommend", json=ONE).status_code == 200
+
+
+def test_lower_limits_of_a_server_hold() -> None:
+    with served(make_recommender(), ServeSettings(max_history=3, max_k=5)) as client:
+        long = client.post("/v1/recommend", json={"histories": [["i1"] * 4]})
+        assert "holds 4 items, this server takes 3" in is_problem(long, 422, "request")["detail"]
+        many = client.post("/v1/recommend", json={**ONE, "k": 6})
+        assert "k = 6, this server gives at most 5" in is_problem(many, 422, "request")["detail"]
+
+
+def test_browsers_of_other_origins_are_let_in_only_where_named() -> None:
+    ask = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+    with served(make_recommender()) as client:
+        assert "access-control-allow-origin" not in client.get("/v1/model", headers=ask).headers
+    with served(make_recommender(), ServeSettings(cors_origins=("https://shop.example",))) as client:
+        assert client.options("/v1/recommend", headers=ask).headers["access-control-allow-origin"] == ask["Origin"]
+        other = client.options("/v1/recommend", headers={**ask, "Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+def test_requests_have_ids_and_answers_safe_headers(client: TestClient) -> None:
+    assert client.get("/health", headers={"X-Request-ID": "abc.1"}).headers["x-request-id"] == "abc.1"
+    for given in ("", "a b", "x" * 65, "<script>"):
+        made = client.get("/health", headers={"X-Request-ID": given}).headers["x-request-id"]
+        assert len(made) == 16
+    headers = client.get("/v1/model").headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "server" not in headers
+
+
+def test_logs_hold_no_person(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "flr"):
+        client.post("/v1/recommend", json={"histories": [["i1", "secret-item"]]}, headers={"X-API-Key": "secret-key"})
+        client.get("/v1/items", params={"search": "secret-search"})
+    lines = [JsonLines().format(record) for record in caplog.records]
+    assert len(lines) == 2
+    first = json.loads(lines[0])
+    assert (first["route"], first["status"], first["network"]) == ("/v1/recommend", 422, "-")
+    assert "secret" not in "".join(lines)
+
+
+def test_a_bug_is_a_500_that_tells_nothing(
+    shared: Recommender, client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("inner secret")
+
+    monkeypatch.setattr("flr.serving.engine.best_lists", broken)
+    response = client.post("/v1/recommend", json=ONE)
+    problem = is_problem(response, 500, "internal")
+    assert "secret" not in response.text
+    assert any(problem["request_id"] in record.getMessage() and record.exc_info for record in caplog.records)
+    monkeypatch.undo()
+    assert client.post("/v1/recommend", json=ONE).status_code == 200
+
+
+def test_metrics_count_what_happened() -> None:
+    with served(make_recommender()) as client:
+        client.post("/v1/recommend", json=ONE)
+        client.post("/v1/recommend", json={})
+        text = client.get("/metrics").text
+    assert 'flr_http_requests_total{method="POST",route="/v1/recommend",status="200"} 1.0' in text
+    assert 'flr_http_requests_total{method="POST",route="/v1/recommend",status="422"} 1.0' in text
+    assert "flr_catalogue_items 11.0" in text
+    assert "flr_ready 1.0" in text
+
+
+def test_a_request_that_takes_too_long_is_given_up(shared: Recommender) -> None:
+    import time
+
+    with served(make_recommender(), ServeSettings(timeout_seconds=0.2)) as client:
+        engine = client.app.state.service.engine  # type: ignore[attr-defined]
+        engine.run(lambda: time.sleep(1), timeout_seconds=60)
+        is_problem(client.post("/v1/recommend", json=ONE), 503, "too-late")
+        time.sleep(1)
+        assert client.post("/v1/recommend", json=ONE).status_code == 200
+        assert engine.counts.cancelled == 1
+
+
+def test_a_page_can_be_mounted_beside_the_api() -> None:
+    from fastapi import FastAPI
+    from starlette.responses import PlainTextResponse
+
+    from flr.serving.app import create_app
+    from flr.serving.service import Service
+
+    def pages(app: FastAPI, service: Service) -> None:
+        app.add_api_route("/", lambda: PlainTextResponse(f"{service.n_items} items"), include_in_schema=False)
+
+    with TestClient(create_app(Service(make_recommender(), ServeSettings()), pages=pages)) as client:
+        assert client.get("/").text == "11 items"

@@ -1,0 +1,185 @@
+"""The engine: the recommender's answers to the bit, a bounded queue, nothing computed for nobody."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+
+import numpy as np
+import pytest
+
+from flr.catalogue.filters import ItemFilter
+from flr.errors import ClosedError, DeadlineError, OverloadedError
+from flr.lists import Asked, Recommendation
+from flr.recommender import Recommender
+from flr.serving.engine import Engine, EngineSettings, Question
+from serving.conftest import histories_of, make_recommender
+
+
+@pytest.fixture
+def engine(recommender: Recommender) -> Iterator[Engine]:
+    engine = Engine(recommender, EngineSettings())
+    yield engine
+    engine.close(10)
+
+
+def ask(engine: Engine, history: list[str], timeout_seconds: float = 60, **options: object) -> Future[object]:
+    index = engine.recommender.resolve([history]).item_index
+    question = Question(index, **options)  # type: ignore[arg-type]
+    return engine.ask([question], snapshot=engine.recommender.snapshot, timeout_seconds=timeout_seconds)  # type: ignore[return-value]
+
+
+class Held:
+    """Keeps the engine's thread busy until it is let go."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._go, self._busy = threading.Event(), threading.Event()
+        self.future = engine.run(self._wait, timeout_seconds=60)
+        assert self._busy.wait(10)
+
+    def _wait(self) -> None:
+        self._busy.set()
+        assert self._go.wait(60)
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 16, 40])
+def test_answers_are_the_recommenders_to_the_bit_in_any_company(size: int, recommender: Recommender) -> None:
+    histories = histories_of(40)
+    expected = [recommender.recommend([history], 5)[0] for history in histories]
+    engine = Engine(recommender, EngineSettings(max_batch=size))
+    held = Held(engine)
+    futures = [ask(engine, history, k=5) for history in histories]
+    held.let_go()
+    assert [future.result(60)[0] for future in futures] == expected  # type: ignore[index]
+    assert max(engine.counts.batch_sizes) == size
+    engine.close(10)
+
+
+def test_a_history_that_grew_is_read_on_with_the_same_bits(engine: Engine) -> None:
+    for history in histories_of(10, longest=29, seed=3):
+        for n in range(1, len(history) + 1):
+            (found,) = ask(engine, history[:n], k=4).result(60)  # type: ignore[misc]
+            assert found == engine.recommender.recommend([history[:n]], 4)[0]
+    assert engine.cache.n_reused > engine.cache.n_read
+
+
+def test_questions_of_every_kind_may_wait_together(engine: Engine) -> None:
+    recommender = engine.recommender
+    histories = histories_of(6, seed=5)
+    only = ItemFilter(where={"year": [1990, 1995]})
+    allowed = recommender.snapshot.live.allowed(only, 1, unknown="error")
+    assert allowed is not None
+    kinds: list[tuple[dict[str, object], dict[str, object]]] = [
+        ({}, {}),
+        ({"k": 3}, {"k": 3}),
+        ({"exclude_seen": False}, {"exclude_seen": False}),
+        ({"allowed": allowed.masks[0]}, {"filters": only}),
+        ({"factor_weights": (0.0, 1.0, 2.0, 1.0)}, {"factor_weights": [0, 1, 2, 1]}),
+        ({"diversify": "factors"}, {"diversify": "factors"}),
+    ]
+    held = Held(engine)
+    futures = [ask(engine, history, **mine) for mine, _ in kinds for history in histories]
+    held.let_go()
+    expected = [recommender.recommend([history], **its)[0] for _, its in kinds for history in histories]  # type: ignore[arg-type]
+    assert [future.result(60)[0] for future in futures] == expected  # type: ignore[index]
+
+
+def test_warming_up_finds_that_answers_are_exact(engine: Engine) -> None:
+    assert engine.is_exact is None
+    assert not engine.is_ready
+    assert engine.warm_up()
+    assert engine.is_exact
+    assert engine.is_ready
+    assert engine.cache.n_tokens == 0
+
+
+def test_where_batches_are_not_exact_everything_is_computed_alone(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blurred(snapshot: object, asked: Asked) -> list[list[Recommendation]]:
+        n = len(asked.histories)
+        return [[Recommendation("i0", "x", 0.5, -0.7 + 1e-9 * n)] for _ in range(n)]
+
+    monkeypatch.setattr("flr.serving.engine.best_lists", blurred)
+    engine = Engine(recommender)
+    assert not engine.warm_up()
+    held = Held(engine)
+    futures = [ask(engine, ["i1"]) for _ in range(5)]
+    held.let_go()
+    assert {future.result(60)[0][0].log_prob for future in futures} == {-0.7 + 1e-9}  # type: ignore[index]
+    assert engine.cache.max_tokens == 0
+    engine.close(10)
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back(recommender: Recommender) -> None:
+    engine = Engine(recommender, EngineSettings(max_queued=3))
+    held = Held(engine)
+    accepted = [ask(engine, ["i1"]) for _ in range(3)]
+    with pytest.raises(OverloadedError, match="3 histories wait already, at most 3 may; try again in 1 s") as refused:
+        ask(engine, ["i1"])
+    assert refused.value.retry_after_seconds == 1
+    held.let_go()
+    assert all(future.result(60) for future in accepted)
+    assert engine.counts.refused == 1
+    assert engine.n_queued == 0
+    engine.close(10)
+
+
+def test_what_was_cancelled_or_is_too_late_costs_nothing(engine: Engine) -> None:
+    held = Held(engine)
+    cancelled, late, kept = ask(engine, ["i1"]), ask(engine, ["i2"], timeout_seconds=0.01), ask(engine, ["i3"])
+    assert cancelled.cancel()
+    time.sleep(0.05)
+    held.let_go()
+    assert kept.result(60)
+    with pytest.raises(CancelledError):
+        cancelled.result(1)
+    with pytest.raises(DeadlineError, match="waited too long"):
+        late.result(60)
+    assert (engine.counts.cancelled, engine.counts.expired, engine.counts.histories) == (1, 1, 1)
+
+
+def test_closing_answers_what_was_accepted_and_refuses_the_rest(recommender: Recommender) -> None:
+    engine = Engine(recommender)
+    held = Held(engine)
+    accepted = [ask(engine, history) for history in histories_of(20)]
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    while not engine._closing:
+        time.sleep(0.001)
+    with pytest.raises(ClosedError, match="about to stop"):
+        ask(engine, ["i1"])
+    held.let_go()
+    closing.join(60)
+    assert not closing.is_alive()
+    assert all(future.done() and future.result() for future in accepted)
+
+
+def test_one_bad_question_does_not_spoil_the_others(engine: Engine) -> None:
+    held = Held(engine)
+    good = ask(engine, ["i1"])
+    bad = engine.ask([Question(np.array([99_999]))], snapshot=engine.recommender.snapshot, timeout_seconds=60)
+    held.let_go()
+    assert good.result(60) == [engine.recommender.recommend([["i1"]])[0]]
+    with pytest.raises(IndexError):
+        bad.result(60)
+    assert ask(engine, ["i2"]).result(60)
+
+
+def test_the_cache_keeps_to_its_size_and_forgets_the_longest_unused() -> None:
+    recommender = make_recommender()
+    engine = Engine(recommender, EngineSettings(cache_tokens=160))
+    histories = histories_of(30, longest=20, seed=9)
+    for history in histories:
+        assert ask(engine, history).result(60) == [recommender.recommend([history])[0]]
+        assert engine.cache.n_tokens <= 160
+    assert engine.cache.n_tokens > 100
+    before = engine.cache.n_read
+    ask(engine, histories[-1]).result(60)
+    assert engine.cache.n_read - before < 16
+    engine.close(10)

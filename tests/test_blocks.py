@@ -1,0 +1,87 @@
+"""Whole blocks: an answer's last bit does not depend on company, on padding, or on what was read before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from flr.backbone.streams import EncodedStreams
+from flr.blocks import BLOCK, by_block
+from flr.recommender import Recommender
+from flr.records import Histories
+from flr.text.template import TokenStreams
+from toy import INSTRUCTION, TITLES, toy_catalogue, toy_model, toy_tokenizer
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="measured with MKL only")
+
+
+def make(*overrides: str) -> Recommender:
+    model, compiled, config = toy_model(*overrides, "text.window=60")
+    return Recommender(model, toy_tokenizer(compiled.catalogue, config), toy_catalogue(), config)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["reasoner.kind=none"],
+        ["reasoner.thought_positions=all"],
+        ["reasoner.titles_see=thought"],
+        ["objective.likelihood=vocabulary"],
+        INSTRUCTION,
+    ],
+)
+def test_a_list_is_the_same_to_the_bit_in_any_company(overrides: list[str]) -> None:
+    recommender = make(*overrides)
+    rng = np.random.default_rng(0)
+    # The longest streams are past the columns that rows may share.
+    histories = [
+        [f"i{n}" for n in rng.integers(0, len(TITLES), length)] for length in [1, 2, 3, 5, 8, 13, 21, 34, 58, 60] * 2
+    ]
+    alone = [recommender.recommend([history], 6, exclude_seen=False)[0] for history in histories]
+    for size in (2, 3, 5, 7, 16, 20):
+        together = [
+            items
+            for start in range(0, len(histories), size)
+            for items in recommender.recommend(histories[start : start + size], 6, exclude_seen=False)
+        ]
+        assert together == alone
+
+
+def test_reading_on_after_whole_blocks_is_the_same_to_the_bit_as_reading_at_once() -> None:
+    recommender = make()
+    items = np.random.default_rng(1).integers(0, len(TITLES), 40)
+    streams = recommender.compiled.template.streams(Histories(items, np.array([0, len(items)])))
+    n_tokens = len(streams.ids)
+    assert n_tokens > 5 * BLOCK
+    with torch.inference_mode():
+        whole = recommender.model.read(streams)
+        for n_read in range(BLOCK, n_tokens, BLOCK):
+            past = EncodedStreams(
+                whole.hidden[:, :n_read],
+                whole.real[:, :n_read],
+                tuple(layer[:, :, :n_read].clone() for layer in whole.keys),
+                tuple(layer[:, :, :n_read].clone() for layer in whole.values),
+            )
+            around = np.full(n_tokens - n_read, -1)
+            rest = TokenStreams(
+                streams.ids[n_read:], np.array([0, n_tokens - n_read]), streams.item_ends, around, around
+            )
+            extended = recommender.model.read(rest, past)
+            assert torch.equal(extended.hidden[:, :n_tokens], whole.hidden[:, :n_tokens])
+            assert torch.equal(extended.keys[-1][:, :, :n_tokens], whole.keys[-1][:, :, :n_tokens])
+
+
+def test_few_rows_are_padded_and_many_are_not() -> None:
+    seen: list[int] = []
+
+    def double(rows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(rows))
+        return rows * 2
+
+    for n in (1, BLOCK - 1, BLOCK, BLOCK + 3):
+        rows = torch.randn(n, 4)
+        assert torch.equal(by_block(double, rows), rows * 2)
+    assert seen == [BLOCK, BLOCK, BLOCK, BLOCK + 3]
+    assert by_block(double, torch.zeros(0, 4)).shape == (0, 4)
