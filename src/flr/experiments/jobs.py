@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ def run_jobs(
     *,
     title: str,
     jobs: int | None = None,
-    before: Sequence[JobResult] = (),
+    done: Iterable[Path] = (),
     progress: Progress = SILENT,
 ) -> list[JobResult]:
     """Do jobs, in their order where nothing has to be waited for; what fails does not stop the rest.
@@ -65,7 +65,7 @@ def run_jobs(
         title: What is shown of all of them.
         jobs: Processes at a time, each with its share of the processor's cores; None takes one per core, or one in
             all where there is a GPU.
-        before: What became of earlier jobs that these may come after.
+        done: Folders of earlier jobs that these may come after.
         progress: Told about finished jobs.
     """
     n_cores = os.cpu_count() or 1
@@ -73,10 +73,8 @@ def run_jobs(
     results: list[JobResult] = []
     if not todo:
         return results
-    done = {result.job.folder for result in before if result.error is None}
-    failed = {result.job.folder for result in before if result.error is not None}
     with progress.task(title, total=len(todo)) as step:
-        for result in _finished(todo, min(jobs, len(todo)), max(1, n_cores // jobs), (done, failed)):
+        for result in _finished(todo, min(jobs, len(todo)), max(1, n_cores // jobs), set(done)):
             results.append(result)
             told = result.told if result.error is None else f"failed, {result.error}"
             progress.message(f"{result.job.name}: {told} ({result.seconds:.0f} s)")
@@ -84,11 +82,9 @@ def run_jobs(
     return results
 
 
-def _finished(
-    todo: Sequence[Job], jobs: int, n_threads: int, before: tuple[set[Path], set[Path]]
-) -> Iterator[JobResult]:
+def _finished(todo: Sequence[Job], jobs: int, n_threads: int, done: set[Path]) -> Iterator[JobResult]:
     """Yield results as they come; a job waits for those before it, and fails with them."""
-    waiting, (done, failed) = list(todo), before
+    waiting, failed = list(todo), set[Path]()
     # Forking a process in which torch's thread pools run would hang the child.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(

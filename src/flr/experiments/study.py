@@ -55,10 +55,10 @@ def run_study(study: Study, output: Path, *, jobs: int | None = None, progress: 
     """
     todo = list(study_jobs(study, output))
     trained = run_jobs(todo, title=f"study of {len(todo)} jobs", jobs=jobs, progress=progress)
-    failed = {result.job.folder for result in trained if result.error is not None}
-    more = [job for job in evidence_jobs(study, output) if failed.isdisjoint(job.after)]
+    done = {result.job.folder for result in trained if result.error is None}
+    more = [job for job in evidence_jobs(study, output) if done.issuperset(job.after)]
     title = f"evidence of {len(more)} models"
-    gathered = run_jobs(more, title=title, jobs=jobs, before=trained, progress=progress)
+    gathered = run_jobs(more, title=title, jobs=jobs, done=done, progress=progress)
     all_cells = list(cells(study, output))
     findings = [findings_on(study, data, all_cells, output) for data in study.data]
     evidence = [evidence_on(study, data, subjects(study, output, data)) for data in study.data]
@@ -93,14 +93,15 @@ def _baseline_jobs(study: Study, output: Path, reference: Cell) -> Iterator[Job]
 
 
 def evidence_jobs(study: Study, output: Path) -> Iterator[Job]:
-    """Yield a job per model whose evidence is gathered; none where the study asks for nothing."""
+    """Yield a job per model whose evidence is gathered, seed by seed; none where the study asks for nothing."""
     settings = study.evidence
     parts = (settings.disentanglement, settings.mutual_information, settings.interventions, settings.robustness)
-    for data in study.data:
-        for name, of_seeds in subjects(study, output, data).items():
-            for seed, subject in of_seeds.items():
-                is_asked = settings.robustness if subject.is_baseline else any(part is not None for part in parts)
-                if is_asked:
+    of_data = {data: subjects(study, output, data) for data in study.data}
+    for seed in study.seeds:
+        for data, of_models in of_data.items():
+            for name, of_seeds in of_models.items():
+                subject = of_seeds.get(seed)
+                if subject is not None and any(parts[-1:] if subject.is_baseline else parts):
                     title = f"{data}, {name}, seed {seed}, evidence"
                     yield Job(title, subject.evidence, (subject.folder,), partial(gather, subject, settings))
 
