@@ -67,6 +67,7 @@ class _Bench:
 
     def __init__(self, subject: Subject, settings: EvidenceSettings) -> None:
         self.subject, self.settings = subject, settings
+        self._thought: dict[bytes, FactorRecords] = {}
 
     def key(self, settings: BaseModel) -> dict[str, Any]:
         """Return all that results depend on."""
@@ -116,8 +117,12 @@ class _Bench:
         return Recommender.load(self.subject.folder)
 
     def _records(self, max_targets: int, seed: int) -> FactorRecords:
+        """Return what is thought about the targets of random users, once for the same ones."""
         users = drawn_users(self._prepared.sequences, max_targets, seed)
-        return collect_factors(self._recommender, self._prepared.sequences, users=users)
+        key = users.tobytes()
+        if key not in self._thought:
+            self._thought[key] = collect_factors(self._recommender, self._prepared.sequences, users=users)
+        return self._thought[key]
 
     def _factors(self) -> None:
         settings = self.settings.disentanglement

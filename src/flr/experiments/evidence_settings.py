@@ -38,7 +38,7 @@ class InformationSettings(_Part):
 class InterventionSettings(_Part):
     """What the lists lose when thoughts are changed."""
 
-    max_targets: int = Field(150, ge=20, description="Test targets of each run, those of random users; new by seed.")
+    max_targets: int = Field(100, ge=20, description="Test targets of each run, those of random users; new by seed.")
     kinds: tuple[Literal["remove", "mean", "swap", "shuffle"], ...] = Field(
         ("remove", "swap", "shuffle"), min_length=1, description="Changes of one factor at a time."
     )
@@ -47,7 +47,7 @@ class InterventionSettings(_Part):
 class RobustnessSettings(_Part):
     """What is lost when histories are damaged."""
 
-    max_targets: int = Field(200, ge=20, description="Test targets of each run, those of random users; new by seed.")
+    max_targets: int = Field(150, ge=20, description="Test targets of each run, those of random users; new by seed.")
     strengths: dict[str, tuple[float, ...]] = Field(
         default={name: tuple(map(float, each)) for name, each in _STRENGTHS.items()},
         description="Strengths of each strain; selections of targets cost nothing.",
