@@ -189,3 +189,13 @@ def _keys(settings: dict[str, object], prefix: str = "") -> set[str]:
     for key, value in settings.items():
         found |= _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
     return found
+
+
+def test_a_width_of_factors_is_given_once() -> None:
+    settings = ["reasoner.full_width_factors=true", "reasoner.factor_width=64"]
+    with pytest.raises(ConfigError, match=r"reasoner.full_width_factors and reasoner.factor_width 64 contradict"):
+        load_config(None, settings)
+    odd = load_config(None, ["reasoner.n_factors=5", "reasoner.factor_width=64"])
+    assert odd.reasoner.width_of_factors(192) == 64
+    assert load_config(None, ["reasoner.full_width_factors=true"]).reasoner.width_of_factors(192) == 192
+    assert load_config().reasoner.width_of_factors(192) == 48

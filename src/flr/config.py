@@ -107,6 +107,10 @@ class ReasonerConfig(Section):
         "none", description="One projection for keys and values, or one key/value reader for all factors."
     )
     full_width_factors: bool = Field(False, description="Factor width D instead of D / K.")
+    factor_width: int | None = Field(None, ge=1, description="Factor width d_f; unset: D / K, or D as above.")
+    shuffle_factors: bool = Field(
+        False, description="Mix the factors of every training target in a random order, so that none has a role."
+    )
     thought_positions: Literal["last", "all"] = Field(
         "last", description="Feed z^R as one thought position, or z^1..z^R as R of them."
     )
@@ -128,6 +132,18 @@ class ReasonerConfig(Section):
                 f"memory = {self.memory!r} is what factors vote by, and kind = 'none' has none; set one of them"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_factor_width(self) -> ReasonerConfig:
+        if self.full_width_factors and self.factor_width is not None:
+            raise ValueError(
+                f"reasoner.full_width_factors and reasoner.factor_width {self.factor_width} contradict; give one"
+            )
+        return self
+
+    def width_of_factors(self, width: int) -> int:
+        """Return the factor width d_f in a backbone of a given width D."""
+        return self.factor_width or (width if self.full_width_factors else width // self.n_factors)
 
     @property
     def n_thoughts(self) -> int:
@@ -362,7 +378,8 @@ class Config(Section):
             raise ValueError(
                 f"backbone.width {compact.width} must be a multiple of 2 x n_heads = {2 * compact.n_heads}"
             )
-        if compact.source == "compact" and not reasoner.full_width_factors and compact.width % reasoner.n_factors:
+        is_divided = not reasoner.full_width_factors and reasoner.factor_width is None
+        if compact.source == "compact" and is_divided and compact.width % reasoner.n_factors:
             raise ValueError(f"backbone.width {compact.width} must be a multiple of n_factors = {reasoner.n_factors}")
         if compact.source == "compact" and compact.train != "full":
             raise ValueError(f"backbone.train {compact.train!r} needs pretrained weights; compact starts from scratch")

@@ -484,6 +484,8 @@ def build_reasoner(
         gate=config.gate,
         share=config.share,
         full_width_factors=config.full_width_factors,
+        factor_width=config.factor_width,
+        shuffles=config.shuffle_factors,
         thought_positions=config.thought_positions,
         is_bottleneck=config.titles_see == "thought",
         n_ages=AGES if config.reads_age else 0,

@@ -75,7 +75,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 in one step.
+    """Write `text` as UTF-8 in one step; see `write_bytes` for what is raised."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step.
 
     Raises:
         StorageError: The disk refused the write; what was there before is untouched.
@@ -84,8 +89,8 @@ def write_text(path: Path, text: str) -> None:
     temporary = _sibling(path, "partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)  # noqa: PTH105 - the call that tests make fail

@@ -17,7 +17,9 @@ from flr.diagnostics.interventions import (
     Intervention,
     all_interventions,
     factor_oracle,
+    intervened_values,
     intervention_table,
+    oracle_of,
     other_users,
 )
 from flr.diagnostics.stability import match_factors
@@ -165,3 +167,20 @@ def test_all_instruments_on_a_model_that_has_learned(tmp_path: Path) -> None:
     assert 0 <= match_factors(*records, np.random.default_rng(0)).matched <= 1
     curves = robustness_curves(runs[0], world, runs[0].catalogue.n_items, strengths={"truncate": (1,)}, **options)
     assert curves["low"][-1] > 0
+
+
+def test_values_per_target_and_what_stays_of_the_list(
+    recommender: Recommender, records: FactorRecords, sequences: UserSequences
+) -> None:
+    chosen = [Intervention("remove", 2), Intervention("only", 0), Intervention("only", 1)]
+    options = {"interventions": chosen, "metric": "ndcg@3", "seen_items": "include"}
+    frame = intervened_values(recommender, records, sequences, **options)
+    assert frame.columns[:3] == ["row", "user_index", "none"]
+    scorer = IntervenedScorer(recommender, records, chosen[0])
+    after = evaluate(scorer, sequences, 11, seen_items="include", cutoffs=(3, 5)).per_target
+    before = evaluate(recommender, sequences, 11, seen_items="include", cutoffs=(3, 5)).per_target
+    assert frame["remove 2"].equals(after["ndcg@3"].alias("remove 2"))
+    lists = zip(before["top_items"], after["top_items"], strict=True)
+    assert frame["kept remove 2"].to_list() == [len({*a} & {*b}) / 5 for a, b in lists]
+    oracle = oracle_of(frame, ["only 0", "only 1"], np.random.default_rng(0))
+    assert oracle.best == pytest.approx(float(np.maximum(frame["only 0"], frame["only 1"]).mean()))

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from flr.errors import ConfigError
-from flr.evaluation.robustness import DamagedScorer, damage, hardest, robustness_curves
+from flr.evaluation.damage import DamagedScorer, damage
+from flr.evaluation.robustness import hardest, robustness_curves, strained_values
 from flr.records import TEST, TRAIN, FloatArray, Histories, UserSequences
 
 N = 40
@@ -140,3 +141,22 @@ def test_the_hardest_targets() -> None:
 def test_an_unknown_strain_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"unknown strains \['rain'\]"):
         robustness_curves(NextNumber(), world(), N, strengths={"rain": (1,)})
+
+
+def test_older_items_are_told_as_they_are() -> None:
+    scorer = NextNumber()
+    DamagedScorer(scorer, "drop", 0.5, N, window=4, keeps_older=True).score(histories(TEN, ONE))
+    ten, one = rows_of(scorer.told[0])
+    assert ten[:6] == TEN[:6]
+    assert len(ten) == 8
+    assert set(ten[6:]) < set(TEN[6:])
+    assert one == ONE
+
+
+def test_values_per_target_are_what_curves_are_made_of() -> None:
+    strengths = {"truncate": (1,), "cold": (0.9,)}
+    frame = strained_values(NextNumber(), world(), N, strengths=strengths, metric="ndcg@5")
+    assert frame.columns == ["row", "user_index", "item_index", "none", "truncate 1"]
+    curves = robustness_curves(NextNumber(), world(), N, strengths=strengths, metric="ndcg@5")
+    (row,) = curves.filter(pl.col("strain") == "truncate").to_dicts()
+    assert row["value"] == pytest.approx(frame["truncate 1"].mean())

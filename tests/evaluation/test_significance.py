@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from flr.errors import DataError
-from flr.evaluation.significance import bootstrap_statistic, clustered_bootstrap, over_seeds
+from flr.evaluation.significance import (
+    bootstrap_statistic,
+    clustered_bootstrap,
+    over_seeds,
+    percentile_interval,
+    resampled_means,
+)
 
 
 def test_it_covers_a_known_mean_at_its_nominal_rate() -> None:
@@ -67,3 +73,28 @@ def test_seeds_have_a_mean_and_a_deviation() -> None:
     assert np.isnan(over_seeds([0.1]).sd)
     with pytest.raises(DataError, match="got no seed"):
         over_seeds([])
+
+
+def test_columns_are_resampled_together_and_only_where_they_are() -> None:
+    """The interval of a mean is that of the bootstrap of one column; the second column is of every other user only."""
+    rng = np.random.default_rng(4)
+    users = np.repeat(np.arange(80), 2)
+    first = rng.normal(1, 1, 160)
+    second = np.where(users % 2 == 0, 3 * first, np.nan)
+    drawn = resampled_means(np.stack([first, second, 2 * first], axis=1), users, np.random.default_rng(5))
+    assert drawn.shape == (2000, 3)
+    np.testing.assert_allclose(drawn[:, 2], 2 * drawn[:, 0])
+    alone = clustered_bootstrap(first, users, np.random.default_rng(6))
+    found = percentile_interval(float(first.mean()), drawn[:, 0])
+    assert [found.low, found.high] == pytest.approx([alone.low, alone.high], abs=0.02)
+    assert drawn[:, 1].mean() == pytest.approx(np.nanmean(second), abs=0.02)
+    assert drawn[:, 1].std() > 3 * drawn[:, 0].std() * 1.2  # half of the users
+
+
+def test_a_column_without_a_target_of_the_resample_is_nan() -> None:
+    values = np.array([[1.0, np.nan], [1.0, 5.0]])
+    drawn = resampled_means(values, np.array([0, 1]), np.random.default_rng(0), n_resamples=50)
+    assert set(np.unique(drawn[:, 1][~np.isnan(drawn[:, 1])])) == {5.0}
+    assert np.isnan(drawn[:, 1]).any()
+    with pytest.raises(DataError, match="got 1 clusters"):
+        resampled_means(values, np.array([4, 4]), np.random.default_rng(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from flr.catalogue.titles import build_catalogue
 from flr.data.storage import load_prepared
 from flr.errors import ConfigError
+from flr.experiments.matching import matched_cells
 from flr.experiments.matrix import MATCHED_WITHIN, Study
 from flr.experiments.quick import quick_study
-from flr.experiments.study import matched_cells, run_study
+from flr.experiments.study import run_study
 from flr.experiments.study_report import StudyReport
 from flr.training.estimate import n_weights
 
@@ -36,6 +38,7 @@ def test_the_answer_is_found(report: StudyReport) -> None:
     assert set(verdicts) == {
         "single vector",
         "no thought",
+        "no regularisers",
         "flr, stage two",
         "popularity",
         "last-item-markov",
@@ -51,6 +54,7 @@ def test_the_report_says_so(report: StudyReport, folder: Path) -> None:
         assert found_hash(report)[:16] in part
     assert "<script src" not in page
     assert "http" not in page.split("</head>")[1]
+    assert "src=" not in page
     rows = list(csv.DictReader((folder / "results.csv").open()))
     assert [row["model"] for row in rows][:1] == ["flr"]
     assert float(rows[0]["ndcg@10"]) == pytest.approx(report.findings[0].models[0].figures["ndcg@10"].mean)
@@ -59,13 +63,76 @@ def test_the_report_says_so(report: StudyReport, folder: Path) -> None:
     )
 
 
+def test_every_question_has_a_verdict_and_its_figures(report: StudyReport, folder: Path) -> None:
+    (found,) = report.evidence
+    claims = {claim.claim: claim for claim in found.claims}
+    assert [claim.partition(" ")[0] for claim in claims] == ["The", "Each", "Factors", "flr", "Factors"]
+    # Two seeds have no interval of their own.
+    assert claims["Factors of flr are the same across seeds"].verdict == "undecided"
+    page, text = report.page.read_text(), report.text.read_text()
+    for claim in found.claims:
+        assert claim.told in text
+        assert f"{claim.claim}: **{claim.verdict}**" in text
+        assert f"{claim.claim}: <strong>{claim.verdict}</strong>" in page
+    assert page.count("<svg") == 7  # models, pairs, D(r), effects, identity, robustness, slices
+    assert page.count("<details>") == 3
+
+
+def test_tables_have_the_numbers_of_their_files(report: StudyReport, folder: Path) -> None:
+    (found,) = report.evidence
+    text = report.text.read_text()
+    for name, table in found.tables.items():
+        rows = list(csv.DictReader((folder / f"evidence-{name}.csv").open()))
+        assert len(rows) == len(table) > 0
+        assert {row["data"] for row in rows} == {"toy"}
+    rows = {
+        (row["model"], row["strain"], row["strength"]): row
+        for row in csv.DictReader((folder / "evidence-robustness.csv").open())
+    }
+    (line,) = [line for line in text.splitlines() if line.startswith("| item-knn | ") and "to" in line.split("|")[2]]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    worst = rows["item-knn", "all damages", "0.0"]
+    assert cells[1].startswith(f"{100 * float(worst['loss']):.1f} ({100 * float(worst['low']):.1f} to ")
+    assert cells[2].startswith(f"{100 * float(worst['difference']):+.1f} (")
+    assert cells[3] == f"{100 * float(rows['item-knn', 'insert', '0.5']['loss']):.1f}"
+    assert f"item-knn & {cells[1]} & {cells[2]}" in (folder / "evidence-robustness.tex").read_text()
+
+
+def test_each_claim_names_the_file_that_holds_its_figures(report: StudyReport, folder: Path) -> None:
+    claims = list(csv.DictReader((folder / "claims.csv").open()))
+    assert len(claims) == 5 + len(report.findings[0].claims)
+    for claim in claims:
+        held = {cell for row in csv.reader((folder / claim["source"]).open()) for cell in row}
+        assert claim["value"] in held
+        assert claim["verdict"] in {"holds", "does not hold", "undecided"}
+
+
+def test_what_a_kill_left_undone_is_all_that_is_done_again(report: StudyReport, folder: Path) -> None:
+    """As after a kill: one instrument of one model without its last file, and no report."""
+    before = written(folder)
+    evidence = folder / "runs" / "toy" / "flr" / "seed-1" / "evidence"
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("evidence/*")}
+    (evidence / "interventions.json").unlink()
+    report.page.unlink()
+    run_study(quick_study(folder), folder)
+    later = {path for path in folder.rglob("evidence/*") if path.stat().st_mtime_ns != times[path]}
+    assert later == {evidence / "interventions.json", evidence / "interventions.parquet"}
+    assert written(folder) == before
+
+
+def written(folder: Path) -> dict[str, str]:
+    """Return the report and all its tables; the hours spent on evidence are not of this kind."""
+    paths = [path for path in folder.iterdir() if path.suffix in {".html", ".md", ".csv", ".tex"}]
+    return {path.name: re.sub(r"[\d.]+ hours of all models", "", path.read_text()) for path in paths}
+
+
 def found_hash(report: StudyReport) -> str:
     return report.findings[0].data_hash
 
 
 def test_nothing_is_trained_again(report: StudyReport, folder: Path) -> None:
     logs = {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
-    assert len(logs) == 8
+    assert len(logs) == 10
     again = run_study(quick_study(folder), folder, jobs=1)
     assert [claim.corrected for claim in again.findings[0].claims] == [
         claim.corrected for claim in report.findings[0].claims

@@ -78,3 +78,23 @@ def test_a_width_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"width 10 is not a multiple of reasoner.n_factors = 4"):
         MultiFactorAttention(10, n_factors=4, n_steps=1)
     assert MultiFactorAttention(10, n_factors=4, n_steps=1, full_width_factors=True).factor_width == 10
+
+
+def test_shuffled_factors_are_mixed_in_any_order_while_training_only() -> None:
+    torch.manual_seed(0)
+    attention = MultiFactorAttention(8, n_factors=4, n_steps=1, shuffles=True)
+    hidden, readable, ends = torch.randn(1, 5, 8), torch.ones(1, 1, 5, dtype=torch.bool), torch.full((1, 1), 4)
+    plain = MultiFactorAttention(8, n_factors=4, n_steps=1)
+    plain.load_state_dict(attention.state_dict())
+    attention.eval()
+    torch.testing.assert_close(attention(hidden, readable, ends).vectors, plain(hidden, readable, ends).vectors)
+    attention.train()
+    drawn = torch.stack([attention(hidden, readable, ends).vectors.flatten() for _ in range(400)])
+    assert len(drawn.detach().round(decimals=4).unique(dim=0)) == 24  # the orders of four factors
+    thought = attention(hidden, readable, ends)
+    torch.testing.assert_close(thought.factors, plain(hidden, readable, ends).factors)
+
+
+def test_a_factor_width_of_its_own() -> None:
+    attention = MultiFactorAttention(10, n_factors=3, n_steps=1, factor_width=7)
+    assert (attention.factor_width, attention.mix.in_features) == (7, 21)

@@ -31,15 +31,18 @@ def study(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train all variants and baselines of a study on all its seeds, compare them, and write the report.
+    """Train all variants and baselines of a study on all its seeds, look at what they learned, and write the report.
 
-    Stopped, it goes on where it was with the same command: a finished run is never trained again.
+    The report compares them by user, shows what factors share and what lists lose without them, who is robust and for
+    whom it is good, and says which claims hold. Stopped, it goes on where it was with the same command: no run is
+    trained twice, no instrument used twice.
 
     \b
     Examples:
       flr study --quick --output study-quick
       flr study movielens-100k.yaml --output studies/movielens-100k
       flr study movielens-100k.yaml --output studies/movielens-100k --jobs 1
+      flr study ablations.yaml --output studies/ablations
     """
     if quick == (file is not None):
         raise ConfigError(f"got {'both a study file and' if quick else 'neither a study file nor'} --quick; give one")
@@ -56,7 +59,8 @@ def study(
             for found in result.findings
             for c in found.claims
         ]
-        console.show_json({"page": result.page, "claims": told, "failed": result.failed})
+        factors = [vars(claim) for found in result.evidence for claim in found.claims]
+        console.show_json({"page": result.page, "claims": told, "factors": factors, "failed": result.failed})
     else:
         _show(result)
     if result.failed:
@@ -75,6 +79,11 @@ def _show(result: StudyReport) -> None:
         columns = ("", "NDCG@10", "HR@10", "difference", "p (Holm)", f"{found.models[0].name} is better")
         console.show_table(columns, rows, title=f"{found.data}: {found.n_targets:,} targets of {found.n_users:,} users")
         console.show_line()
+    for evidence in result.evidence:
+        if evidence.claims:
+            rows = [(claim.claim, claim.verdict) for claim in evidence.claims]
+            console.show_table(("claim", "verdict"), rows, title=f"{evidence.data}: factors")
+            console.show_line()
     console.show_line(f"the report: {result.page}")
 
 

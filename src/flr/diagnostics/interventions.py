@@ -38,6 +38,8 @@ from flr.recommender import Recommender
 from flr.records import USER_INDEX, FloatArray, Histories, IntArray, UserSequences
 from flr.seeding import generator
 
+#: Items at the head of a list whose staying is counted.
+N_KEPT: Final = 5
 KINDS: Final = ("remove", "only", "mean", "swap", "shuffle")
 
 
@@ -178,20 +180,54 @@ def intervention_table(
         ``intervention``, ``metric`` (the changed value over all targets), and the columns of
         `flr.evaluation.slices.SCHEMA` for the change: below 0 where the model is worse for it.
     """
-    options |= {"cutoffs": (int(metric.rpartition("@")[2]),)}
-    n_items, rng = recommender.catalogue.n_items, generator(seed, "intervention intervals")
-    plain = evaluate(recommender, sequences, n_items, **options).per_target
-    labels = plain.select("row", USER_INDEX) if labels is None else labels
+    frame = intervened_values(
+        recommender, records, sequences, interventions=interventions, metric=metric, seed=seed, **options
+    )
+    rng = generator(seed, "intervention intervals")
+    labels = frame.select("row", USER_INDEX) if labels is None else labels
     tables = []
+    for each in all_interventions(records.n_factors) if interventions is None else interventions:
+        before, after = (frame.select("row", pl.col(name).alias(metric)) for name in ("none", str(each)))
+        about = [
+            pl.lit(str(each)).alias("intervention"),
+            pl.lit(float(np.mean(after[metric].to_numpy()))).alias(metric),
+        ]
+        tables.append(change_table(before, after, metric, labels, rng).select(*about, pl.all()))
+    return pl.concat(tables)
+
+
+def intervened_values(
+    recommender: Recommender,
+    records: FactorRecords,
+    sequences: UserSequences,
+    *,
+    interventions: Sequence[Intervention] | None = None,
+    metric: str = "ndcg@10",
+    seed: int = 0,
+    **options: Any,
+) -> pl.DataFrame:
+    """Return a metric of every target under each intervention, and how much of its list stays.
+
+    Args:
+        recommender, records, sequences, interventions, metric, seed, **options: See `intervention_table`.
+
+    Returns:
+        ``row``, ``user_index``, the metric of the model as it is as ``none``, and for each intervention a column of its
+        name (``remove 0``, ``swap thought``) and one such as ``kept remove 0``: the share of its `N_KEPT` best items
+        that are still among the best so many.
+    """
+    options |= {"cutoffs": (int(metric.rpartition("@")[2]), N_KEPT)}
+    n_items = recommender.catalogue.n_items
+    plain = evaluate(recommender, sequences, n_items, **options).per_target
+    best = plain["top_items"].list.head(N_KEPT)
+    columns = {"none": plain[metric]}
     for each in all_interventions(records.n_factors) if interventions is None else interventions:
         scorer = IntervenedScorer(recommender, records, each, seed=seed)
         changed = evaluate(scorer, sequences, n_items, **options).per_target
-        about = [
-            pl.lit(str(each)).alias("intervention"),
-            pl.lit(float(np.mean(changed[metric].to_numpy()))).alias(metric),
-        ]
-        tables.append(change_table(plain, changed, metric, labels, rng).select(*about, pl.all()))
-    return pl.concat(tables)
+        columns[str(each)] = changed[metric]
+        shared = best.list.set_intersection(changed["top_items"].list.head(N_KEPT)).list.len()
+        columns[f"kept {each}"] = shared / best.list.len()
+    return plain.select("row", USER_INDEX).with_columns(**columns)
 
 
 @dataclass(frozen=True)
@@ -224,17 +260,23 @@ def factor_oracle(
     **options: Any,
 ) -> Oracle:
     """Return the ceiling of gating: the best single factor of every target; arguments as `intervention_table`."""
-    options |= {"cutoffs": (int(metric.rpartition("@")[2]),)}
-    n_items = recommender.catalogue.n_items
-    plain = evaluate(recommender, sequences, n_items, **options).per_target
-    alone = [
-        evaluate(IntervenedScorer(recommender, records, Intervention("only", k)), sequences, n_items, **options)
-        for k in range(records.n_factors)
-    ]
-    by_factor = np.stack([report.per_target[metric].to_numpy() for report in alone])
-    best, full = by_factor.max(0), plain[metric].to_numpy()
-    gain = clustered_bootstrap(best - full, plain[USER_INDEX].to_numpy(), generator(seed, "oracle"))
-    single = tuple(float(value) for value in by_factor.mean(1))
+    alone = [Intervention("only", k) for k in range(records.n_factors)]
+    frame = intervened_values(recommender, records, sequences, interventions=alone, metric=metric, seed=seed, **options)
+    return oracle_of(frame, [str(each) for each in alone], generator(seed, "oracle"))
+
+
+def oracle_of(frame: pl.DataFrame, alone: Sequence[str], rng: np.random.Generator) -> Oracle:
+    """Return the ceiling from what `intervened_values` returned, of one run or of several.
+
+    Args:
+        frame: Rows of all runs, one below the other.
+        alone: Its columns of single factors.
+        rng: Draws the resamples over users.
+    """
+    by_factor, full = frame.select(alone).to_numpy(), frame["none"].to_numpy()
+    best = by_factor.max(1)
+    gain = clustered_bootstrap(best - full, frame[USER_INDEX].to_numpy(), rng)
+    single = tuple(float(value) for value in by_factor.mean(0))
     return Oracle(float(full.mean()), single, float(best.mean()), gain.mean, gain.low, gain.high)
 
 

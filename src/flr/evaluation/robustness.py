@@ -20,22 +20,20 @@ not excluded from the ranking, a dropped one still is.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
 from flr.errors import ConfigError
+from flr.evaluation.damage import DAMAGES, DamagedScorer
 from flr.evaluation.metrics import training_counts
 from flr.evaluation.protocol import Scorer, evaluate
 from flr.evaluation.significance import Interval, clustered_bootstrap
-from flr.records import ITEM_INDEX, USER_INDEX, BoolArray, FloatArray, Histories, IntArray, UserSequences
+from flr.records import ITEM_INDEX, USER_INDEX, BoolArray, UserSequences
 from flr.seeding import generator
 
-DAMAGES: Final = ("insert", "drop", "shuffle", "truncate")
 SELECTIONS: Final = ("shifted", "cold")
 #: Strengths that `robustness_curves` tries.
 STRENGTHS: Final[Mapping[str, Sequence[float]]] = {
@@ -56,76 +54,6 @@ SCHEMA: Final = {
     "high": pl.Float64,
     "n_targets": pl.Int64,
 }
-
-
-def damage(histories: Histories, kind: str, strength: float, *, n_items: int, seed: int) -> Histories:
-    """Return damaged histories, none of them empty.
-
-    Args:
-        histories: What each person took, oldest first, none empty.
-        kind: One of `DAMAGES`.
-        strength: See the table on top; 0 changes nothing.
-        n_items: Size of the catalogue that inserted items come from.
-        seed: With a history's items, all that its damage depends on.
-
-    Raises:
-        ConfigError: The kind is unknown, or the strength is negative or, being a share, above 1.
-    """
-    if kind not in DAMAGES or strength < 0 or (strength > 1 and kind != "truncate"):
-        raise ConfigError(
-            f"damage {kind!r} of strength {strength}, expected one of {DAMAGES} and a share 0..1 or a number"
-        )
-    rows = []
-    for start, end in zip(histories.offsets[:-1], histories.offsets[1:], strict=True):
-        items = histories.item_index[start:end]
-        rng = generator(seed, f"damage {kind}", zlib.crc32(np.ascontiguousarray(items, dtype=np.int64).tobytes()))
-        rows.append(_damaged(items, kind, strength, n_items, rng))
-    offsets = np.cumsum([0, *map(len, rows)])
-    return Histories(np.concatenate(rows) if rows else histories.item_index, offsets)
-
-
-def _damaged(items: IntArray, kind: str, strength: float, n_items: int, rng: np.random.Generator) -> IntArray:
-    if kind == "truncate":
-        return items[: max(1, len(items) - int(strength))]
-    n = round(strength * len(items))
-    if kind == "insert":
-        places = np.sort(rng.integers(0, len(items) + 1, n))
-        return np.insert(items, places, rng.integers(0, n_items, n))
-    chosen = np.sort(rng.permutation(len(items))[: min(n, len(items) - (kind == "drop"))])
-    if kind == "drop":
-        return np.delete(items, chosen)
-    shuffled = items.copy()
-    shuffled[chosen] = items[rng.permutation(chosen)]
-    return shuffled
-
-
-@dataclass(frozen=True)
-class DamagedScorer:
-    """A scorer that is told damaged histories.
-
-    Attributes:
-        scorer: Who is told.
-        kind, strength, seed: See `damage`.
-        n_items: Size of the catalogue.
-        window: Only the last items are damaged, and told; None damages and tells whole histories. A model that reads
-            a window of its own should be given it, or most of the damage falls where it does not look.
-    """
-
-    scorer: Scorer
-    kind: str
-    strength: float
-    n_items: int
-    seed: int = 0
-    window: int | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.scorer.name} ({self.kind} {self.strength:g})"
-
-    def score(self, histories: Histories) -> FloatArray:
-        """Return the scores of the damaged histories, [B, N]."""
-        told = histories if self.window is None else histories.window(self.window)
-        return self.scorer.score(damage(told, self.kind, self.strength, n_items=self.n_items, seed=self.seed))
 
 
 def robustness_curves(
@@ -162,28 +90,85 @@ def robustness_curves(
     Raises:
         ConfigError: A strain is unknown or a strength out of range.
     """
-    if unknown := set(strengths) - {*DAMAGES, *SELECTIONS}:
-        raise ConfigError(f"unknown strains {sorted(unknown)}, expected some of {(*DAMAGES, *SELECTIONS)}")
+    frame = strained_values(
+        scorer, sequences, n_items, strengths=strengths, metric=metric, window=window, seed=seed, **options
+    )
+    return _curves(frame, sequences, n_items, strengths, generator(seed, "robustness"), n_resamples=n_resamples)
+
+
+def strained_values(
+    scorer: Scorer,
+    sequences: UserSequences,
+    n_items: int,
+    *,
+    strengths: Mapping[str, Sequence[float]] = STRENGTHS,
+    metric: str = "ndcg@10",
+    window: int | None = None,
+    keeps_older: bool = False,
+    seed: int = 0,
+    **options: Any,
+) -> pl.DataFrame:
+    """Return a metric of every target after each damage, what curves are made of.
+
+    Args:
+        scorer, sequences, n_items, strengths, metric, window, seed, **options: See `robustness_curves`.
+        keeps_older: See `DamagedScorer`.
+
+    Returns:
+        ``row``, ``user_index``, ``item_index``, the undamaged metric as ``none``, and one column per damage and
+        strength, such as ``insert 0.1``.
+
+    Raises:
+        ConfigError: A strain is unknown or a strength out of range.
+    """
+    _check_strains(strengths)
     options |= {"cutoffs": (int(metric.rpartition("@")[2]),)}
     plain = evaluate(scorer, sequences, n_items, **options).per_target
-    values, users = plain[metric].to_numpy(), plain[USER_INDEX].to_numpy()
-    clean, rng = float(values.mean()), generator(seed, "robustness")
+    columns = {"none": plain[metric]}
+    for strain, strength in damages_of(strengths):
+        damaged = DamagedScorer(scorer, strain, strength, n_items, seed, window, keeps_older)
+        columns[f"{strain} {strength:g}"] = evaluate(damaged, sequences, n_items, **options).per_target[metric]
+    return plain.select("row", USER_INDEX, ITEM_INDEX).with_columns(**columns)
+
+
+def _curves(
+    frame: pl.DataFrame,
+    sequences: UserSequences,
+    n_items: int,
+    strengths: Mapping[str, Sequence[float]],
+    rng: np.random.Generator,
+    *,
+    n_resamples: int,
+) -> pl.DataFrame:
+    values, users = frame["none"].to_numpy(), frame[USER_INDEX].to_numpy()
+    clean = float(values.mean())
     rows = [("none", 0.0, clean, 0.0, 0.0, 0.0, len(values))]
     for strain, each in strengths.items():
         for strength in each:
             if strain in DAMAGES:
-                damaged = DamagedScorer(scorer, strain, strength, n_items, seed, window)
-                after = evaluate(damaged, sequences, n_items, **options).per_target[metric].to_numpy()
+                after = frame[f"{strain} {strength:g}"].to_numpy()
                 loss = clustered_bootstrap(values - after, users, rng, n_resamples=n_resamples)
                 value, n = float(after.mean()), len(after)
             else:
-                kept = hardest(plain, sequences, n_items, strain, strength)
-                left = clustered_bootstrap(values[kept], users[kept], rng, n_resamples=n_resamples)
+                kept = hardest(frame, sequences, n_items, strain, strength)
+                left = Interval(float(values[kept].mean()), float("nan"), float("nan"))
+                if len(np.unique(users[kept])) > 1:
+                    left = clustered_bootstrap(values[kept], users[kept], rng, n_resamples=n_resamples)
                 loss = Interval(clean - left.mean, clean - left.high, clean - left.low)
                 value, n = left.mean, int(kept.sum())
             scale = 1 / clean if clean else float("nan")
             rows.append((strain, float(strength), value, loss.mean * scale, loss.low * scale, loss.high * scale, n))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def _check_strains(strengths: Mapping[str, Sequence[float]]) -> None:
+    if unknown := set(strengths) - {*DAMAGES, *SELECTIONS}:
+        raise ConfigError(f"unknown strains {sorted(unknown)}, expected some of {(*DAMAGES, *SELECTIONS)}")
+
+
+def damages_of(strengths: Mapping[str, Sequence[float]]) -> list[tuple[str, float]]:
+    """Return each damage among strains with each of its strengths."""
+    return [(strain, strength) for strain, each in strengths.items() if strain in DAMAGES for strength in each]
 
 
 def hardest(per_target: pl.DataFrame, sequences: UserSequences, n_items: int, kind: str, strength: float) -> BoolArray:

@@ -100,7 +100,36 @@ def clustered_bootstrap(
     cluster, n_clusters = _numbered(clusters, values)
     sums, sizes = np.bincount(cluster, weights=values), np.bincount(cluster)
     means = [(weights @ sums) / (weights @ sizes) for weights in _resamples(n_clusters, n_resamples, rng)]
-    return _percentile(float(values.mean()), np.concatenate(means), confidence)
+    return percentile_interval(float(values.mean()), np.concatenate(means), confidence)
+
+
+def resampled_means(
+    values: FloatArray, clusters: IntArray, rng: np.random.Generator, *, n_resamples: int = 2000
+) -> FloatArray:
+    """Return the means of many figures under one bootstrap over clusters, [n_resamples, m].
+
+    All columns see the same resamples, so that a ratio or a difference of means has its own percentile interval.
+
+    Args:
+        values: m figures of each target, NaN where a figure is not of that target, [n, m].
+        clusters: User index of each target, [n].
+        rng: Draws the resamples.
+        n_resamples: Bootstrap resamples; one without a target of a column gives NaN there.
+
+    Raises:
+        DataError: There are fewer than two clusters.
+    """
+    cluster, n_clusters = _numbered(clusters)
+    order = np.argsort(cluster, kind="stable")
+    starts = np.searchsorted(cluster[order], np.arange(n_clusters))
+    sums = np.add.reduceat(np.nan_to_num(values)[order].astype(np.float64), starts)
+    sizes = np.add.reduceat((~np.isnan(values))[order].astype(np.float64), starts)
+    means = []
+    for weights in _resamples(n_clusters, n_resamples, rng):
+        drawn = weights.astype(np.float64)
+        n = drawn @ sizes
+        means.append(np.divide(drawn @ sums, n, out=np.full_like(n, np.nan), where=n > 0))
+    return np.concatenate(means)
 
 
 def bootstrap_statistic(
@@ -136,7 +165,7 @@ def bootstrap_statistic(
         statistic(np.concatenate([members[u] for u in rng.integers(0, n_clusters, n_clusters)]))
         for _ in range(n_resamples)
     ]
-    return _percentile(statistic(np.arange(len(clusters))), np.array(found), confidence)
+    return percentile_interval(statistic(np.arange(len(clusters))), np.array(found), confidence)
 
 
 def _numbered(clusters: IntArray, values: FloatArray | None = None) -> tuple[npt.NDArray[np.intp], int]:
@@ -159,7 +188,8 @@ def _resamples(n_clusters: int, n_resamples: int, rng: np.random.Generator) -> I
         yield rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=n)
 
 
-def _percentile(value: float, resampled: FloatArray, confidence: float) -> Interval:
+def percentile_interval(value: float, resampled: FloatArray, confidence: float = 0.95) -> Interval:
+    """Return a figure with the interval that holds the middle of its resampled values; NaN among them is left out."""
     tail = (1 - confidence) / 2
     if np.isnan(resampled).all():
         return Interval(value, float("nan"), float("nan"))

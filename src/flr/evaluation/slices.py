@@ -17,7 +17,17 @@ import polars as pl
 from flr.errors import DataError
 from flr.evaluation.metrics import training_counts
 from flr.evaluation.significance import Interval, clustered_bootstrap
-from flr.records import CONTEXT, ITEM_INDEX, TRAIN, USER_INDEX, Catalogue, FloatArray, IntArray, UserSequences
+from flr.records import (
+    CONTEXT,
+    ITEM_INDEX,
+    TRAIN,
+    USER_INDEX,
+    BoolArray,
+    Catalogue,
+    FloatArray,
+    IntArray,
+    UserSequences,
+)
 
 #: Columns of `slice_table`.
 SCHEMA: Final = {
@@ -90,18 +100,27 @@ def slice_table(
     if len(values) != len(labels):
         raise DataError(f"got {len(values)} values for {len(labels)} labelled targets; both must be of one evaluation")
     users = labels[USER_INDEX].to_numpy()
-    rows = [("all", "all", np.ones(len(values), dtype=bool))]
-    for name in labels.columns[2:]:
-        of_targets = labels[name].to_numpy()
-        rows += [(name, label, of_targets == label) for label in sorted(set(of_targets), key=_natural)]
     table = []
-    for name, label, chosen in rows:
+    for name, label, chosen in slice_masks(labels):
         n_users = len(np.unique(users[chosen]))
         found = Interval(float(values[chosen].mean()), float("nan"), float("nan"))
         if n_users > 1:
             found = clustered_bootstrap(values[chosen], users[chosen], rng, n_resamples=n_resamples)
         table.append((name, label, found.mean, found.low, found.high, int(chosen.sum()), n_users))
     return pl.DataFrame(table, schema=SCHEMA, orient="row")
+
+
+def slice_masks(labels: pl.DataFrame) -> list[tuple[str, str, BoolArray]]:
+    """Return every slice with each of its labels and True at its targets, [n]; all targets first.
+
+    Args:
+        labels: ``row`` and ``user_index``, then a column per slice.
+    """
+    found = [("all", "all", np.ones(len(labels), dtype=np.bool_))]
+    for name in labels.columns[2:]:
+        of_targets = labels[name].to_numpy()
+        found += [(name, label, of_targets == label) for label in sorted(set(of_targets), key=_natural)]
+    return found
 
 
 def change_table(

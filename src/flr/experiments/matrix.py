@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from flr.baselines.settings import NAMES
 from flr.config import Config, load_config
 from flr.errors import ConfigError, nearest
+from flr.experiments.evidence_settings import EvidenceSettings
 
 #: Largest relative difference in weights between a variant and the reference, where it is said to be equal.
 MATCHED_WITHIN = 0.01
@@ -38,10 +39,13 @@ class StudyVariant(_Part):
         default_factory=dict, description="Settings, over those of the study: section.key to value."
     )
     stage_two_of: str | None = Field(None, description="Variant whose runs stage two starts from; unset: stage one.")
-    match: Literal["none", "feed_forward"] = Field(
-        "none", description="Which width makes up for weights that the reference has and this variant lacks."
+    match: Literal["none", "feed_forward", "operations"] = Field(
+        "none",
+        description="Whether the feed-forward width makes weights (feed_forward) or operations the reference's.",
     )
-    same_size: bool = Field(True, description="Whether its weights must be as many as the reference's, to 1 %.")
+    same_size: bool = Field(
+        True, description="Whether its weights must be as many as the reference's, to 1 %; not with operations."
+    )
 
 
 class Study(_Part):
@@ -60,12 +64,14 @@ class Study(_Part):
     trials: int = Field(3, ge=1, description="Settings tried for each baseline, chosen on validation.")
     seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=2, description="Seeds of every cell.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of every variant.")
+    evidence: EvidenceSettings = Field(EvidenceSettings(), description="What is looked at beside the metrics.")
 
     @model_validator(mode="after")
     def _check_names(self) -> Study:
         sources = [variant.stage_two_of for variant in self.variants.values() if variant.stage_two_of is not None]
         fewer = [name for data in self.data.values() for name in data.seeds]
-        for name in (self.reference, *self.controls, *sources, *fewer):
+        compared = [name for name in (self.evidence.control, self.evidence.single_vector) if name is not None]
+        for name in (self.reference, *self.controls, *compared, *sources, *fewer):
             if name not in self.variants:
                 raise ValueError(f"there is no variant {name!r}; {nearest(name, self.variants)}")
             if name in sources and self.variants[name].stage_two_of is not None:

@@ -28,6 +28,8 @@ _SETTINGS = {
     "grpo.eval_steps": 2,
     "grpo.batch_tokens": 512,
 }
+#: Of the three regularisers.
+_WEIGHTS = ("objective.lambda_orth", "objective.lambda_div", "objective.lambda_sparse")
 
 
 def quick_study(output: Path) -> Study:
@@ -54,6 +56,7 @@ def quick_study(output: Path) -> Study:
                 "flr": {},
                 "single vector": {"settings": {"reasoner.n_factors": 1}},
                 "no thought": {"settings": {"reasoner.kind": "none"}, "match": "feed_forward"},
+                "no regularisers": {"settings": dict.fromkeys(_WEIGHTS, 0.0)},
                 "flr, stage two": {"stage_two_of": "flr"},
             },
             "reference": "flr",
@@ -62,5 +65,11 @@ def quick_study(output: Path) -> Study:
             "trials": 2,
             "seeds": [0, 1],
             "settings": _SETTINGS,
+            "evidence": {
+                "control": "no regularisers",
+                "single_vector": "single vector",
+                "disentanglement": {"n_resamples": 100},
+                "mutual_information": {"n_permutations": 10, "n_permutations_infonce": 1, "n_halves": 10},
+            },
         }
     )

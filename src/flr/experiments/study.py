@@ -2,40 +2,34 @@
 
 ```
 STUDY/
-├── runs/DATA/VARIANT/seed-S/          a run folder for each cell
-├── baselines/DATA/seed-S/NAME/        fitted baselines with their reports
+├── runs/DATA/VARIANT/seed-S/          a run folder for each cell, with its evidence/
+├── baselines/DATA/seed-S/NAME/        fitted baselines with their reports, each with its evidence/
 └── report.html, report.md, *.csv, *.tex
 ```
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from flr.baselines.settings import BaselineSettings
-from flr.catalogue.titles import build_catalogue
-from flr.config import Config
-from flr.data.storage import load_prepared
-from flr.errors import ArtifactError, ConfigError, FlrError
+from flr.config import parse_config
+from flr.errors import ArtifactError
 from flr.evaluation.reports import load_report
 from flr.experiments.baselines import run_baselines
-from flr.experiments.matrix import MATCHED_WITHIN, Cell, Study, cells
+from flr.experiments.evidence import gather
+from flr.experiments.evidence_files import Subject
+from flr.experiments.evidence_findings import evidence_on
+from flr.experiments.jobs import Job, run_jobs
+from flr.experiments.matching import matched_cells
+from flr.experiments.matrix import Cell, Study, cells
 from flr.experiments.study_report import StudyReport, write_study_report
 from flr.experiments.verdicts import findings_on
 from flr.persistence import read_json
 from flr.progress import SILENT, Progress
-from flr.records import Catalogue
 from flr.training.alignment import align_run
-from flr.training.estimate import n_weights
 from flr.training.finished import evaluate_run
 from flr.training.folder import RunFolder
 from flr.training.run import train_run
@@ -44,63 +38,8 @@ from flr.training.run import train_run
 _READS_TITLES = "alpharec"
 
 
-@dataclass(frozen=True)
-class Job:
-    """One piece of a study that a process does.
-
-    Attributes:
-        name: What is shown of it.
-        folder: Where its results go.
-        after: Folders of jobs that must be done before.
-        do: Does it, or finds it done; returns what is told about it.
-    """
-
-    name: str
-    folder: Path
-    after: tuple[Path, ...]
-    do: Callable[[], str]
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """What became of a job.
-
-    Attributes:
-        job: Which one.
-        seconds: Spent on it by this call.
-        told: What it came to.
-        error: Why it failed; None where it did not.
-    """
-
-    job: Job
-    seconds: float
-    told: str
-    error: str | None = None
-
-
 def run_study(study: Study, output: Path, *, jobs: int | None = None, progress: Progress = SILENT) -> StudyReport:
-    """Run what of a study is not done yet, compare what is finished, and write the report.
-
-    Args:
-        study: What is run.
-        output: The study's folder.
-        jobs: See `run_jobs`.
-        progress: Told about finished jobs.
-
-    Raises:
-        ArtifactError: A prepared folder is missing or damaged, or no run of the reference is finished.
-        ConfigError: A variant that must be as large as the reference is not.
-        StorageError: The disk refused a write.
-    """
-    results = run_jobs(study, output, jobs=jobs, progress=progress)
-    all_cells = list(cells(study, output))
-    findings = [findings_on(study, data, all_cells, output) for data in study.data]
-    failed = [f"{result.job.name}: {result.error}" for result in results if result.error is not None]
-    return write_study_report(study, output, findings, failed)
-
-
-def run_jobs(study: Study, output: Path, *, jobs: int | None = None, progress: Progress = SILENT) -> list[JobResult]:
-    """Train and evaluate everything that is not done yet; what fails does not stop the rest.
+    """Run what of a study is not done yet, gather evidence, compare what is finished, and write the report.
 
     Args:
         study: What is run.
@@ -110,20 +49,21 @@ def run_jobs(study: Study, output: Path, *, jobs: int | None = None, progress: P
         progress: Told about finished jobs.
 
     Raises:
-        ArtifactError: A prepared folder is missing or damaged.
+        ArtifactError: A prepared folder is missing or damaged, or no run of the reference is finished.
         ConfigError: A variant that must be as large as the reference is not.
+        StorageError: The disk refused a write.
     """
-    n_cores = os.cpu_count() or 1
-    jobs = jobs or (1 if torch.cuda.is_available() else n_cores)
     todo = list(study_jobs(study, output))
-    results = []
-    with progress.task(f"study of {len(todo)} jobs", total=len(todo)) as step:
-        for result in _finished(todo, jobs, max(1, n_cores // jobs)):
-            results.append(result)
-            told = result.told if result.error is None else f"failed, {result.error}"
-            progress.message(f"{result.job.name}: {told} ({result.seconds:.0f} s)")
-            step(1, result.job.name)
-    return results
+    trained = run_jobs(todo, title=f"study of {len(todo)} jobs", jobs=jobs, progress=progress)
+    done = {result.job.folder for result in trained if result.error is None}
+    more = [job for job in evidence_jobs(study, output) if done.issuperset(job.after)]
+    title = f"evidence of {len(more)} models"
+    gathered = run_jobs(more, title=title, jobs=jobs, done=done, progress=progress)
+    all_cells = list(cells(study, output))
+    findings = [findings_on(study, data, all_cells, output) for data in study.data]
+    evidence = [evidence_on(study, data, subjects(study, output, data)) for data in study.data]
+    told = [f"{result.job.name}: {result.error}" for result in (*trained, *gathered) if result.error is not None]
+    return write_study_report(study, output, findings, evidence, told)
 
 
 def study_jobs(study: Study, output: Path) -> Iterator[Job]:
@@ -152,38 +92,38 @@ def _baseline_jobs(study: Study, output: Path, reference: Cell) -> Iterator[Job]
         )
 
 
-def _finished(todo: Sequence[Job], jobs: int, n_threads: int) -> Iterator[JobResult]:
-    """Yield results as they come; a job waits for those before it, and fails with them."""
-    waiting, done, failed = list(todo), set[Path](), set[Path]()
-    # Forking a process in which torch's thread pools run would hang the child.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(n_threads,)
-    ) as pool:
-        running: dict[Future[JobResult], Job] = {}
-        while waiting or running:
-            for job in [job for job in waiting if failed & set(job.after)]:
-                waiting.remove(job)
-                failed.add(job.folder)
-                yield JobResult(job, 0.0, "", "what it starts from failed")
-            ready = [job for job in waiting if done >= set(job.after)]
-            for job in ready[: jobs - len(running)]:
-                waiting.remove(job)
-                running[pool.submit(_do, job)] = job
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job, result = running.pop(future), future.result()
-                (done if result.error is None else failed).add(job.folder)
-                yield result
+def evidence_jobs(study: Study, output: Path) -> Iterator[Job]:
+    """Yield a job per model whose evidence is gathered, seed by seed; none where the study asks for nothing."""
+    settings = study.evidence
+    parts = (settings.disentanglement, settings.mutual_information, settings.interventions, settings.robustness)
+    of_data = {data: subjects(study, output, data) for data in study.data}
+    for seed in study.seeds:
+        for data, of_models in of_data.items():
+            for name, of_seeds in of_models.items():
+                subject = of_seeds.get(seed)
+                if subject is not None and any(parts[-1:] if subject.is_baseline else parts):
+                    title = f"{data}, {name}, seed {seed}, evidence"
+                    yield Job(title, subject.evidence, (subject.folder,), partial(gather, subject, settings))
 
 
-def _do(job: Job) -> JobResult:
-    """Do a job, in a process of its own."""
-    started = time.perf_counter()
-    try:
-        told = job.do()
-    except FlrError as error:
-        return JobResult(job, time.perf_counter() - started, "", str(error))
-    return JobResult(job, time.perf_counter() - started, told)
+def subjects(study: Study, output: Path, data: str) -> dict[str, dict[int, Subject]]:
+    """Return whose evidence is gathered on a data set: name of the variant or baseline -> seed -> subject."""
+    found: dict[str, dict[int, Subject]] = {name: {} for name in (*study.variants, *study.baselines)}
+    of_data = [cell for cell in cells(study, output) if cell.data == data]
+    reference = next(cell.config for cell in of_data if cell.variant == study.reference)
+    subject = partial(
+        Subject,
+        data=study.data[data].folder,
+        window=reference.text.window,
+        seen_items=reference.evaluation.seen_items,
+    )
+    for cell in of_data:
+        found[cell.variant][cell.seed] = subject(folder=cell.folder, is_baseline=False, seed=cell.seed)
+    for name in study.baselines:
+        for seed in study.seeds_of(data, study.reference):
+            folder = output / "baselines" / data / f"seed-{seed}" / name
+            found[name][seed] = subject(folder=folder, is_baseline=True, seed=seed)
+    return found
 
 
 def _train(cell: Cell, data: Path) -> str:
@@ -211,48 +151,9 @@ def is_done(cell: Cell) -> bool:
     if not folder.facts.exists():
         return False
     saved = read_json(folder.facts, "run")
-    if saved.get("config") != cell.config.model_dump(mode="json"):
+    if parse_config(saved.get("config", {})) != cell.config:
         raise ArtifactError(
             f"{str(cell.folder)!r} was trained with other settings than the study has now; remove it, or name another "
             "--output for the changed study"
         )
     return saved.get("status") == "finished" and "test" in read_json(folder.metrics, "metrics")
-
-
-def matched_cells(study: Study, output: Path) -> Iterator[Cell]:
-    """Yield the cells with their weights matched to the reference's.
-
-    Raises:
-        ConfigError: A variant said to be as large as the reference differs by more than 1 % of its weights.
-    """
-    catalogues = {name: build_catalogue(load_prepared(data.folder).items) for name, data in study.data.items()}
-    all_cells = list(cells(study, output))
-    references = {cell.data: cell for cell in reversed(all_cells) if cell.variant == study.reference}
-    wanted = {data: n_weights(cell.config, catalogues[data]) for data, cell in references.items()}
-    changes: dict[tuple[str, str], dict[str, int]] = {}
-    for cell in all_cells:
-        key = cell.data, cell.variant
-        if key not in changes:
-            changes[key] = _matching(study, cell, wanted[cell.data], catalogues[cell.data])
-        yield replace(cell, config=_with_backbone(cell.config, changes[key]))
-
-
-def _matching(study: Study, cell: Cell, wanted: int, catalogue: Catalogue) -> dict[str, int]:
-    """Return the backbone settings that make a variant as large as the reference."""
-    variant, config, changes = study.variants[cell.variant], cell.config, dict[str, int]()
-    n = n_weights(config, catalogue)
-    if variant.match == "feed_forward":
-        one_more = _with_backbone(config, {"feed_forward": config.backbone.feed_forward + 1})
-        per_unit = n_weights(one_more, catalogue) - n
-        changes = {"feed_forward": config.backbone.feed_forward + round((wanted - n) / per_unit)}
-        n = n_weights(_with_backbone(config, changes), catalogue)
-    if variant.same_size and abs(n - wanted) > MATCHED_WITHIN * wanted:
-        raise ConfigError(
-            f"variant {cell.variant!r} has {n:,} weights, the reference {study.reference!r} {wanted:,}; they may "
-            f"differ by {MATCHED_WITHIN:.0%}: say match: feed_forward, or same_size: false to report it as unequal"
-        )
-    return changes
-
-
-def _with_backbone(config: Config, changes: dict[str, int]) -> Config:
-    return config.model_copy(update={"backbone": config.backbone.model_copy(update=changes)})

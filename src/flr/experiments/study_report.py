@@ -11,7 +11,12 @@ from typing import Any
 import polars as pl
 
 from flr.experiments.charts import interval_rows
+from flr.experiments.evidence_findings import DataEvidence
+from flr.experiments.factor_sections import disentanglement, interventions, stability
 from flr.experiments.matrix import Study
+from flr.experiments.outcome_sections import robustness, slices
+from flr.experiments.page_parts import Page
+from flr.experiments.page_tables import csv_of, escaped, latex
 from flr.experiments.report import template
 from flr.experiments.verdicts import LEVEL, METRIC, Claim, DataFindings, ModelFigures
 from flr.persistence import read_json, write_text
@@ -24,24 +29,34 @@ class StudyReport:
     Attributes:
         page, text: ``report.html`` and ``report.md``.
         findings: By data set.
+        evidence: What instruments found, in the same order.
         failed: Jobs that failed, with the reason.
     """
 
     page: Path
     text: Path
     findings: tuple[DataFindings, ...]
+    evidence: tuple[DataEvidence, ...]
     failed: tuple[str, ...]
 
 
 def write_study_report(
-    study: Study, output: Path, findings: Sequence[DataFindings], failed: Sequence[str]
+    study: Study,
+    output: Path,
+    findings: Sequence[DataFindings],
+    evidence: Sequence[DataEvidence],
+    failed: Sequence[str],
 ) -> StudyReport:
-    """Write ``report.html``, ``report.md``, ``results.csv`` and ``results.tex`` into the study's folder.
+    """Write ``report.html`` and ``report.md`` into the study's folder, and beside them all their figures.
+
+    ``results.csv`` and ``results.tex`` compare models, ``evidence-*.csv`` and ``.tex`` hold what instruments found, and
+    ``claims.csv`` each verdict with its figures and the file they come from.
 
     Args:
         study: What was run.
         output: The study's folder.
         findings: By data set.
+        evidence: In the same order.
         failed: Jobs that failed, with the reason.
 
     Raises:
@@ -50,11 +65,16 @@ def write_study_report(
     rows = [row for found in findings for row in _rows(found)]
     content: dict[str, Any] = {
         "study": study,
-        "summary": [sentence for found in findings for sentence in _summary(study, found)],
+        "summary": [
+            sentence
+            for found, more in zip(findings, evidence, strict=True)
+            for sentence in (*_summary(study, found), *_summary_of_factors(more))
+        ],
         "parts": [_part(found) for found in findings],
-        "claims": [_told(claim, study) for found in findings for claim in found.claims],
+        "claims": _claims(study, findings, evidence),
+        "evidence": [_evidence_part(study, *each) for each in zip(findings, evidence, strict=True)],
         "failed": list(failed),
-        "facts": _facts(output, findings),
+        "facts": _facts(output, findings, evidence),
         "level": LEVEL,
         "shown_p": shown_p,
     }
@@ -63,7 +83,52 @@ def write_study_report(
     frame = pl.DataFrame(rows)
     write_text(output / "results.csv", frame.write_csv())
     write_text(output / "results.tex", _latex(frame))
-    return StudyReport(output / "report.html", output / "report.md", tuple(findings), tuple(failed))
+    write_text(output / "claims.csv", pl.DataFrame(content["claims"], infer_schema_length=None).write_csv())
+    _write_evidence(output, evidence, content["evidence"])
+    return StudyReport(output / "report.html", output / "report.md", tuple(findings), tuple(evidence), tuple(failed))
+
+
+def _evidence_part(study: Study, found: DataFindings, evidence: DataEvidence) -> dict[str, Any]:
+    ranked = sorted(found.models, key=lambda model: -model.figures[METRIC].mean)
+    page = Page(study, evidence, [model.name for model in ranked])
+    asked = (disentanglement, interventions, stability, robustness, slices)
+    return {"data": found.data, "sections": [section for make in asked for section in make(page)]}
+
+
+def _write_evidence(output: Path, evidence: Sequence[DataEvidence], parts: Sequence[dict[str, Any]]) -> None:
+    """Write every table as CSV, those of the page as LaTeX, and remove those that are no longer made."""
+    for path in (*output.glob("evidence-*.csv"), *output.glob("evidence-*.tex")):
+        path.unlink()
+    for name in dict.fromkeys(name for found in evidence for name in found.tables):
+        content = csv_of({found.data: found.tables.get(name, pl.DataFrame()) for found in evidence})
+        if content is not None:
+            write_text(output / f"evidence-{name}.csv", content)
+    by_file: dict[str, list[str]] = {}
+    for part in parts:
+        for section in part["sections"]:
+            for table in section.tables:
+                by_file.setdefault(table.source.replace(".csv", ".tex"), []).append(f"% {part['data']}\n{latex(table)}")
+    for name, texts in by_file.items():
+        write_text(output / name, "\n".join(texts))
+
+
+def _claims(study: Study, findings: Sequence[DataFindings], evidence: Sequence[DataEvidence]) -> list[dict[str, Any]]:
+    """Return every claim with its verdict, figures and the file they come from: about factors first."""
+    of_factors = [
+        {
+            "data": claim.data,
+            "claim": claim.claim,
+            "verdict": claim.verdict,
+            "value": claim.value,
+            "low": claim.low,
+            "high": claim.high,
+            "figures": claim.told,
+            "source": f"evidence-{claim.source}.csv",
+        }
+        for found in evidence
+        for claim in found.claims
+    ]
+    return of_factors + [_told(claim, study) for found in findings for claim in found.claims]
 
 
 def _rows(found: DataFindings) -> list[dict[str, Any]]:
@@ -127,23 +192,42 @@ def _summary(study: Study, found: DataFindings) -> list[str]:
     return sentences
 
 
-def _told(claim: Claim, study: Study) -> dict[str, str]:
+def _summary_of_factors(evidence: DataEvidence) -> list[str]:
+    """Return what the claims about factors came to, in one sentence; none where none is made."""
+    told = [
+        f"{verdict}: {', '.join(claim.claim for claim in evidence.claims if claim.verdict == verdict)}"
+        for verdict in ("holds", "does not hold", "undecided")
+        if any(claim.verdict == verdict for claim in evidence.claims)
+    ]
+    return [f"On {evidence.data}, what is claimed of factors: {'; '.join(told)}."] if told else []
+
+
+def _told(claim: Claim, study: Study) -> dict[str, Any]:
     difference, smallest = claim.comparison.difference, claim.comparison.minimum_detectable
     figures = (
         f"{difference.mean:+.4f} {METRIC.upper()}, 95 % interval {difference.low:+.4f} to {difference.high:+.4f}, "
         f"p {shown_p(claim.corrected)} after Holm; one of {smallest:.4f} would be found four times in five"
     )
-    name = f"{study.reference} is better than {claim.rival} on {claim.data}"
-    return {"claim": name, "verdict": claim.verdict, "figures": figures}
+    return {
+        "data": claim.data,
+        "claim": f"{study.reference} is better than {claim.rival}",
+        "verdict": claim.verdict,
+        "value": difference.mean,
+        "low": difference.low,
+        "high": difference.high,
+        "figures": figures,
+        "source": "results.csv",
+    }
 
 
-def _facts(output: Path, findings: Sequence[DataFindings]) -> dict[str, str]:
+def _facts(output: Path, findings: Sequence[DataFindings], evidence: Sequence[DataEvidence]) -> dict[str, str]:
     hours = sum(model.hours or 0.0 for found in findings for model in found.models)
     run = next((output / "runs").glob("*/*/*/run.json"))
     saved = read_json(run, "run")
     return {
         **{f"data hash of {found.data}": found.data_hash[:16] for found in findings},
         "training": f"{hours:.2f} hours of all variants and seeds",
+        "evidence": f"{sum(found.hours for found in evidence):.2f} hours of all models and seeds",
         "machine": f"{platform.platform()}, {saved['machine']['threads']} threads a run",
         "commit": str(saved["commit"])[:12],
         **{name: str(number) for name, number in saved["versions"].items()},
@@ -159,8 +243,6 @@ def _latex(frame: pl.DataFrame) -> str:
             difference = rf"\textbf{{{difference}}}"
         p_value = "" if row["p (Holm)"] is None else f"${shown_p(row['p (Holm)'])}$"
         scores = [f"{row[name]:.4f} $\\pm$ {row[f'{name} sd']:.4f}" for name in ("ndcg@10", "hr@10")]
-        names = [
-            str(row[name]).replace("_", r"\_").replace("&", r"\&").replace("%", r"\%") for name in ("data", "model")
-        ]
+        names = [escaped(str(row[name])) for name in ("data", "model")]
         lines.append(" & ".join([*names, *scores, difference, p_value]) + r" \\")
     return "\n".join([*lines, r"\end{tabular}", ""])

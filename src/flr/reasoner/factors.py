@@ -47,6 +47,9 @@ class MultiFactorAttention(nn.Module):
         share: Which projections are one: ``"none"``, ``"key_value"`` (W_val = W_key) or ``"factors"`` (all
             factors read through one W_key and one W_val of width d_f; their queries differ).
         full_width_factors: d_f = D instead of D / K.
+        factor_width: d_f itself; None takes one of these.
+        shuffles: Whether the factors of every target are mixed in a random order while training, so that the part of
+            the mix that a factor feeds is no part of what it learns (an ablation, ours).
         thought_positions: ``"last"`` feeds z^R, ``"all"`` feeds z^1..z^R as R positions.
         is_bottleneck: Whether titles are written after the thought alone, without sight of the history (ours).
         n_ages: Items, counted from the last, whose age each factor has a learned bias for in its attention, older ones
@@ -68,19 +71,22 @@ class MultiFactorAttention(nn.Module):
         gate: str = "softmax",
         share: str = "none",
         full_width_factors: bool = False,
+        factor_width: int | None = None,
+        shuffles: bool = False,
         thought_positions: str = "last",
         is_bottleneck: bool = False,
         n_ages: int = 0,
         reads_items: bool = False,
     ) -> None:
         super().__init__()
-        if not full_width_factors and width % n_factors:
+        if factor_width is None and not full_width_factors and width % n_factors:
             raise ConfigError(
                 f"the width {width} is not a multiple of reasoner.n_factors = {n_factors}; "
                 "choose a divisor, or set reasoner.full_width_factors=true"
             )
         self.n_factors, self.n_steps = n_factors, n_steps
-        self.factor_width = width if full_width_factors else width // n_factors
+        self.factor_width = factor_width or (width if full_width_factors else width // n_factors)
+        self.shuffles = shuffles
         self.gate, self.share, self.thought_positions = gate, share, thought_positions
         self.is_bottleneck, self.reads_items = is_bottleneck, reads_items
         inner = n_factors * self.factor_width
@@ -139,7 +145,8 @@ class MultiFactorAttention(nn.Module):
             gate = self._gates(factor, state)
             if factor_weights is not None:
                 gate = gate * factor_weights
-            mixed = by_block(self.mix, (self.n_factors * gate[..., None] * factor).flatten(-2))
+            weighted = self._in_order(self.n_factors * gate[..., None] * factor)
+            mixed = by_block(self.mix, weighted.flatten(-2))
             state = self.norm(state + mixed)
             states.append(state)
             factors.append(factor)
@@ -192,6 +199,13 @@ class MultiFactorAttention(nn.Module):
         attention = (logits + bias).softmax(-1)
         factors = attention @ values
         return factors[:, :, :n_queries].transpose(1, 2), attention[:, :, :n_queries].transpose(1, 2)
+
+    def _in_order(self, weighted: Tensor) -> Tensor:
+        """Return weighted factors [B, P, K, d_f] in the order in which they are mixed."""
+        if not (self.shuffles and self.training):
+            return weighted
+        order = torch.rand(weighted.shape[:-1], device=weighted.device).argsort(-1)
+        return weighted.gather(-2, order[..., None].expand_as(weighted))
 
     def _gates(self, factor: Tensor, state: Tensor) -> Tensor:
         """Return aggregation weights [B, P, K] (Eq. 3)."""

@@ -161,7 +161,7 @@ def forward_operations(shape: Shape, size: BatchSize, reasoner: ReasonerConfig, 
 def _reasoner_operations(d: int, size: BatchSize, config: ReasonerConfig) -> float:
     if config.kind == "none":
         return 0.0
-    factor = d if config.full_width_factors else d // config.n_factors
+    factor = config.width_of_factors(d)
     inner = config.n_factors * factor
     read = (factor if config.share == "factors" else inner) * (1 if config.share == "key_value" else 2)
     targets = size.rows * size.targets_per_row

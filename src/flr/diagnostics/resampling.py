@@ -1,0 +1,150 @@
+"""The headline figures of disentanglement under one bootstrap over users, so that two models can be compared by it.
+
+`flr.diagnostics.disentanglement` looks at one run, pair by pair. Here every figure is a mean over pairs (or factors) at
+the last step, and comes once for all targets and once per resample of users. Runs asked about the same targets with the
+same generator see the same resamples: the difference of two runs has an interval, and runs of several seeds average.
+
+Linear CKA and correlation come from one weighted covariance of all factors, so that a resample is one product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+
+from flr.diagnostics.disentanglement import (
+    dead_factors,
+    factor_distances,
+    gate_entropy,
+    item_overlap,
+    pair_cosines,
+)
+from flr.diagnostics.factor_records import FactorRecords
+from flr.diagnostics.mutual_information import ksg, one_per_user, principal_components
+from flr.errors import DataError
+from flr.records import FloatArray, IntArray
+
+
+def resampled_figures(
+    records: FactorRecords, rng: np.random.Generator, *, n_top: int = 3, n_resamples: int = 200
+) -> pl.DataFrame:
+    """Return headline figures, of all targets in the first row and of a resample of users in each other one.
+
+    Args:
+        records: Thoughts on held-out targets.
+        rng: Draws the resamples.
+        n_top: Items per factor of which the overlap is made.
+        n_resamples: Resamples of users.
+
+    Returns:
+        ``absolute_cosine``, ``correlation``, ``linear_cka``, ``top_item_overlap`` (NaN with one factor),
+        ``attention_entropy``, ``gate_entropy``, ``effective_rank`` (of the thought), ``dead_factors`` (of all targets,
+        not resampled) and D(r) as ``distance 1`` to ``distance R``.
+
+    Raises:
+        DataError: All targets are of one user.
+    """
+    users, user = np.unique(records.users, return_inverse=True)
+    if len(users) < 2:
+        raise DataError(f"all {len(records)} targets are of one user, expected 2 or more to draw from")
+    of_targets = _per_target(records, n_top)
+    rows = []
+    for weights in _weights(user, len(users), rng, n_resamples):
+        row = {name: _mean(values, weights) for name, values in of_targets.items()}
+        rows.append(row | _alignments(records, weights) | {"effective_rank": _effective_rank(records, weights)})
+    names = ("absolute_cosine", "correlation", "linear_cka", "top_item_overlap")
+    frame = pl.DataFrame(rows)
+    frame = frame.with_columns(pl.lit(float(len(dead_factors(records)))).alias("dead_factors"))
+    return frame.select(*names, pl.all().exclude(names))
+
+
+def _per_target(records: FactorRecords, n_top: int) -> dict[str, FloatArray]:
+    """Return what is a mean over targets, one value each, [n]."""
+    has_pairs = records.n_factors > 1
+    none = np.full(len(records), np.nan)
+    distances = factor_distances(records)
+    found = {
+        "absolute_cosine": abs(pair_cosines(records)[:, -1]).mean(-1) if has_pairs else none,
+        "top_item_overlap": item_overlap(records, n_top)[:, -1].mean(-1) if has_pairs else none,
+        "attention_entropy": records.token_entropy[:, -1].mean(-1),
+        "gate_entropy": gate_entropy(records)[:, -1],
+    }
+    return found | {
+        f"distance {step + 1}": distances[:, step] if has_pairs else none for step in range(records.n_steps)
+    }
+
+
+def _weights(user: IntArray, n_users: int, rng: np.random.Generator, n: int) -> Iterator[FloatArray]:
+    """Yield how often each target counts: once, then as often as its user is drawn."""
+    yield np.ones(len(user))
+    for _ in range(n):
+        yield rng.multinomial(n_users, np.full(n_users, 1 / n_users))[user].astype(np.float64)
+
+
+def _mean(values: FloatArray, weights: FloatArray) -> float:
+    known = ~np.isnan(values)
+    total = weights[known].sum()
+    return float(weights[known] @ values[known] / total) if total else float("nan")
+
+
+def _alignments(records: FactorRecords, weights: FloatArray) -> dict[str, float]:
+    """Return correlation and linear CKA, means over pairs; see `flr.diagnostics.similarity`."""
+    k, width = records.n_factors, records.factors.shape[-1]
+    if k < 2:
+        return {"correlation": float("nan"), "linear_cka": float("nan")}
+    covariance = _covariance(records.factors[:, -1].reshape(len(records), -1), weights)
+    deviation = np.sqrt(covariance.diagonal())
+    scale = np.where(deviation > 1e-12, deviation, np.inf)
+    blocks = covariance.reshape(k, width, k, width)
+    correlations = abs(covariance / scale / scale[:, None]).reshape(k, width, k, width).mean((1, 3))
+    shared = np.square(blocks).sum((1, 3))
+    own = np.sqrt(shared.diagonal())
+    product = own[:, None] * own
+    cka = np.divide(shared, product, out=np.full_like(shared, np.nan), where=product > 1e-24)
+    first, second = records.pairs()
+    known = ~np.isnan(cka[first, second])
+    return {
+        "correlation": float(correlations[first, second].mean()),
+        "linear_cka": float(cka[first, second][known].mean()) if known.any() else float("nan"),
+    }
+
+
+def _effective_rank(records: FactorRecords, weights: FloatArray) -> float:
+    """Return the effective rank of the thoughts, as `flr.reasoner.policy.effective_rank` does."""
+    covariance = _covariance(records.vectors.reshape(len(records), -1), weights)
+    singular = np.sqrt(np.linalg.eigvalsh(covariance).clip(0))
+    # What is below rounding of the largest is no direction.
+    singular = singular[singular > 1e-6 * max(singular.max(), 1e-30)]
+    shares = singular / singular.sum() if len(singular) else np.ones(1)
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def _covariance(values: FloatArray, weights: FloatArray) -> FloatArray:
+    share = (weights / weights.sum())[:, None]
+    centred = values - (share * values).sum(0)
+    found: FloatArray = (centred * share).T @ centred
+    return found
+
+
+def half_sampled_information(
+    records: FactorRecords, rng: np.random.Generator, *, n_components: int = 3, n_halves: int = 20
+) -> FloatArray:
+    """Return the mean mutual information of all pairs (`ksg`), of all users and of random halves, [1 + n_halves].
+
+    A bootstrap repeats targets, which nearest neighbours mistake for knowledge; halves drawn without replacement
+    do not, and spread about as much as the estimate from all users does (Politis, Romano and Wolf 1999).
+
+    Args:
+        records: Thoughts on held-out targets, of two factors at least.
+        rng: Draws one target per user, and the halves.
+        n_components: Principal components of each factor.
+        n_halves: Halves.
+    """
+    last = records.factors[one_per_user(records.users, rng), -1]
+    reduced = [principal_components(last[:, k], n_components) for k in range(records.n_factors)]
+    every = np.arange(len(last))
+    chosen = [every, *(np.sort(rng.permutation(len(last))[: len(last) // 2]) for _ in range(n_halves))]
+    pairs = list(zip(*records.pairs(), strict=True))
+    return np.array([np.mean([ksg(reduced[j][rows], reduced[k][rows]) for j, k in pairs]) for rows in chosen])

@@ -1,0 +1,214 @@
+"""The evidence of one finished run or baseline: gathered by instruments, kept in its folder, never gathered twice.
+
+Runs of one data set are asked about the
+same targets where they are compared factor by factor, and about new random users for every seed where seeds are pooled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel
+
+from flr.baselines.storage import load_baseline
+from flr.data.storage import load_prepared
+from flr.diagnostics.disentanglement import disentanglement
+from flr.diagnostics.factor_records import FactorRecords, collect_factors
+from flr.diagnostics.interventions import Intervention, all_interventions, intervened_values
+from flr.diagnostics.mutual_information import factor_information
+from flr.diagnostics.resampling import half_sampled_information, resampled_figures
+from flr.errors import ArtifactError
+from flr.evaluation.protocol import Scorer
+from flr.evaluation.robustness import strained_values
+from flr.experiments.evidence_files import EVIDENCE_VERSION, Subject, is_made, save_records, save_table
+from flr.experiments.evidence_settings import EvidenceSettings
+from flr.persistence import file_sha256, read_json, write_json
+from flr.recommender import Recommender
+from flr.records import TEST, IntArray, PreparedData, UserSequences
+from flr.seeding import generator
+from flr.training.folder import RunFolder
+
+METRIC: Final = "ndcg@10"
+_WEIGHTS: Final = {True: "arrays.safetensors", False: "model/model.safetensors"}
+
+
+def gather(subject: Subject, settings: EvidenceSettings) -> str:
+    """Gather what is asked for and not there yet; returns what was done.
+
+    Raises:
+        ArtifactError: The run, the baseline or the data is missing or damaged.
+        StorageError: The disk refused a write.
+    """
+    bench = _Bench(subject, settings)
+    made = [name for name, settings_of, make in bench.instruments() if _make(bench, name, settings_of, make)]
+    return f"gathered {', '.join(made)}" if made else "evidence is there already"
+
+
+def _make(bench: _Bench, name: str, settings: BaseModel, make: Callable[[], None]) -> bool:
+    """Use an instrument unless its results are there; return whether it was used."""
+    path = bench.subject.evidence / f"{name}.json"
+    key = bench.key(settings)
+    if is_made(path, key):
+        return False
+    started = time.perf_counter()
+    path.unlink(missing_ok=True)  # Half-written tables are never taken for finished ones.
+    make()
+    write_json(path, {**key, "seconds": round(time.perf_counter() - started, 1)})
+    return True
+
+
+class _Bench:
+    """What the instruments of one subject share; models and records are loaded when something is missing."""
+
+    def __init__(self, subject: Subject, settings: EvidenceSettings) -> None:
+        self.subject, self.settings = subject, settings
+        self._thought: dict[bytes, FactorRecords] = {}
+
+    def key(self, settings: BaseModel) -> dict[str, Any]:
+        """Return all that results depend on."""
+        return {
+            "version": EVIDENCE_VERSION,
+            "weights": self._weights,
+            "data_hash": self._prepared.manifest["data_hash"],
+            "seed": self.subject.seed,
+            "window": self.subject.window,
+            "seen_items": self.subject.seen_items,
+            "settings": settings.model_dump(mode="json"),
+        }
+
+    def instruments(self) -> Iterator[tuple[str, BaseModel, Callable[[], None]]]:
+        """Yield name, settings and use of each instrument that is on and has something to look at."""
+        settings, n_factors = self.settings, self._n_factors
+        if n_factors and settings.disentanglement is not None:
+            yield "factors", settings.disentanglement, self._factors
+        if n_factors > 1 and settings.mutual_information is not None:
+            yield "information", settings.mutual_information, self._information
+        if n_factors and settings.interventions is not None:
+            yield "interventions", settings.interventions, self._interventions
+        if settings.robustness is not None:
+            yield "robustness", settings.robustness, self._robustness
+
+    @cached_property
+    def _weights(self) -> str:
+        path = self.subject.folder / _WEIGHTS[self.subject.is_baseline]
+        if not path.exists():
+            raise ArtifactError(f"there are no weights {str(path)!r}; give the command again to make them")
+        return file_sha256(path)
+
+    @cached_property
+    def _n_factors(self) -> int:
+        """Factors of the run; 0 for a model without a thought and for a baseline."""
+        if self.subject.is_baseline:
+            return 0
+        reasoner = read_json(RunFolder(self.subject.folder).facts, "run")["config"]["reasoner"]
+        return 0 if reasoner["kind"] == "none" else int(reasoner["n_factors"])
+
+    @cached_property
+    def _prepared(self) -> PreparedData:
+        return load_prepared(self.subject.data)
+
+    @cached_property
+    def _recommender(self) -> Recommender:
+        return Recommender.load(self.subject.folder)
+
+    def _records(self, max_targets: int, seed: int) -> FactorRecords:
+        """Return what is thought about the targets of random users, once for the same ones."""
+        users = drawn_users(self._prepared.sequences, max_targets, seed)
+        key = users.tobytes()
+        if key not in self._thought:
+            self._thought[key] = collect_factors(self._recommender, self._prepared.sequences, users=users)
+        return self._thought[key]
+
+    def _factors(self) -> None:
+        settings = self.settings.disentanglement
+        assert settings is not None
+        records = self._records(settings.max_targets, 0)
+        rng = partial(generator, 0)
+        figures = resampled_figures(
+            records, rng("evidence figures"), n_top=settings.n_top, n_resamples=settings.n_resamples
+        )
+        table = disentanglement(
+            records, rng("evidence pairs"), n_top=settings.n_top, n_resamples=settings.n_resamples // 4
+        )
+        save_table(self.subject, "figures", figures)
+        save_table(self.subject, "factors", table)
+        save_records(records, self.subject.evidence / "factors.npz")
+
+    def _information(self) -> None:
+        settings = self.settings.mutual_information
+        assert settings is not None
+        records = self._records(settings.n_targets, 0)
+        table = factor_information(
+            records,
+            generator(0, "evidence information"),
+            n_components=settings.n_components,
+            n_permutations=settings.n_permutations,
+            n_permutations_infonce=settings.n_permutations_infonce,
+        )
+        halves = half_sampled_information(
+            records,
+            generator(0, "evidence halves"),
+            n_components=settings.n_components,
+            n_halves=settings.n_halves,
+        )
+        save_table(self.subject, "information", table)
+        save_table(self.subject, "halves", pl.DataFrame({"nats": halves}))
+
+    def _interventions(self) -> None:
+        settings = self.settings.interventions
+        assert settings is not None
+        records = self._records(settings.max_targets, self.subject.seed)
+        wanted = {*settings.kinds, "only"}
+        chosen: list[Intervention] = [
+            each for each in all_interventions(records.n_factors) if each.factor is None or each.kind in wanted
+        ]
+        frame = intervened_values(
+            self._recommender,
+            records,
+            self._prepared.sequences,
+            interventions=chosen,
+            metric=METRIC,
+            seed=self.subject.seed,
+            seen_items=self.subject.seen_items,
+            users=np.unique(records.users),
+        )
+        save_table(self.subject, "interventions", frame)
+
+    def _robustness(self) -> None:
+        settings = self.settings.robustness
+        assert settings is not None
+        sequences = self._prepared.sequences
+        subject = self.subject
+        scorer: Scorer = load_baseline(subject.folder).scorer if subject.is_baseline else self._recommender
+        frame = strained_values(
+            scorer,
+            sequences,
+            self._prepared.items.height,
+            strengths=settings.strengths,
+            metric=METRIC,
+            window=subject.window,
+            keeps_older=True,
+            seed=subject.seed,
+            seen_items=subject.seen_items,
+            users=drawn_users(sequences, settings.max_targets, subject.seed),
+        )
+        save_table(self.subject, "robustness", frame)
+
+
+def drawn_users(sequences: UserSequences, max_targets: int, seed: int) -> IntArray:
+    """Return random test users with at most so many targets between them, but two at least, ascending.
+
+    Args:
+        sequences: All interactions.
+        max_targets: Targets, together.
+        seed: Of the draw; more targets of one seed are those of fewer and others.
+    """
+    users, counts = np.unique(sequences.targets(TEST)[0], return_counts=True)
+    order = generator(seed, "evidence users").permutation(len(users))
+    n = int(np.searchsorted(np.cumsum(counts[order]), max_targets, side="right"))
+    return np.sort(users[order[: max(n, 2)]])

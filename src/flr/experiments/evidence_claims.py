@@ -1,0 +1,224 @@
+"""A verdict per claim about factors, each from rows of the tables that lie beside the report.
+
+============  ==========================================================================================================
+verdict       when
+============  ==========================================================================================================
+holds         the interval lies on the side of the claim; where several figures are asked for, that of every one
+does not      one figure's interval lies on the other side; or the effect is shown to be too small to matter: its
+hold          interval lies within 1 % of NDCG@10 (`MARGIN`)
+undecided     everything else: these targets and seeds cannot tell
+============  ==========================================================================================================
+
+Small cosines and little shared attention decide nothing: attention to single tokens satisfies the regularisers
+trivially. Disentanglement asks for less shared information than the control has, by two measures that do not depend on
+the factors' bases (linear CKA, mutual information), and for factors that matter: removing each must cost something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import polars as pl
+
+from flr.experiments.effect_tables import ALL_DAMAGES
+from flr.experiments.evidence_settings import EvidenceSettings
+from flr.experiments.factor_tables import NEIGHBOURS
+from flr.experiments.verdicts import Verdict
+
+#: Relative change of NDCG@10 that is too small to matter.
+MARGIN: Final = 0.01
+#: Identity (0 random, 1 the same) above which factors of two seeds are called the same.
+SAME: Final = 0.5
+
+Tables = Mapping[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class EvidenceClaim:
+    """One claim about the reference on one data set.
+
+    Attributes:
+        data: On which data set.
+        claim: In words.
+        verdict: See the table on top.
+        told: The figures it rests on, in words.
+        value, low, high: The main one of them; None where it has none.
+        source: Name of the table that holds them.
+    """
+
+    data: str
+    claim: str
+    verdict: Verdict
+    told: str
+    value: float | None
+    low: float | None
+    high: float | None
+    source: str
+
+
+def evidence_claims(data: str, tables: Tables, reference: str, settings: EvidenceSettings) -> list[EvidenceClaim]:
+    """Return every claim that the tables can speak to; a table that is missing or empty makes no claim.
+
+    Args:
+        data: Name of the data set.
+        tables: By name, see `flr.experiments.evidence_findings`.
+        reference: Name of the reference.
+        settings: Names of the variants that are compared.
+    """
+    found = [_depends(data, tables, reference), _each_matters(data, tables, reference)]
+    found.append(_disentangled(data, tables, reference, settings.control))
+    found.append(_robust(data, tables, reference, settings.single_vector))
+    found.append(_same_factors(data, tables, reference))
+    return [claim for claim in found if claim is not None]
+
+
+def toward(low: float | None, high: float | None, threshold: float = 0.0) -> Verdict:
+    """Return whether a figure is above a threshold, by its interval.
+
+    >>> toward(0.1, 0.2), toward(-0.2, -0.1), toward(-0.1, 0.1), toward(None, None)
+    ('holds', 'does not hold', 'undecided', 'undecided')
+    """
+    if low is None or high is None:
+        return "undecided"
+    return "holds" if low > threshold else "does not hold" if high < threshold else "undecided"
+
+
+def costs(row: Mapping[str, Any]) -> Verdict:
+    """Return whether an intervention costs NDCG@10: its whole interval below 0, or above a loss of `MARGIN`."""
+    if row["low"] is None or row["high"] is None:
+        return "undecided"
+    if row["high"] < 0:
+        return "holds"
+    return "does not hold" if row["low"] > -MARGIN * row["full"] else "undecided"
+
+
+def _depends(data: str, tables: Tables, reference: str) -> EvidenceClaim | None:
+    rows = _rows(tables, "interventions", model=reference, seed="all", intervention="swap thought", slice="all")
+    if not rows:
+        return None
+    (row,) = rows
+    told = (
+        f"with another user's thought NDCG@10 changes by {_interval(row)} from {row['full']:.4f}, and "
+        f"{row['kept']:.0%} of the first five items stay ({row['targets']:,} targets)"
+    )
+    claim = f"The list of {reference} depends on the thought"
+    return _claim(data, claim, costs(row), told, row=row, source="interventions", value="change")
+
+
+def _each_matters(data: str, tables: Tables, reference: str) -> EvidenceClaim | None:
+    rows = [
+        row
+        for row in _rows(tables, "interventions", model=reference, slice="all")
+        if row["intervention"].startswith("remove ")
+    ]
+    single = [row for row in rows if row["seed"] != "all"]
+    pooled = [row for row in rows if row["seed"] == "all"]
+    if not single or not pooled:
+        return None
+    verdicts = [costs(row) for row in single]
+    told = (
+        f"removal costs more than its interval for {verdicts.count('holds')} of {len(single)} factors of all seeds and "
+        f"is shown to cost less than {MARGIN:.0%} for {verdicts.count('does not hold')}; removing any one changes "
+        f"NDCG@10 by {_interval(pooled[0])} on average"
+    )
+    claim = f"Each factor of {reference} matters"
+    return _claim(data, claim, _all_of(verdicts), told, row=pooled[0], source="interventions", value="change")
+
+
+def _disentangled(data: str, tables: Tables, reference: str, control: str | None) -> EvidenceClaim | None:
+    if control is None:
+        return None
+    rows = {row["statistic"]: row for row in _rows(tables, "disentanglement", model=reference)}
+    asked = [rows[name] for name in ("linear_cka", NEIGHBOURS) if name in rows]
+    matters = _each_matters(data, tables, reference)
+    if not asked or asked[0].get("difference") is None or matters is None:
+        return None
+    verdicts = [toward(*_negated(row["difference_low"], row["difference_high"])) for row in asked]
+    if len(asked) < 2:
+        verdicts.append("undecided")
+    figures = [
+        f"{_NAMES[row['statistic']]} {row['value']:.3f} (null {row['null']:.3f}), less that of {control} "
+        f"{row['difference']:+.3f} [{_signed(row['difference_low'], 3)}, {_signed(row['difference_high'], 3)}]"
+        for row in asked
+    ]
+    told = "; ".join([*figures, f"each factor matters: {matters.verdict}"])
+    claim = f"Factors of {reference} are disentangled on held-out users, more than those of {control}"
+    verdict = _all_of([*verdicts, matters.verdict])
+    main = {
+        "difference": asked[0]["difference"],
+        "low": asked[0]["difference_low"],
+        "high": asked[0]["difference_high"],
+    }
+    return _claim(data, claim, verdict, told, row=main, source="disentanglement", value="difference")
+
+
+def _robust(data: str, tables: Tables, reference: str, single: str | None) -> EvidenceClaim | None:
+    rows = _rows(tables, "robustness", model=single, strain=ALL_DAMAGES) if single is not None else []
+    ours = _rows(tables, "robustness", model=reference, strain=ALL_DAMAGES)
+    if not rows or not ours or rows[0]["difference"] is None:
+        return None
+    low, high = rows[0]["difference_low"], rows[0]["difference_high"]
+    told = (
+        f"over all damages {reference} loses {ours[0]['loss']:.1%} of its NDCG@10, {single} {rows[0]['loss']:.1%}: "
+        f"{100 * rows[0]['difference']:+.1f} points more [{_signed(low, 1, 100)}, {_signed(high, 1, 100)}]"
+    )
+    claim = f"{reference} is more robust than {single}"
+    main = {"difference": rows[0]["difference"], "low": low, "high": high}
+    return _claim(data, claim, toward(low, high), told, row=main, source="robustness", value="difference")
+
+
+def _same_factors(data: str, tables: Tables, reference: str) -> EvidenceClaim | None:
+    rows = _rows(tables, "stability", model=reference, seeds="all")
+    if not rows:
+        return None
+    figures = [
+        f"{row['measure']}: matched {row['matched']:.2f}, random {row['random']:.2f}, so {row['identity']:.2f} on the "
+        f"way from random to the same{_bracket(row)}"
+        for row in rows
+    ]
+    verdict = _all_of([toward(row["low"], row["high"], SAME) for row in rows])
+    claim = f"Factors of {reference} are the same across seeds"
+    return _claim(data, claim, verdict, "; ".join(figures), row=rows[0], source="stability", value="identity")
+
+
+#: What statistics are called in sentences.
+_NAMES: Final = {"linear_cka": "linear CKA", NEIGHBOURS: "mutual information (nats)"}
+
+
+def _rows(tables: Tables, name: str, **equal: Any) -> list[dict[str, Any]]:
+    table = tables.get(name, pl.DataFrame())
+    if table.is_empty():
+        return []
+    return table.filter([pl.col(column) == value for column, value in equal.items()]).to_dicts()
+
+
+def _all_of(verdicts: list[Verdict]) -> Verdict:
+    if "does not hold" in verdicts:
+        return "does not hold"
+    return "undecided" if "undecided" in verdicts else "holds"
+
+
+def _claim(
+    data: str, claim: str, verdict: Verdict, told: str, *, row: Mapping[str, Any], source: str, value: str
+) -> EvidenceClaim:
+    return EvidenceClaim(data, claim, verdict, told[:1].upper() + told[1:], row[value], row["low"], row["high"], source)
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return f"{row['change']:+.4f}{_bracket(row, 4)}"
+
+
+def _bracket(row: Mapping[str, Any], digits: int = 2) -> str:
+    if row["low"] is None:
+        return " (no interval: too few seeds or users)"
+    return f" [{_signed(row['low'], digits)}, {_signed(row['high'], digits)}]"
+
+
+def _signed(value: float | None, digits: int, scale: float = 1) -> str:
+    return "-" if value is None else f"{scale * value:+.{digits}f}"
+
+
+def _negated(low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    return (None if high is None else -high, None if low is None else -low)
