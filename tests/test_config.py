@@ -31,9 +31,10 @@ def test_mixed_precision_may_be_said_without_quotes(said: str) -> None:
     assert load_config(None, [f"training.mixed_precision={said}"]).training.mixed_precision == said.strip("'")
 
 
-def test_a_memory_without_factors_is_refused() -> None:
-    with pytest.raises(ConfigError, match="memory = 'transitions'"):
-        load_config(None, ["reasoner.kind=none", "reasoner.memory=transitions"])
+def test_without_factors_nobody_votes() -> None:
+    assert Config().reasoner.has_memory
+    assert not load_config(None, ["reasoner.kind=none"]).reasoner.has_memory
+    assert not load_config(None, ["reasoner.memory=none"]).reasoner.has_memory
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -34,7 +34,7 @@ SETTINGS = [
 ]
 
 
-MEMORY = ["reasoner.memory=transitions", "reasoner.reads_age=true"]
+MEMORY = ["reasoner.memory=transitions", "reasoner.reads=items", "reasoner.reads_age=true"]
 
 
 def packed(model: FLRModel, compiled: CompiledCatalogue, sequences: UserSequences) -> tuple[PackedBatch, Windows]:

@@ -46,6 +46,12 @@ SMALL = [
     "backbone.n_heads=2",
     "backbone.feed_forward=48",
     "backbone.dropout=0",
+    # The published method; what is ours is asked for by name.
+    "reasoner.memory=none",
+    "reasoner.reads=tokens",
+    "reasoner.reads_age=false",
+    "objective.lambda_div=0.1",
+    "objective.lambda_sparse=0.01",
     "text.vocabulary_size=300",
     "text.window=6",
 ]
@@ -88,7 +94,7 @@ def toy_model(*overrides: str, titles: list[str] = TITLES, seed: int = 0) -> tup
     backbone = compact_backbone(config.backbone, tokenizer.vocabulary_size)
     torch.nn.init.normal_(backbone.embedding.weight, std=0.5)
     transitions = None
-    if config.reasoner.memory == "transitions":
+    if config.reasoner.has_memory:
         transitions = count_transitions(toy_sequences([9, 12, 30, 4, 7], len(titles), seed=5), len(titles))
     memory = build_memory(config.reasoner, backbone, transitions)
     model = FLRModel(backbone, build_reasoner(config.reasoner, backbone), memory)

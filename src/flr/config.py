@@ -88,7 +88,7 @@ class BackboneConfig(Section):
     )
     n_heads: int = Field(4, ge=1, description="Attention heads (compact only).")
     feed_forward: int = Field(512, ge=8, description="Width of the gated feed-forward layer (compact only).")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout on embeddings and, where supported, attention.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout on embeddings and, where supported, attention.")
     train: Literal["full", "lora", "frozen"] = Field("full", description="Which backbone weights are trained.")
     lora_rank: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     lora_alpha: float = Field(32.0, gt=0, description="LoRA scale.")
@@ -118,20 +118,17 @@ class ReasonerConfig(Section):
         "history", description="What is written after a thought sees the history too, or the thought alone."
     )
     memory: Literal["none", "transitions"] = Field(
-        "none", description="Factors also vote for what followed the items that they read."
+        "transitions", description="Factors also vote for what followed the items that they read."
     )
     reads: Literal["tokens", "items"] = Field(
-        "tokens", description="What factors attend to: every token of a prompt, or the last token of every item."
+        "items", description="What factors attend to: every token of a prompt, or the last token of every item."
     )
-    reads_age: bool = Field(False, description="Each factor's attention has a learned bias for an item's age.")
+    reads_age: bool = Field(True, description="Each factor's attention has a learned bias for an item's age.")
 
-    @model_validator(mode="after")
-    def _memory_has_factors(self) -> ReasonerConfig:
-        if self.kind == "none" and self.memory != "none":
-            raise ValueError(
-                f"memory = {self.memory!r} is what factors vote by, and kind = 'none' has none; set one of them"
-            )
-        return self
+    @property
+    def has_memory(self) -> bool:
+        """Whether factors vote; without factors nobody does."""
+        return self.kind == "factorized" and self.memory == "transitions"
 
     @model_validator(mode="after")
     def _check_factor_width(self) -> ReasonerConfig:
@@ -163,8 +160,8 @@ class ObjectiveConfig(Section):
         "fixed", description="Weights below, or learned homoscedastic-uncertainty weights (Kendall et al. 2018)."
     )
     lambda_orth: float = Field(0.1, ge=0, description="Weight of the orthogonality loss, Eq. 6.")
-    lambda_div: float = Field(0.1, ge=0, description="Weight of the attention-diversity loss, Eq. 7.")
-    lambda_sparse: float = Field(0.01, ge=0, description="Weight of the sparsity loss, Eq. 8.")
+    lambda_div: float = Field(0.01, ge=0, description="Weight of the attention-diversity loss, Eq. 7.")
+    lambda_sparse: float = Field(0.001, ge=0, description="Weight of the sparsity loss, Eq. 8.")
     regularizer_warmup_steps: int = Field(100, ge=0, description="Steps over which those weights rise from 0.")
 
 

@@ -75,7 +75,7 @@ def train_run(
             "give an items table whose titles tell items apart"
         )
     transitions = None
-    if config.reasoner.memory == "transitions":
+    if config.reasoner.has_memory:
         transitions = count_transitions(prepared.sequences, catalogue.n_items)
     recommender = build_recommender(config, catalogue, journey.arguments.device, transitions)
     rows, validation = _rows(recommender, prepared), Validation(recommender, prepared)
