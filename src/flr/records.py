@@ -154,6 +154,8 @@ class Histories:
         return Histories(self.item_index[indices], offsets)
 
 
+#: The s of `Transitions`.
+PSEUDO_COUNT: Final = 0.1
 #: What a saved `Transitions` consists of, in the order of its fields.
 _TRANSITION_TABLES: Final = ("pairs", "counts", "totals", "popularity")
 
@@ -162,8 +164,8 @@ _TRANSITION_TABLES: Final = ("pairs", "counts", "totals", "popularity")
 class Transitions:
     """How often items followed each other among training rows, under Q relations (see `flr.data.transitions`).
 
-    An item's followers and popularity share one pseudo-count: under relation m,
-    ``p(y | x) = (count_m(x, y) + popularity(y)) / (total_m(x) + 1)``, which sums to 1 over y.
+    Popularity has a part of a count, so that an item that nothing followed yet says what is popular: under relation q,
+    ``p(y | x) = (count_q(x, y) + s popularity(y)) / (total_q(x) + s)`` with s = `PSEUDO_COUNT`, which sums to 1 over y.
 
     Attributes:
         n_items: Size of the catalogue N.

@@ -33,7 +33,7 @@ def thought(attention: list[list[float]], gates: list[float]) -> Thought:
 def p(source: int, item: int, relation: int) -> float:
     t = transitions()
     count = float(t.counts_of(np.array([source]), np.array([item]))[0, relation])
-    return (count + float(t.popularity[item])) / (float(t.totals[source, relation]) + 1)
+    return (count + 0.1 * float(t.popularity[item])) / (float(t.totals[source, relation]) + 0.1)
 
 
 # Tokens: one of the preamble, two of item 0, one of item 1.
@@ -43,7 +43,7 @@ ITEMS, PLACES = torch.tensor([[-1, 0, 0, 1]]), torch.tensor([[-1, 0, 0, 1]])
 def test_votes_are_the_followers_of_what_each_factor_reads() -> None:
     memory = ItemMemory(transitions(), D, K)
     with torch.no_grad():
-        memory.relation.copy_(torch.tensor([[5.0, 0.0], [0.0, 5.0]]))  # one relation per factor
+        memory.relation.copy_(torch.tensor([[5.0, 0.0, 0.0], [0.0, 5.0, 0.0]]))  # one relation per factor
     read = thought([[0.2, 0.3, 0.1, 0.4], [0.0, 0.5, 0.5, 0.0]], [0.25, 0.75])
     votes = memory.on_items(read, ITEMS, PLACES)
     popularity = transitions().popularity
@@ -57,7 +57,7 @@ def test_votes_are_the_followers_of_what_each_factor_reads() -> None:
 def test_votes_for_a_target_equal_those_for_all_items() -> None:
     torch.manual_seed(0)
     memory = ItemMemory(transitions(), D, K)
-    torch.nn.init.normal_(memory.relation)
+    torch.nn.init.normal_(memory.relation, std=0.1)
     read = thought([[0.2, 0.3, 0.1, 0.4], [0.1, 0.5, 0.2, 0.2]], [0.6, 0.4])
     of_all = memory.on_items(read, ITEMS, PLACES)
     for target in range(N):

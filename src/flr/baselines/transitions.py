@@ -10,7 +10,7 @@ import numpy as np
 from flr.baselines.neighbours import known_items
 from flr.baselines.popularity import Popularity
 from flr.data.transitions import count_transitions
-from flr.records import FloatArray, Histories, Transitions, UserSequences, ragged_indices
+from flr.records import PSEUDO_COUNT, FloatArray, Histories, Transitions, UserSequences, ragged_indices
 
 #: Most recent items of a history that count.
 _WINDOW = 20
@@ -56,7 +56,7 @@ class TransitionMixture:
         starts = np.searchsorted(table.pairs, known.item_index.astype(np.int64) * table.n_items)
         entries, offsets = ragged_indices(starts, ends - starts)
         owner = np.repeat(np.arange(len(rows)), np.diff(offsets))
-        rho = np.array(self.relations) / (table.totals[known.item_index] + 1)
+        rho = np.array(self.relations) / (table.totals[known.item_index] + PSEUDO_COUNT)
         votes = (table.counts[entries] * rho[owner]).sum(1) * weights[owner]
         places = rows[owner] * table.n_items + table.pairs[entries] % table.n_items
         probabilities = np.bincount(places, votes.astype(np.float64), n_rows * table.n_items)

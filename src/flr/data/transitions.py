@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from flr.errors import DataError
-from flr.records import TRAIN, BoolArray, FloatArray, IntArray, Transitions, UserSequences
+from flr.records import PSEUDO_COUNT, TRAIN, BoolArray, FloatArray, IntArray, Transitions, UserSequences
 
 #: How a pair of rows counts towards each relation, by the rows between them: the very next one; one of the next ten,
 #: the later the less; either direction, within twenty.
@@ -107,5 +107,5 @@ class OthersEvidence:
         table, source, target = self.transitions, self.item[sources], self.item[targets]
         counts = np.maximum(table.counts_of(source, target) - _weights(targets - sources), 0)
         totals = np.maximum(table.totals[source] - self._own_totals[sources], 0)
-        shares: FloatArray = (counts + table.popularity[target][:, None]) / (totals + 1)
+        shares: FloatArray = (counts + PSEUDO_COUNT * table.popularity[target][:, None]) / (totals + PSEUDO_COUNT)
         return shares

@@ -8,7 +8,8 @@ that can be seen, item by item.
     p_k(y) = sum_x a_k(x) sum_q rho_kq p_q(y | x)          votes of a factor; a_k of the last refinement step
     p(y)   = (1 - lambda) p_title(y) + lambda sum_k g_k p_k(y)      lambda = sigmoid(w . z^R + b)
 
-The relations q are those of `flr.data.transitions`; attention outside titles votes for what is popular.
+The relations q are those of `flr.data.transitions`, and popularity: without it a factor would have to hedge by the
+relation that says least. Attention outside titles votes for what is popular too.
 
 Source: METHOD 5 (ours): a mixture over factors of next-item distributions.
 """
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from flr.blocks import by_block
 from flr.reasoner.factors import LOGIT_GAIN
-from flr.records import Thought, Transitions
+from flr.records import PSEUDO_COUNT, Thought, Transitions
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class ItemMemory(nn.Module):
         n_factors: Factors K.
 
     Attributes:
-        relation: Logits of rho, divided by `LOGIT_GAIN`, [K, Q].
+        relation: Logits of rho, divided by `LOGIT_GAIN`; the last is that of popularity, [K, Q + 1].
         trust: w and b of lambda.
     """
 
@@ -97,13 +98,13 @@ class ItemMemory(nn.Module):
     def __init__(self, transitions: Transitions, width: int, n_factors: int) -> None:
         super().__init__()
         self.transitions = transitions
-        self.relation = nn.Parameter(torch.zeros(n_factors, transitions.n_relations))
+        self.relation = nn.Parameter(torch.zeros(n_factors, transitions.n_relations + 1))
         self.trust = nn.Linear(width, 1)
         nn.init.zeros_(self.trust.weight)
         nn.init.zeros_(self.trust.bias)
         sources = transitions.pairs // transitions.n_items
         starts = np.searchsorted(sources, np.arange(transitions.n_items + 1))
-        shares = transitions.counts / (transitions.totals[sources] + 1)
+        shares = transitions.counts / (transitions.totals[sources] + PSEUDO_COUNT)
         kept = np.zeros((transitions.n_items, transitions.n_relations))
         np.add.at(kept, sources, shares)
         tables = {
@@ -123,13 +124,13 @@ class ItemMemory(nn.Module):
             thought: What the factors attend to.
             evidence: p_q(target | item) for the items of each target's segment, [B, P, W, Q].
             places: Which item of its segment each stream token belongs to, -1 outside titles, [B, L].
-            popularity: p(target) where nothing was read, [B, P].
+            popularity: p(target) by popularity, [B, P].
         """
         read = _by_item(thought.attentions[-1], places, evidence.shape[2])
         relation = self._relations()
         gates = thought.gates[-1].float()
         weights = torch.einsum("bpk,bpkw,km->bpwm", gates, read, relation)
-        elsewhere = (gates * (1 - read.sum(-1)).clamp(min=0)).sum(-1)
+        elsewhere = (gates.sum(-1) - weights.sum((-1, -2))).clamp(min=0)
         probs = (weights * evidence).sum((-1, -2)) + elsewhere * popularity
         return Votes(*self._trust(thought), probs.clamp(min=1e-12))
 
@@ -174,8 +175,8 @@ class ItemMemory(nn.Module):
         return flat.index_add_(0, rows[owner] * n_items + self.followers[entry], votes).view(n_rows, n_items)
 
     def _relations(self) -> Tensor:
-        """Return rho, [K, Q]."""
-        return (LOGIT_GAIN * self.relation.float()).softmax(-1)
+        """Return rho without the share of popularity, which is what they lack of 1, [K, Q]."""
+        return (LOGIT_GAIN * self.relation.float()).softmax(-1)[:, :-1]
 
     def _trust(self, thought: Thought) -> tuple[Tensor, Tensor]:
         logit = by_block(self.trust, thought.states[:, :, -1].detach())[..., 0].float()
