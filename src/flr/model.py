@@ -174,9 +174,9 @@ class FLRModel(nn.Module):
 
     def reason(self, batch: PackedBatch, streams: EncodedStreams) -> Thought | None:
         """Think once for every target of a packed batch; None for a model without a thought."""
-        return self._think(streams.hidden, self._readable(batch), batch.target_ends, places=batch.stream_places)
+        return self._think(streams.hidden, self.readable(batch), batch.target_ends, places=batch.stream_places)
 
-    def _readable(self, batch: PackedBatch) -> Tensor:
+    def readable(self, batch: PackedBatch) -> Tensor:
         """Return the stream tokens that the factors of each target read, [B, P, L]."""
         readable = readable_columns(batch)
         if self.reasoner is None or not self.reasoner.reads_items:
@@ -251,7 +251,7 @@ class FLRModel(nn.Module):
         return torch.where(is_thought[..., None], thoughts, tokens)
 
     def _regularizers(self, batch: PackedBatch, thought: Thought) -> dict[str, Tensor]:
-        n_readable = self._readable(batch).sum(-1)
+        n_readable = self.readable(batch).sum(-1)
         per_target = {
             "orthogonality": orthogonality(thought.factors),
             "diversity": diversity(thought.attentions),

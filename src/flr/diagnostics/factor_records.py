@@ -152,13 +152,13 @@ def _think(recommender: Recommender, histories: Histories) -> dict[str, FloatArr
     by_token = thought.attentions[:, :, 0].float().permute(1, 3, 0, 2).cpu().numpy()  # [B, L, R, K]
     streams = recommender.compiled.template.streams(histories)
     return found | {
-        "token_entropy": _token_entropy(by_token, streams.lengths),
+        "token_entropy": _token_entropy(by_token, histories.lengths if reasoner.reads_items else streams.lengths),
         "item_attention": recommender.compiled.template.sum_by_item(by_token, histories).astype(np.float32),
     }
 
 
 def _token_entropy(by_token: FloatArray, lengths: IntArray) -> FloatArray:
-    """Return the entropy over tokens by the logarithm of their number, [B, L, R, K] -> [B, R, K]."""
+    """Return the entropy over tokens by the logarithm of how many can be read, [B, L, R, K] -> [B, R, K]."""
     logs = np.log(by_token, where=by_token > 0, out=np.zeros_like(by_token))
     entropy: FloatArray = -(by_token * logs).sum(1) / np.log(np.maximum(lengths, 2)[:, None, None])
     return entropy

@@ -10,7 +10,9 @@ Where it departs from the textbook, and from published code:
    over all devices and accumulation steps; noise derives from the number of a row. Results do not depend on how a
    batch is cut.
 4. No dropout: the ratio starts at exactly 1.
-5. A guard validates, keeps the best weights, stage one's among them, and rolls back when the metric falls.
+5. Where factors vote (``reasoner.memory``), rewards look at written titles alone: votes come from what is read, not
+   from the thought that is drawn. Reading changes along with the reasoner; the guard watches the two together.
+6. A guard validates, keeps the best weights, stage one's among them, and rolls back when the metric falls.
 
 Launch: ``flr train --stage grpo --from RUN --output RUN2``.
 
@@ -29,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from flr.backbone.loading import add_lora, without_lora
-from flr.backbone.streams import EncodedStreams, readable_columns
+from flr.backbone.streams import EncodedStreams
 from flr.config import Config
 from flr.errors import ConfigError
 from flr.model import FLRModel
@@ -137,7 +139,8 @@ class PolicyModule(nn.Module):
         reasoner = self.reference if of_stage_one else self.model.reasoner
         assert reasoner is not None
         hidden = streams.hidden.to(reasoner.out.weight.dtype)
-        vectors: Tensor = reasoner(hidden, readable_columns(batch), batch.target_ends).vectors
+        readable = self.model.readable(batch)
+        vectors: Tensor = reasoner(hidden, readable, batch.target_ends, places=batch.stream_places).vectors
         return vectors.float()
 
     def _reference_thoughts(self, batch: PackedBatch, streams: EncodedStreams) -> Tensor:
