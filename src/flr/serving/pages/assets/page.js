@@ -1,0 +1,254 @@
+// The page: asks what is served, keeps the history, and shows lists and explanations as they come.
+
+import { Problem, ask, key, pause } from "./api.js";
+import { byId, count, el, percent, showProblem, title } from "./elements.js";
+import { drawHeat, drawProfiles, drawWhy, factorName } from "./explaining.js";
+import { drawHistory, wireSearch } from "./history.js";
+import { wireSteering } from "./steering.js";
+
+const STEERING_MS = 200;
+/** An explanation takes the server much longer than a list, so the heat map waits until nobody adds any more. */
+const HEAT_MS = 500;
+const EXAMPLE_ITEMS = 5;
+
+const state = { model: null, names: [], steering: null, history: [], explained: null };
+const running = {};
+
+/** Return a signal that is aborted when the same kind of work begins anew. */
+function begin(kind) {
+  running[kind]?.abort();
+  running[kind] = new AbortController();
+  return running[kind].signal;
+}
+
+/** Do some work, and show in a place what goes wrong; failed() is told when it does. Work begun later ends it silently. */
+async function attempt(kind, place, work, { again, failed = () => {} }) {
+  const signal = begin(kind);
+  try {
+    place.replaceChildren();
+    await work(signal);
+  } catch (problem) {
+    if (problem.name === "AbortError") return;
+    if (!(problem instanceof Problem)) throw problem;
+    failed();
+    if (problem.status === 401 && byId("key-form")) askForKey(problem);
+    else showProblem(place, problem, again);
+  }
+}
+
+const taken = ({ item_id, title: text }) => ({ item_id, title: text });
+const say = (words) => (byId("status").textContent = words);
+const waiting = (seconds, reason) => seconds !== null && say(`${reason}. Asking again in ${count(seconds, "second")}.`);
+
+function askForKey(problem) {
+  byId("key-form").classList.add("wanted");
+  byId("key-note").textContent = key.get() ? `${problem.detail}.` : "This server asks for a key; it is kept in this tab only.";
+  byId("main").inert = true;
+  byId("key").focus();
+}
+
+function start() {
+  const tell = (words) => (byId("starting").textContent = words);
+  const work = async (signal) => {
+    tell("Asking the server what it serves…");
+    const options = { signal, waiting: (seconds, reason) => seconds !== null && tell(`${reason}. Asking again in ${count(seconds, "second")}.`) };
+    const quietly = async (path) => {
+      try {
+        return await ask(path, options);
+      } catch (problem) {
+        if (problem.status === 404) return null;
+        throw problem;
+      }
+    };
+    const model = await ask("v1/model", options);
+    const [factors, attributes] = [model.n_factors ? await quietly("v1/factors") : null, await quietly("v1/attributes")];
+    const profiles = factors?.profiles ?? null;
+    state.model = model;
+    state.names = Array.from({ length: model.n_factors }, (_, factor) => profiles?.factors[factor].name ?? `Factor ${factor + 1}`);
+    state.steering = wireSteering({ model, names: state.names, attributes: attributes?.attributes ?? [], changed: () => recommend(STEERING_MS) });
+    byId("model").textContent =
+      `${count(model.n_items, "item")} · ${model.n_factors ? count(model.n_factors, "factor") : "no factors"} · reads the last ${count(model.window, "item")} of a history · flr ${model.flr_version}`;
+    drawProfiles(profiles, model.n_factors);
+    tell("");
+    byId("main").inert = false;
+    byId("key-form")?.classList.remove("wanted");
+    if (key.get() && byId("key-form")) byId("key-note").textContent = "The key is in use; it is kept in this tab only.";
+    changeHistory(state.history, "");
+  };
+  return attempt("start", byId("problem"), work, { again: start, failed: () => tell("") });
+}
+
+function changeHistory(history, words) {
+  const limit = state.model.limits.history;
+  if (history.length > limit) {
+    byId("search-note").textContent = `The server takes ${count(limit, "item")} of a history at most.`;
+    return;
+  }
+  state.history = history;
+  state.explained = null;
+  drawHistory(history, state.model.window, changeHistory);
+  if (words) byId("search-note").textContent = words;
+  recommend(0, true);
+}
+
+/** Ask for the list; afterwards, where the history is another one, for what the factors read. */
+function recommend(delay, isNewHistory = false) {
+  const [list, place] = [byId("list"), byId("results-problem")];
+  if (isNewHistory) closeWhy();
+  if (!state.history.length) {
+    begin("list");
+    begin("heat");
+    list.replaceChildren();
+    place.replaceChildren();
+    list.setAttribute("aria-busy", "false");
+    byId("list-note").hidden = byId("heat").hidden = true;
+    say("Add a title to the history, and what comes next is shown here.");
+    return;
+  }
+  if (isNewHistory) begin("heat");
+  byId("why-steered").hidden = !state.steering.isSteered();
+  const work = async (signal) => {
+    await pause(delay, signal);
+    list.setAttribute("aria-busy", "true");
+    say("Thinking…");
+    const started = performance.now();
+    const body = { histories: [state.history.map((item) => item.item_id)], ...state.steering.asked() };
+    const answer = await ask("v1/recommend", { body, signal, waiting });
+    list.setAttribute("aria-busy", "false");
+    drawList(answer.lists[0].items, performance.now() - started);
+    if (isNewHistory || byId("heat").hidden) showHeat();
+  };
+  const failed = () => {
+    list.setAttribute("aria-busy", "false");
+    list.replaceChildren();
+    byId("list-note").hidden = true;
+    say("");
+  };
+  attempt("list", place, work, { again: () => recommend(0, isNewHistory), failed });
+}
+
+function drawList(items, milliseconds) {
+  const most = Math.max(...items.map((item) => item.probability), 0);
+  const row = (item, place) => {
+    const why = el("button", { type: "button", class: "small", "aria-expanded": "false", "aria-controls": "why", "data-item": item.item_id, "aria-label": `Why ${item.title}?` }, "Why?");
+    why.addEventListener("click", () => (state.explained === item.item_id ? closeWhy() : openWhy(item)));
+    const add = el("button", { type: "button", class: "small", title: "Add to the history", "aria-label": `Add to the history: ${item.title}` }, "+");
+    add.addEventListener("click", () => {
+      changeHistory([...state.history, taken(item)], `Added ${item.title}.`);
+      byId("results").focus();
+    });
+    const factor = item.factor === null || item.factor === undefined ? null : el("span", { class: "by" }, "picked by ", factorName(item.factor, state.names[item.factor]));
+    return el(
+      "li",
+      {},
+      el("span", { class: "number", "aria-hidden": "true" }, String(place + 1)),
+      el("span", { class: "grow" }, title(item.title), factor, el("span", { class: "bar", share: most > 0 ? item.probability / most : 0, "aria-hidden": "true" })),
+      el("span", { class: "figure" }, percent(item.probability)),
+      why,
+      add,
+    );
+  };
+  byId("list").replaceChildren(...items.map(row));
+  const asked = state.steering.asked();
+  byId("list-note").hidden = !items.length;
+  byId("list-note").textContent = asked.diversify
+    ? "Each probability is that of the model thinking in the factor that picked the item, over the whole catalogue."
+    : `Probabilities are over all ${count(state.model.n_items, "item")}${asked.filters ? "; filters do not raise them" : ""}.`;
+  const after = `after ${count(state.history.length, "item")} in ${Math.max(1, Math.round(milliseconds)).toLocaleString("en")} ms`;
+  if (items.length) say(`${count(items.length, "recommendation")} ${after}.`);
+  else say(asked.filters ? "Nothing is left to recommend; loosen the filters." : "Nothing is left to recommend: the history holds everything.");
+  markExplained();
+}
+
+const explanationOf = async (item, signal) => {
+  const body = { history: state.history.map((one) => one.item_id), item, k: state.steering.asked().k, exclude_seen: state.steering.asked().exclude_seen };
+  return (await ask("v1/explain", { body, signal, waiting })).explanation;
+};
+
+function showHeat() {
+  if (!state.model.n_factors) return;
+  byId("heat").hidden = false;
+  const body = byId("heat-body");
+  if (!body.hasChildNodes()) body.replaceChildren(el("p", { class: "quiet" }, "Looking at what the factors read…"));
+  body.setAttribute("aria-busy", "true");
+  const work = async (signal) => {
+    await pause(HEAT_MS, signal);
+    drawHeat(await explanationOf(null, signal), state.names);
+    body.setAttribute("aria-busy", "false");
+  };
+  attempt("heat", byId("heat-problem"), work, { again: showHeat, failed: () => body.replaceChildren() });
+}
+
+function openWhy(item) {
+  state.explained = item.item_id;
+  markExplained();
+  const [panel, body] = [byId("why"), byId("why-body")];
+  panel.hidden = false;
+  byId("why-title").replaceChildren("Why ", title(item.title), "?");
+  body.replaceChildren(el("p", { class: "quiet" }, "Asking again without each factor and each purchase…"));
+  body.setAttribute("aria-busy", "true");
+  panel.focus();
+  panel.scrollIntoView({ block: "nearest" });
+  const work = async (signal) => {
+    drawWhy(await explanationOf(item.item_id, signal), state.names);
+    body.setAttribute("aria-busy", "false");
+    panel.scrollIntoView({ block: "nearest" });
+  };
+  attempt("why", byId("why-problem"), work, { again: () => openWhy(item), failed: () => body.replaceChildren() });
+}
+
+function markExplained() {
+  for (const button of byId("list").querySelectorAll("[data-item]")) {
+    button.setAttribute("aria-expanded", String(button.dataset.item === state.explained));
+  }
+}
+
+function closeWhy() {
+  if (byId("why").hidden) return;
+  begin("why");
+  const button = [...byId("list").querySelectorAll("[data-item]")].find((one) => one.dataset.item === state.explained);
+  const hadFocus = byId("why").contains(document.activeElement);
+  byId("why").hidden = true;
+  state.explained = null;
+  markExplained();
+  if (hadFocus) (button ?? byId("results")).focus();
+}
+
+function addExample() {
+  const work = async (signal) => {
+    const last = Math.max(0, state.model.n_items - EXAMPLE_ITEMS);
+    const offset = Math.floor(Math.random() * (last + 1));
+    const { items } = await ask(`v1/items?${new URLSearchParams({ offset, limit: EXAMPLE_ITEMS })}`, { signal, waiting });
+    changeHistory(items.map(taken), `Added ${count(items.length, "item")} as an example.`);
+    byId("search").focus();
+  };
+  return attempt("example", byId("results-problem"), work, { again: addExample });
+}
+
+function wire() {
+  wireSearch({
+    chosen: (item) => changeHistory([...state.history, taken(item)], ""),
+    isTaken: (item) => state.history.some((one) => one.item_id === item.item_id),
+  });
+  byId("example").addEventListener("click", addExample);
+  byId("clear").addEventListener("click", () => {
+    changeHistory([], "The history is empty.");
+    byId("search").focus();
+  });
+  byId("why-close").addEventListener("click", () => closeWhy());
+  byId("why").addEventListener("keydown", (event) => event.key === "Escape" && closeWhy());
+  byId("key-form")?.addEventListener("submit", (event) => {
+    event.preventDefault();
+    key.set(byId("key").value.trim());
+    byId("key").value = "";
+    start();
+  });
+  byId("forget")?.addEventListener("click", () => {
+    key.forget();
+    location.reload();
+  });
+  if (window.matchMedia("(max-width: 44rem)").matches) byId("steer").open = false;
+}
+
+wire();
+start();
