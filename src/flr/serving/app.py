@@ -193,7 +193,7 @@ def _add_catalogue(app: FastAPI, service: Service) -> None:
         offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 50,
     ) -> Response:
-        """List the items that are recommended."""
+        """List the items that are recommended; those whose title begins with what is searched for come first."""
         total, page = await run_in_threadpool(service.items, search, offset, limit)
         return _json(ItemsResponse(total=total, offset=offset, items=page))
 

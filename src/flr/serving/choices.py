@@ -7,7 +7,6 @@ import polars as pl
 
 from flr.explanation.attributes import ATTRIBUTE, VALUE, attribute_values
 from flr.live import LiveCatalogue
-from flr.records import ITEM_INDEX, Catalogue
 from flr.serving.contract import Attribute, AttributeValue
 
 
@@ -25,7 +24,7 @@ class AttributeChoices:
             limit: Values per attribute at most: those of most items first, equally frequent ones in the order of text.
         """
         if self._counted is None or self._counted[0] is not live:
-            self._counted = (live, _counts(live.catalogue))
+            self._counted = (live, _counts(live))
         counts = self._counted[1]
         found = []
         for name in counts[ATTRIBUTE].unique(maintain_order=True):
@@ -36,14 +35,16 @@ class AttributeChoices:
         return found
 
 
-def _counts(catalogue: Catalogue) -> pl.DataFrame:
-    """Return one row per attribute and value, with the number of items that are recommended and have it."""
-    rows = attribute_values(catalogue)
-    if catalogue.retired is not None:
-        listed = np.logical_not(catalogue.retired)[rows[ITEM_INDEX].to_numpy()]
-        rows = rows.filter(pl.Series(listed, dtype=pl.Boolean))
+def _counts(live: LiveCatalogue) -> pl.DataFrame:
+    """Return one row per attribute and value, with the number of items that are recommended and a filter finds by it.
+
+    A filter takes texts apart where `attribute_values` may not, so what a filter finds is what counts.
+    """
+    catalogue = live.catalogue
+    listed = np.ones(catalogue.n_items, dtype=bool) if catalogue.retired is None else ~catalogue.retired
+    distinct = attribute_values(catalogue).select(ATTRIBUTE, VALUE).unique(maintain_order=True)
+    n_items = [int(listed[live.attributes.items(name, value)].sum()) for name, value in distinct.iter_rows()]
+    counts = distinct.with_columns(n_items=pl.Series(n_items, dtype=pl.Int64)).filter(pl.col("n_items") > 0)
     columns = [] if catalogue.attributes is None else catalogue.attributes.columns
-    place = {name: number for number, name in enumerate(columns)}
-    counts = rows.group_by(ATTRIBUTE, VALUE).agg(n_items=pl.len())
-    order = pl.col(ATTRIBUTE).replace_strict(place, return_dtype=pl.Int64, default=0)
+    order = pl.col(ATTRIBUTE).replace_strict({name: place for place, name in enumerate(columns)}, default=0)
     return counts.sort(order, "n_items", VALUE, descending=[False, True, False])

@@ -52,9 +52,11 @@ class Listed:
         return cls(frame)
 
     def page(self, search: str, offset: int, limit: int) -> tuple[int, pl.DataFrame]:
-        found = self.items
-        if search:
-            found = found.filter(pl.col("folded").str.contains(search.lower(), literal=True))
+        """Return how many titles hold a text, and some of them; those that begin with it come first."""
+        found, sought = self.items, search.lower()
+        if sought:
+            found = found.filter(pl.col("folded").str.contains(sought, literal=True))
+            found = found.sort(~pl.col("folded").str.starts_with(sought), maintain_order=True)
         return len(found), found.slice(offset, limit)
 
 

@@ -14,7 +14,8 @@ export const key = {
 export class Problem extends Error {
   constructor({ title, detail = "", status = 0, type = "", request_id = "", errors = [] }) {
     super(detail);
-    Object.assign(this, { title, detail, status, name: type.split(":").pop(), requestId: request_id, errors: errors ?? [] });
+    const name = type.split(":").pop();
+    Object.assign(this, { title, detail, status, name, requestId: request_id, errors: errors ?? [] });
   }
 }
 
@@ -47,8 +48,8 @@ async function send(path, body, signal) {
   const headers = { Accept: "application/json" };
   if (key.get()) headers.Authorization = `Bearer ${key.get()}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const options = { method: body === undefined ? "GET" : "POST", headers, signal, credentials: "omit", cache: "no-store" };
-  if (body !== undefined) options.body = JSON.stringify(body);
+  const options = { headers, signal, credentials: "omit", cache: "no-store" };
+  if (body !== undefined) Object.assign(options, { method: "POST", body: JSON.stringify(body) });
   try {
     return await fetch(path, options);
   } catch (error) {
@@ -61,7 +62,8 @@ async function problemOf(response) {
   try {
     return new Problem({ ...(await response.json()), status: response.status });
   } catch {
-    return new Problem({ title: "Error", detail: `The server answered with status ${response.status}.`, status: response.status });
+    const { status } = response;
+    return new Problem({ title: "Error", detail: `The server answered with status ${status}.`, status });
   }
 }
 

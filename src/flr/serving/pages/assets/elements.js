@@ -1,12 +1,12 @@
 // Elements of the page. Text always becomes a text node: nothing that comes from the server is ever read as markup.
 
-/** Return an element. properties: attributes; `class`, `on` (event -> listener) and `share` (0..1, for bars) are told apart. */
+/** Return an element. properties: attributes, and `class`, `on` (event -> listener), `share` (0..1, for bars). */
 export function el(name, properties = {}, ...children) {
   const element = document.createElement(name);
   for (const [property, value] of Object.entries(properties)) {
     if (value === undefined || value === null || value === false) continue;
     if (property === "class") element.className = value;
-    else if (property === "on") for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
+    else if (property === "on") Object.entries(value).forEach((one) => element.addEventListener(...one));
     else if (property === "share") element.style.setProperty("--share", Number(value).toFixed(4));
     else element.setAttribute(property, value === true ? "" : value);
   }
@@ -19,22 +19,31 @@ export const byId = (id) => document.getElementById(id);
 /** Return a title that keeps its own direction and disturbs no text around it. */
 export const title = (text, properties = {}) => el("bdi", { class: "title", ...properties }, text);
 
-/** Return a table with a caption, whose first column heads its rows; it scrolls by itself where the page is narrow. */
+/**
+ * Return a table with a caption, whose first column heads its rows; it scrolls by itself where the page is narrow.
+ * ends: columns of figures. label: of the part that scrolls.
+ */
 export function table(caption, heads, rows, properties = {}) {
-  const head = el("tr", {}, heads.map((cell) => el("th", { scope: "col" }, cell)));
+  const side = (place) => (properties.ends?.includes(place) ? "end" : null);
+  const head = el("tr", {}, heads.map((cell, place) => el("th", { scope: "col", class: side(place) }, cell)));
+  const parts = [el("caption", {}, caption), el("thead", {}, head), el("tbody", {}, rows)];
   const scroller = { class: "scroller", tabindex: "0", role: "region", "aria-label": properties.label ?? caption };
-  return el("div", scroller, el("table", { class: properties.class }, el("caption", {}, caption), el("thead", {}, head), el("tbody", {}, rows)));
+  return el("div", scroller, el("table", { class: properties.class }, parts));
 }
 
-const percents = (digits) => new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits });
-const [WHOLE, TENTHS, FINE] = [percents(0), percents(1), percents(3)];
+const percents = [0, 1, 2, 3].map((digits) => {
+  const options = { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return new Intl.NumberFormat("en", options);
+});
 
-/** Return a share in words: 34 %, 2.1 %, 0.034 %. */
+/** Return a probability in words, with two digits where there are as many: 34%, 2.1%, 0.15%, 0.034%. */
 export function percent(share) {
   if (share > 0 && share < 0.00001) return "< 0.001%";
-  if (share > 0 && share < 0.001) return FINE.format(share);
-  return (share < 0.1 ? TENTHS : WHOLE).format(share);
+  return percents[share === 0 || share >= 0.1 ? 0 : share >= 0.01 ? 1 : share >= 0.001 ? 2 : 3].format(share);
 }
+
+/** Return a share of attention in words: whole percents, one decimal where it is little. */
+export const portion = (share) => percents[share < 0.0005 || share >= 0.1 ? 0 : 1].format(share);
 
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 
@@ -43,7 +52,8 @@ export function times(nats) {
   const factor = Math.exp(nats);
   if (factor >= 1000) return "over 1,000×";
   if (factor < 0.001) return "under 0.001×";
-  return `${factor >= 100 ? factor.toFixed(0) : factor >= 10 ? factor.toFixed(1) : factor >= 0.1 ? factor.toFixed(2) : factor.toFixed(3)}×`;
+  const digits = factor >= 100 ? 0 : factor >= 10 ? 1 : factor >= 0.1 ? 2 : 3;
+  return `${factor.toFixed(digits)}×`;
 }
 
 /** Show a problem in a place, with a way to try again. */

@@ -10,6 +10,8 @@ const TYPING_MS = 150;
 export function wireSearch({ chosen, isTaken }) {
   const [input, list, note] = [byId("search"), byId("found"), byId("search-note")];
   let [items, active, timer, asking] = [[], -1, 0, null];
+  let shown = ""; // what was sought for the titles that are shown
+  let isHasty = false; // Enter was pressed before they came
 
   const close = () => {
     list.hidden = true;
@@ -33,15 +35,22 @@ export function wireSearch({ chosen, isTaken }) {
   };
   const option = (item, place) => {
     const taken = isTaken(item) ? el("span", { class: "quiet" }, "in the history") : null;
-    const attributes = { role: "option", id: `found-${place}`, "aria-selected": "false", on: { click: () => choose(place) } };
-    return el("li", attributes, title(item.title), taken);
+    const attributes = { role: "option", id: `found-${place}`, "aria-selected": "false" };
+    return el("li", { ...attributes, on: { click: () => choose(place) } }, title(item.title), taken);
   };
   const show = (answer, sought) => {
     items = answer.items;
+    shown = sought;
     list.replaceChildren(...items.map(option));
     if (!items.length) {
+      isHasty = false;
       close();
       note.textContent = `No title holds “${sought}”.`;
+      return;
+    }
+    if (isHasty) {
+      isHasty = false;
+      choose(0);
       return;
     }
     list.hidden = false;
@@ -51,6 +60,7 @@ export function wireSearch({ chosen, isTaken }) {
     note.textContent = `${count(answer.total, "title")}${more}.`;
   };
   const search = async () => {
+    clearTimeout(timer);
     asking?.abort();
     const sought = input.value.trim();
     if (!sought) {
@@ -62,10 +72,12 @@ export function wireSearch({ chosen, isTaken }) {
     const waiting = (seconds) => {
       if (seconds !== null) note.textContent = `The server is busy; searching again in ${count(seconds, "second")}.`;
     };
+    const query = new URLSearchParams({ search: sought, limit: MOST_FOUND });
     try {
-      show(await ask(`v1/items?${new URLSearchParams({ search: sought, limit: MOST_FOUND })}`, { signal: asking.signal, waiting }), sought);
+      show(await ask(`v1/items?${query}`, { signal: asking.signal, waiting }), sought);
     } catch (problem) {
       if (problem.name === "AbortError") return;
+      isHasty = false;
       close();
       note.textContent = `${problem.title}: ${problem.detail}`;
     }
@@ -73,10 +85,14 @@ export function wireSearch({ chosen, isTaken }) {
   const keys = {
     ArrowDown: () => (list.hidden ? search() : activate(active + 1)),
     ArrowUp: () => !list.hidden && activate(active - 1),
-    Enter: () => !list.hidden && active >= 0 && choose(active),
+    Enter: () => {
+      if (!list.hidden && shown === input.value.trim()) choose(active);
+      else if ((isHasty = input.value.trim() !== "")) search();
+    },
     Escape: () => (list.hidden ? (input.value = "") : close()),
   };
   input.addEventListener("input", () => {
+    isHasty = false;
     clearTimeout(timer);
     timer = setTimeout(search, TYPING_MS);
   });
@@ -115,8 +131,10 @@ export function drawHistory(history, window, change) {
     (wanted && !wanted.disabled ? wanted : row?.querySelector("button:not([disabled])"))?.focus();
   };
   const row = (item, place) => {
-    const button = (act, sign, label, run, disabled = false) =>
-      el("button", { type: "button", class: "small", "data-act": act, "aria-label": `${label}: ${item.title}`, title: label, disabled, on: { click: run } }, sign);
+    const button = (act, sign, label, click, disabled = false) => {
+      const named = { title: label, "aria-label": `${label}: ${item.title}` };
+      return el("button", { type: "button", class: "small", "data-act": act, ...named, disabled, on: { click } }, sign);
+    };
     const shortcuts = (event) => {
       const act = event.target.dataset?.act ?? "remove";
       if (event.altKey && event.key === "ArrowUp") move(place, place - 1, act);
@@ -126,11 +144,13 @@ export function drawHistory(history, window, change) {
       event.preventDefault();
     };
     const unread = place < nUnread;
+    const on = { keydown: shortcuts, ...dragging(list, place, move) };
+    const age = unread ? el("span", { class: "tag" }, "too old to be read") : null;
     return el(
       "li",
-      { class: unread ? "unread" : null, draggable: "true", on: { keydown: shortcuts, ...dragging(list, place, move) } },
+      { class: unread ? "unread" : null, draggable: "true", on },
       el("span", { class: "number", "aria-hidden": "true" }, String(place + 1)),
-      el("span", { class: "grow" }, title(item.title), unread ? el("span", { class: "tag" }, "too old to be read") : null),
+      el("span", { class: "grow" }, title(item.title), age),
       button("up", "↑", "Move up", () => move(place, place - 1, "up"), place === 0),
       button("down", "↓", "Move down", () => move(place, place + 1, "down"), place === history.length - 1),
       button("remove", "✕", "Remove", () => remove(place)),

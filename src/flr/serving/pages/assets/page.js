@@ -2,7 +2,8 @@
 
 import { Problem, ask, key, pause } from "./api.js";
 import { byId, count, el, percent, showProblem, title } from "./elements.js";
-import { drawHeat, drawProfiles, drawWhy, factorName } from "./explaining.js";
+import { drawWhy, factorName } from "./explaining.js";
+import { drawHeat, drawProfiles } from "./factors.js";
 import { drawHistory, wireSearch } from "./history.js";
 import { wireSteering } from "./steering.js";
 
@@ -21,7 +22,7 @@ function begin(kind) {
   return running[kind].signal;
 }
 
-/** Do some work, and show in a place what goes wrong; failed() is told when it does. Work begun later ends it silently. */
+/** Do some work, and show in a place what goes wrong, after failed(). Work of its kind that begins later ends it. */
 async function attempt(kind, place, work, { again, failed = () => {} }) {
   const signal = begin(kind);
   try {
@@ -38,11 +39,16 @@ async function attempt(kind, place, work, { again, failed = () => {} }) {
 
 const taken = ({ item_id, title: text }) => ({ item_id, title: text });
 const say = (words) => (byId("status").textContent = words);
-const waiting = (seconds, reason) => seconds !== null && say(`${reason}. Asking again in ${count(seconds, "second")}.`);
+/** Return what tells somebody that the server is asked again. */
+const waitingBy = (tell) => (seconds, reason) => {
+  if (seconds !== null) tell(`${reason}. Asking again in ${count(seconds, "second")}.`);
+};
+const waiting = waitingBy(say);
 
 function askForKey(problem) {
   byId("key-form").classList.add("wanted");
-  byId("key-note").textContent = key.get() ? `${problem.detail}.` : "This server asks for a key; it is kept in this tab only.";
+  const first = "This server asks for a key; it is kept in this tab only.";
+  byId("key-note").textContent = key.get() ? `${problem.detail}.` : first;
   byId("main").inert = true;
   byId("key").focus();
 }
@@ -51,7 +57,7 @@ function start() {
   const tell = (words) => (byId("starting").textContent = words);
   const work = async (signal) => {
     tell("Asking the server what it serves…");
-    const options = { signal, waiting: (seconds, reason) => seconds !== null && tell(`${reason}. Asking again in ${count(seconds, "second")}.`) };
+    const options = { signal, waiting: waitingBy(tell) };
     const quietly = async (path) => {
       try {
         return await ask(path, options);
@@ -61,13 +67,13 @@ function start() {
       }
     };
     const model = await ask("v1/model", options);
-    const [factors, attributes] = [model.n_factors ? await quietly("v1/factors") : null, await quietly("v1/attributes")];
-    const profiles = factors?.profiles ?? null;
-    state.model = model;
-    state.names = Array.from({ length: model.n_factors }, (_, factor) => profiles?.factors[factor].name ?? `Factor ${factor + 1}`);
-    state.steering = wireSteering({ model, names: state.names, attributes: attributes?.attributes ?? [], changed: () => recommend(STEERING_MS) });
-    byId("model").textContent =
-      `${count(model.n_items, "item")} · ${model.n_factors ? count(model.n_factors, "factor") : "no factors"} · reads the last ${count(model.window, "item")} of a history · flr ${model.flr_version}`;
+    const { attributes } = await ask("v1/attributes", options);
+    const profiles = model.n_factors ? ((await quietly("v1/factors"))?.profiles ?? null) : null;
+    const names = Array.from({ length: model.n_factors }, (_, factor) => `Factor ${factor + 1}`);
+    profiles?.factors.forEach((one) => (names[one.factor] = one.name));
+    const steering = wireSteering({ model, names, attributes, changed: () => recommend(STEERING_MS) });
+    Object.assign(state, { model, names, steering });
+    tellModel(model);
     drawProfiles(profiles, model.n_factors);
     tell("");
     byId("main").inert = false;
@@ -76,6 +82,12 @@ function start() {
     changeHistory(state.history, "");
   };
   return attempt("start", byId("problem"), work, { again: start, failed: () => tell("") });
+}
+
+function tellModel(model) {
+  const factors = model.n_factors ? count(model.n_factors, "factor") : "no factors";
+  const window = `reads the last ${count(model.window, "item")} of a history`;
+  byId("model").textContent = [count(model.n_items, "item"), factors, window, `flr ${model.flr_version}`].join(" · ");
 }
 
 function changeHistory(history, words) {
@@ -130,38 +142,52 @@ function recommend(delay, isNewHistory = false) {
 function drawList(items, milliseconds) {
   const most = Math.max(...items.map((item) => item.probability), 0);
   const row = (item, place) => {
-    const why = el("button", { type: "button", class: "small", "aria-expanded": "false", "aria-controls": "why", "data-item": item.item_id, "aria-label": `Why ${item.title}?` }, "Why?");
-    why.addEventListener("click", () => (state.explained === item.item_id ? closeWhy() : openWhy(item)));
-    const add = el("button", { type: "button", class: "small", title: "Add to the history", "aria-label": `Add to the history: ${item.title}` }, "+");
-    add.addEventListener("click", () => {
+    const button = (sign, label, attributes, click) =>
+      el("button", { type: "button", class: "small", "aria-label": label, ...attributes, on: { click } }, sign);
+    const toggle = () => (state.explained === item.item_id ? closeWhy() : openWhy(item));
+    const add = () => {
       changeHistory([...state.history, taken(item)], `Added ${item.title}.`);
       byId("results").focus();
-    });
-    const factor = item.factor === null || item.factor === undefined ? null : el("span", { class: "by" }, "picked by ", factorName(item.factor, state.names[item.factor]));
+    };
+    const told = { "aria-expanded": "false", "aria-controls": "why", "data-item": item.item_id };
+    const { factor = null } = item;
+    const share = most > 0 ? item.probability / most : 0;
     return el(
       "li",
       {},
       el("span", { class: "number", "aria-hidden": "true" }, String(place + 1)),
-      el("span", { class: "grow" }, title(item.title), factor, el("span", { class: "bar", share: most > 0 ? item.probability / most : 0, "aria-hidden": "true" })),
+      el(
+        "span",
+        { class: "grow" },
+        title(item.title),
+        factor === null ? null : el("span", { class: "by" }, "picked by ", factorName(factor, state.names[factor])),
+        el("span", { class: "bar", share, "aria-hidden": "true" }),
+      ),
       el("span", { class: "figure" }, percent(item.probability)),
-      why,
-      add,
+      button("Why?", `Why ${item.title}?`, told, toggle),
+      button("+", `Add to the history: ${item.title}`, { title: "Add to the history" }, add),
     );
   };
   byId("list").replaceChildren(...items.map(row));
-  const asked = state.steering.asked();
-  byId("list-note").hidden = !items.length;
-  byId("list-note").textContent = asked.diversify
-    ? "Each probability is that of the model thinking in the factor that picked the item, over the whole catalogue."
-    : `Probabilities are over all ${count(state.model.n_items, "item")}${asked.filters ? "; filters do not raise them" : ""}.`;
-  const after = `after ${count(state.history.length, "item")} in ${Math.max(1, Math.round(milliseconds)).toLocaleString("en")} ms`;
-  if (items.length) say(`${count(items.length, "recommendation")} ${after}.`);
-  else say(asked.filters ? "Nothing is left to recommend; loosen the filters." : "Nothing is left to recommend: the history holds everything.");
+  tellList(items, Math.max(1, Math.round(milliseconds)));
   markExplained();
 }
 
+function tellList(items, milliseconds) {
+  const { diversify, filters } = state.steering.asked();
+  const unraised = filters ? "; filters do not raise them" : "";
+  const all = `Probabilities are over all ${count(state.model.n_items, "item")}${unraised}.`;
+  const own = "Each probability is that of the model thinking in the factor alone that picked it, over all items.";
+  byId("list-note").hidden = !items.length;
+  byId("list-note").textContent = diversify ? own : all;
+  const after = `after ${count(state.history.length, "item")} in ${milliseconds.toLocaleString("en")} ms`;
+  if (items.length) say(`${count(items.length, "recommendation")} ${after}.`);
+  else say(`Nothing is left to recommend${filters ? "; loosen the filters" : ": the history holds everything"}.`);
+}
+
 const explanationOf = async (item, signal) => {
-  const body = { history: state.history.map((one) => one.item_id), item, k: state.steering.asked().k, exclude_seen: state.steering.asked().exclude_seen };
+  const { k, exclude_seen } = state.steering.asked();
+  const body = { history: state.history.map((one) => one.item_id), item, k, exclude_seen };
   return (await ask("v1/explain", { body, signal, waiting })).explanation;
 };
 
@@ -218,7 +244,8 @@ function addExample() {
   const work = async (signal) => {
     const last = Math.max(0, state.model.n_items - EXAMPLE_ITEMS);
     const offset = Math.floor(Math.random() * (last + 1));
-    const { items } = await ask(`v1/items?${new URLSearchParams({ offset, limit: EXAMPLE_ITEMS })}`, { signal, waiting });
+    const query = new URLSearchParams({ offset, limit: EXAMPLE_ITEMS });
+    const { items } = await ask(`v1/items?${query}`, { signal, waiting });
     changeHistory(items.map(taken), `Added ${count(items.length, "item")} as an example.`);
     byId("search").focus();
   };

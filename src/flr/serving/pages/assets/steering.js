@@ -19,13 +19,13 @@ export function wireSteering({ model, names, attributes, changed }) {
   wireList(model, changed);
   wireFilters(attributes, where, changed);
 
-  const filters = () => Object.fromEntries([...where].filter(([, values]) => values.size).map(([name, values]) => [name, [...values]]));
+  const chosen = () => [...where].filter(([, values]) => values.size).map(([name, values]) => [name, [...values]]);
   const asked = () => ({
     k: Number(byId("k").value),
     exclude_seen: byId("exclude-seen").checked,
     ...(weights.some((weight) => weight !== 1) ? { factor_weights: weights } : {}),
     ...(byId("diversify").checked ? { diversify: "factors" } : {}),
-    ...(Object.keys(filters()).length ? { filters: { where: filters() } } : {}),
+    ...(chosen().length ? { filters: { where: Object.fromEntries(chosen()) } } : {}),
   });
   return { asked, isSteered: () => ["factor_weights", "diversify", "filters"].some((name) => name in asked()) };
 }
@@ -36,8 +36,10 @@ function wireFactors(weights, names, changed) {
   byId("diversify").checked = false;
   const neutral = byId("neutral");
   const sliders = names.map((name, factor) => {
-    const output = el("output", { for: `factor-${factor}` });
-    const input = el("input", { type: "range", id: `factor-${factor}`, min: 0, max: 2, step: 0.1, value: 1, "aria-describedby": "factors-note" });
+    const id = `factor-${factor}`;
+    const output = el("output", { for: id });
+    const range = { type: "range", min: 0, max: 2, step: 0.1, value: 1 };
+    const input = el("input", { ...range, id, "aria-describedby": "factors-note" });
     const show = () => {
       output.textContent = `${weights[factor].toFixed(1)}×`;
       input.setAttribute("aria-valuetext", weights[factor] === 0 ? "off" : `${weights[factor].toFixed(1)} times`);
@@ -54,7 +56,8 @@ function wireFactors(weights, names, changed) {
       input.value = String(weight);
       show();
     };
-    return { row: el("div", { class: "slider" }, el("label", { for: `factor-${factor}` }, factorName(factor, name)), output, input), set };
+    const label = el("label", { for: id }, factorName(factor, name));
+    return { row: el("div", { class: "slider" }, label, output, input), set };
   });
   byId("sliders").replaceChildren(...sliders.map((one) => one.row));
   neutral.onclick = () => {
@@ -68,7 +71,8 @@ function wireList(model, changed) {
   const lengths = LENGTHS.filter((length) => length <= model.limits.k);
   if (!lengths.length) lengths.push(model.limits.k);
   const usual = lengths.includes(10) ? 10 : lengths[lengths.length - 1];
-  byId("k").replaceChildren(...lengths.map((length) => el("option", { value: length, selected: length === usual }, String(length))));
+  const option = (length) => el("option", { value: length, selected: length === usual }, String(length));
+  byId("k").replaceChildren(...lengths.map(option));
   for (const id of ["k", "diversify", "exclude-seen"]) byId(id).onchange = changed;
 }
 
@@ -104,10 +108,12 @@ function attributeFilter(attribute, chosen, changed) {
       else chosen.delete(value);
       changed();
     });
-    return el("label", { class: "choice" }, box, title(value), el("span", { class: "quiet figure" }, nItems.toLocaleString("en")));
+    const number = el("span", { class: "quiet figure" }, nItems.toLocaleString("en"));
+    return el("label", { class: "choice" }, box, title(value), number);
   };
   const rows = attribute.values.map(row);
-  const find = el("input", { type: "text", "aria-label": `Find a value of ${name}`, placeholder: "Find", autocomplete: "off" });
+  const labelled = { "aria-label": `Find a value of ${name}`, placeholder: "Find" };
+  const find = el("input", { type: "text", autocomplete: "off", ...labelled });
   find.addEventListener("input", () => {
     const sought = find.value.trim().toLowerCase();
     rows.forEach((one, place) => (one.hidden = !attribute.values[place].value.toLowerCase().includes(sought)));
