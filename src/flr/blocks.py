@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Tokens, or rows of a product, of one block.
 BLOCK: Final = 16
+#: Tokens that a row reads at once come in such parts: attention of fewer takes another path for wide heads.
+_QUERIES: Final = 8
 #: Columns that rows of unlike length may share: a product on a CPU sums over more of them in parts.
 SHARED_COLUMNS: Final = 384
 
@@ -29,6 +31,17 @@ def whole_blocks(n: int) -> int:
     (16, 16, 32)
     """
     return -(-n // BLOCK) * BLOCK
+
+
+def whole_slots(n: int, n_rows: int) -> int:
+    """Return how many tokens each of some rows reads so that all products have a block of rows, at least `n`.
+
+    Attention is the same to the bit for any number of queries that is a multiple of eight.
+
+    >>> whole_slots(1, 1), whole_slots(5, 1), whole_slots(1, 3), whole_slots(5, 8)
+    (16, 16, 8, 8)
+    """
+    return -(-max(n, -(-BLOCK // n_rows)) // _QUERIES) * _QUERIES
 
 
 def by_block(product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:

@@ -240,7 +240,7 @@ class FLRModel(nn.Module):
 
         Thoughts are padded to a whole block.
         """
-        slots = torch.arange(whole_blocks(self.n_thoughts), device=self.device)
+        slots = torch.arange(self.backbone.whole_slots(self.n_thoughts, len(vectors)), device=self.device)
         positions = streams.real.sum(1)[:, None] + slots
         fed = vectors.new_zeros(len(vectors), len(slots), vectors.shape[-1], dtype=self.backbone.embedding.weight.dtype)
         fed[:, : self.n_thoughts] = vectors

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from flr.backbone.streams import Backbone, EncodedStreams
-from flr.blocks import whole_blocks
 
 #: Rows -> their encoded histories, thoughts included, and the position of the first token of a title.
 HistoriesOf = Callable[[Tensor], tuple[EncodedStreams, Tensor]]
@@ -51,7 +50,7 @@ class PrefixReader:
             sees = self.sees[parents]
         counts = torch.bincount(row, minlength=len(active))
         slot = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[row]
-        n_slots = whole_blocks(int(counts.max()))
+        n_slots = self.backbone.whole_slots(int(counts.max()), len(active))
         real = torch.arange(n_slots, device=rows.device) < counts[:, None]
         itself = torch.nn.functional.one_hot(slot, n_slots).bool()
         sees = torch.cat([sees, itself], dim=1)
@@ -62,5 +61,7 @@ class PrefixReader:
         tokens[row, slot] = self.token_of_node[nodes]
         positions = (self.first_position + self.depth)[:, None].expand_as(tokens)
         grown = self.backbone.grow(streams, self.backbone.embed(tokens), positions, mask[:, None], real)
-        self.streams, self.active, self.sees, self.depth = grown, active, sees, self.depth + 1
-        return grown.hidden[row, grown.hidden.shape[1] - n_slots + slot]
+        n_before = sees.shape[1] - n_slots
+        self.streams, self.active, self.depth = grown, active, self.depth + 1
+        self.sees = torch.nn.functional.pad(sees, (0, grown.real.shape[1] - sees.shape[1]))
+        return grown.hidden[row, n_before + slot]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from flr.blocks import BLOCK
+from flr.backbone.lean import LeanLlama, is_plain
+from flr.blocks import BLOCK, whole_blocks, whole_slots
 from flr.records import PackedBatch
 
 
@@ -80,11 +81,14 @@ class Backbone(nn.Module):
         dropout: Dropout on the input embeddings.
     """
 
+    _lean_of: tuple[PreTrainedModel, LeanLlama] | None
+
     def __init__(self, transformer: PreTrainedModel, output: nn.Parameter | None, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.transformer = transformer
         self.output = output
         self.dropout = nn.Dropout(dropout)
+        self._lean_of = None
 
     @property
     def width(self) -> int:
@@ -139,12 +143,16 @@ class Backbone(nn.Module):
             positions: [B, T].
             mask: True where a new token may look, [B, 1, T, L + T]; every row must look somewhere.
             real: True at new tokens, False at padding, [B, T].
+
+        Returns:
+            All L + T columns, and padding that ends the last block where the quicker forward goes on after a past.
         """
-        cache = DynamicCache() if past is None else past.as_cache()
-        hidden = self._run(embeddings, positions, mask, cache)
-        keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
+        hidden, keys, values = self._run(embeddings, positions, mask, past)
         if past is not None:
-            hidden, real = torch.cat([past.hidden, hidden], dim=1), torch.cat([past.real, real], dim=1)
+            n_more = keys[0].shape[2] - past.real.shape[1] - real.shape[1]
+            pad = nn.functional.pad
+            hidden = torch.cat([past.hidden, pad(hidden, (0, 0, 0, n_more))], dim=1)
+            real = torch.cat([past.real, pad(real, (0, n_more))], dim=1)
         return EncodedStreams(hidden, real, keys, values)
 
     def branch(self, streams: EncodedStreams, embeddings: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
@@ -156,11 +164,17 @@ class Backbone(nn.Module):
             positions: [B, T].
             mask: True where a branch token may look, [B, 1, T, L + T]; every row must look somewhere.
         """
-        return self._run(embeddings, positions, mask, streams.as_cache())
+        return self._run(embeddings, positions, mask, streams)[0]
 
-    def _run(self, embeddings: Tensor, positions: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+    def _run(
+        self, embeddings: Tensor, positions: Tensor, mask: Tensor, past: EncodedStreams | None
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return hidden states of new tokens, and keys and values of all by layer."""
         additive = torch.zeros(mask.shape, dtype=embeddings.dtype, device=mask.device)
         additive.masked_fill_(~mask, torch.finfo(embeddings.dtype).min)
+        if (lean := self._lean()) is not None:
+            return lean(embeddings, positions, additive, None if past is None else (past.keys, past.values))
+        cache = DynamicCache() if past is None else past.as_cache()
         out = self.transformer(
             inputs_embeds=embeddings,
             attention_mask=additive,
@@ -168,8 +182,20 @@ class Backbone(nn.Module):
             past_key_values=cache,
             use_cache=True,
         )
-        hidden: Tensor = out.last_hidden_state
-        return hidden
+        keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
+        return out.last_hidden_state, keys, values
+
+    def whole_slots(self, n: int, n_rows: int) -> int:
+        """Return how many tokens, `n` at least, some rows read at once so that no row's last bits depend on others."""
+        return whole_blocks(n) if self._lean() is None else whole_slots(n, n_rows)
+
+    def _lean(self) -> LeanLlama | None:
+        """Return the quicker way to run the decoder, where there is one: see `flr.backbone.lean`."""
+        if torch.is_grad_enabled() or self.training or not is_plain(self.transformer):
+            return None
+        if self._lean_of is None or self._lean_of[0] is not self.transformer:
+            self._lean_of = (self.transformer, LeanLlama(self.transformer))
+        return self._lean_of[1]
 
 
 def stream_mask(segments: Tensor) -> Tensor:

@@ -61,6 +61,6 @@ def _histories(recommender: Recommender) -> Histories:
 
 
 def _best(recommender: Recommender, histories: Histories) -> list[list[int]]:
-    scores = recommender.score_best(histories, _K, exclude_seen=True)
+    scores = recommender.score_best(histories, _K, exclude_seen=False)
     ranking = top_items(torch.from_numpy(scores), _K)
     return [[int(item) for item in row if item >= 0] for row in ranking.item_index]
