@@ -22,7 +22,7 @@ export function drawHeat({ factors, history }, names) {
   const heads = ["History, oldest first", ...factors.map((one) => factorName(one.factor, names[one.factor]))];
   const label = "Heat map: what each factor reads";
   const options = { class: "heatmap", label, ends: factors.map((_, place) => place + 1) };
-  const note = `The darkest cell is ${portion(most)}; with what is outside of titles, a column adds up to 100%.`;
+  const note = `The strongest colour is ${portion(most)}; with what is outside of titles, a column adds up to 100%.`;
   byId("heat-body").replaceChildren(
     table("Share of each factor’s attention", heads, rows, options),
     el("p", { class: "quiet" }, note),
