@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 import uvicorn
 
-pytest.importorskip("playwright", reason="playwright is not installed")
+pytest.importorskip("axe_playwright_python.sync_playwright", reason="playwright and axe are not installed")
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright

@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import httpx
 import polars as pl
 import pytest
 from starlette.testclient import TestClient
@@ -24,7 +25,7 @@ from flr.serving.pages import CONTENT_SECURITY_POLICY, add_pages, assets, assets
 from flr.serving.security import new_key
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
-from serving.conftest import make_recommender, served
+from serving.conftest import Start, make_recommender, served
 from toy import TITLES
 
 ROOT = Path(__file__).parents[2]
@@ -176,6 +177,13 @@ def test_the_page_counts_towards_the_rate() -> None:
     client = TestClient(create_app(service, pages=add_pages))
     assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
     service.close()
+
+
+def test_flr_serve_shows_the_page_unless_told_not_to(start: Start) -> None:
+    page = httpx.get(start().url)
+    assert page.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+    assert page.text == render_page(needs_key=False)
+    assert httpx.get(start("--no-page").url).status_code == 404
 
 
 def test_without_the_page_there_is_only_the_api(service: Service) -> None:
