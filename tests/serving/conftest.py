@@ -28,11 +28,11 @@ from flr.serving.settings import ServeSettings
 from toy import TITLES, toy_catalogue, toy_model, toy_tokenizer
 
 
-def make_recommender(*overrides: str) -> Recommender:
-    """Return a random model of eleven films with a year each."""
-    model, compiled, config = toy_model("text.window=30", *overrides)
-    plain = toy_catalogue()
-    years = pl.DataFrame({"year": [int(title[-5:-1]) for title in TITLES]})
+def make_recommender(*overrides: str, titles: list[str] = TITLES) -> Recommender:
+    """Return a random model of films, by default eleven, with a year each."""
+    model, compiled, config = toy_model("text.window=30", *overrides, titles=titles)
+    plain = toy_catalogue(titles)
+    years = pl.DataFrame({"year": [int(title[-5:-1]) for title in titles]})
     catalogue = Catalogue(plain.item_ids, plain.titles, plain.leaf, plain.leaf_titles, years)
     return Recommender(model, toy_tokenizer(compiled.catalogue, config), catalogue, config)
 

@@ -350,8 +350,9 @@ def test_a_page_can_be_mounted_beside_the_api() -> None:
     from flr.serving.app import create_app
     from flr.serving.service import Service
 
-    def pages(app: FastAPI, service: Service) -> None:
+    def pages(app: FastAPI, service: Service) -> frozenset[str]:
         app.add_api_route("/", lambda: PlainTextResponse(f"{service.n_items} items"), include_in_schema=False)
+        return frozenset({"/"})
 
     with TestClient(create_app(Service(make_recommender(), ServeSettings()), pages=pages)) as client:
         assert client.get("/").text == "11 items"

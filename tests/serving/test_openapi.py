@@ -64,6 +64,7 @@ def test_the_document_says_what_there_is(client: TestClient) -> None:
         ("/v1/items", "get"),
         ("/v1/items", "post"),
         ("/v1/items", "delete"),
+        ("/v1/attributes", "get"),
         ("/v1/model", "get"),
         ("/v1/factors", "get"),
         ("/health", "get"),

@@ -90,6 +90,15 @@ class AttributeIndex:
             mask &= matching
         return mask
 
+    def items(self, attribute: str, value: Value) -> IntArray:
+        """Return the indices of the items that have a value, none where no item has it.
+
+        Raises:
+            RequestError: No item has the attribute.
+        """
+        none = np.empty(0, dtype=np.int64)
+        return self._of(attribute).get(self._key(attribute, value), none)
+
     def _of(self, attribute: str) -> dict[object, IntArray]:
         if attribute not in self._items:
             self._items[attribute] = self._look_through(attribute)

@@ -42,8 +42,9 @@ def serve(
     cors_origin: Annotated[
         list[str] | None, typer.Option(help="Origin whose pages may call the server; repeat it.")
     ] = None,
+    page: Annotated[bool, typer.Option(help="Show a page at / to browsers.")] = True,
 ) -> None:
-    """Serve recommendations over HTTP until Ctrl-C; the document of the API is at /openapi.json.
+    """Serve recommendations over HTTP until Ctrl-C; a browser gets a page, programs /openapi.json.
 
     \b
     Examples:
@@ -70,6 +71,7 @@ def serve(
         requests_per_second=rate,
         burst=burst,
         cors_origins=tuple(cors_origin or ()),
+        page=page,
     )
     settings.check()
     try:

@@ -25,6 +25,7 @@ from flr.errors import FlrError
 from flr.serving.contract import (
     MOST_LISTED,
     AddItemsRequest,
+    AttributesResponse,
     EditResponse,
     ExplainRequest,
     ExplainResponse,
@@ -58,14 +59,14 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(
-    service: Service, *, warm_up: bool = True, pages: Callable[[FastAPI, Service], None] | None = None
+    service: Service, *, warm_up: bool = True, pages: Callable[[FastAPI, Service], frozenset[str]] | None = None
 ) -> FastAPI:
     """Return the application that serves a service.
 
     Args:
         service: What is served; closed when the application stops.
         warm_up: Warm the engine up when the application starts; until then it is not ready.
-        pages: Adds what a browser sees at ``/``; the routes of the API keep their paths.
+        pages: Adds what a browser sees at ``/``, and returns the paths that need no key.
     """
 
     @asynccontextmanager
@@ -91,8 +92,7 @@ def create_app(
     _add_questions(app, service)
     _add_catalogue(app, service)
     _add_operations(app, service, metrics)
-    if pages is not None:
-        pages(app, service)
+    public: frozenset[str] = frozenset() if pages is None else pages(app, service)
     _with_problem_schema(app)
     settings = service.settings
     if settings.cors_origins:
@@ -108,6 +108,7 @@ def create_app(
         rate=RateLimit(settings.requests_per_second, settings.burst),
         max_body_bytes=settings.max_body_bytes,
         body_seconds=settings.body_seconds,
+        public=public,
         needs_admin=lambda method, path: path == "/v1/items" and method in ("POST", "DELETE"),
     )
     app.add_middleware(Gate, settings=gate, metrics=metrics)
@@ -192,9 +193,17 @@ def _add_catalogue(app: FastAPI, service: Service) -> None:
         offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 50,
     ) -> Response:
-        """List the items that are recommended."""
+        """List the items that are recommended; those whose title begins with what is searched for come first."""
         total, page = await run_in_threadpool(service.items, search, offset, limit)
         return _json(ItemsResponse(total=total, offset=offset, items=page))
+
+    @app.get("/v1/attributes", response_model=AttributesResponse, tags=["catalogue"])
+    async def attributes(
+        limit: Annotated[int, Query(ge=1, le=MOST_LISTED, description="Values per attribute.")] = 100,
+    ) -> Response:
+        """List the attributes that filters can choose by."""
+        found = await run_in_threadpool(service.attributes, limit)
+        return _json(AttributesResponse(attributes=found))
 
     @app.post("/v1/items", response_model=EditResponse, status_code=201, tags=["catalogue"])
     async def add(asked: AddItemsRequest) -> Response:

@@ -159,6 +159,27 @@ class ItemsResponse(_Model):
     items: list[Item]
 
 
+class AttributeValue(_Model):
+    """A value that a filter can ask for."""
+
+    value: str
+    n_items: int = Field(description="Items that are recommended and have it.")
+
+
+class Attribute(_Model):
+    """An attribute that several items share."""
+
+    name: str
+    n_values: int
+    values: list[AttributeValue] = Field(description="Those of most items first.")
+
+
+class AttributesResponse(_Model):
+    """What filters can choose from; identifiers, prices and long texts are no choice."""
+
+    attributes: list[Attribute]
+
+
 class ModelResponse(_Model):
     """What is served."""
 

@@ -43,6 +43,7 @@ class GateSettings:
         keys: Known keys; None asks for none.
         rate: Requests per client.
         max_body_bytes, body_seconds: Largest body, and how long it may take to arrive.
+        public: Paths that are given without a key.
         needs_admin: Says of a method and a path whether the scope admin is needed.
     """
 
@@ -51,6 +52,7 @@ class GateSettings:
     max_body_bytes: int
     body_seconds: float
     needs_admin: Callable[[str, str], bool]
+    public: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -115,13 +117,14 @@ class Gate:
         client = scope["client"][0] if scope.get("client") else "unknown"
         key = None
         is_preflight = scope["method"] == "OPTIONS" and b"access-control-request-method" in headers
-        if settings.keys is not None and not is_preflight:
+        is_open = is_preflight or path in settings.public
+        if settings.keys is not None and not is_open:
             key = find_key(dict(settings.keys), _given_key(headers))
         name = f"key {key.key_id}" if key else f"address {client}"
         passage.key_id = key.key_id if key else None
         if wait := settings.rate.wait_seconds(name):
             raise too_many("rate", f"too many requests; try again in {wait:.1f} s", wait)
-        if settings.keys is None or is_preflight:
+        if settings.keys is None or is_open:
             return
         if key is None:
             given = b"authorization" in headers or b"x-api-key" in headers

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from flr.serving.app import create_app
 from flr.serving.gate import JsonLines
+from flr.serving.pages import add_pages
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
 
@@ -81,7 +82,7 @@ def serve(service: Service, settings: ServeSettings) -> None:
     torch.set_num_threads(settings.threads)
     log_json()
     config = uvicorn.Config(
-        create_app(service),
+        create_app(service, pages=add_pages if settings.page else None),
         host=settings.host,
         port=settings.port,
         http=limited_protocol(settings.header_seconds, settings.max_connections),

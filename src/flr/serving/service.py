@@ -20,7 +20,8 @@ from flr.explanation.attribution import explain
 from flr.explanation.profiles import FactorProfiles, load_profiles
 from flr.live import LiveCatalogue
 from flr.recommender import Recommender
-from flr.serving.contract import ExplainRequest, Item, NewItem, RecommendRequest
+from flr.serving.choices import AttributeChoices
+from flr.serving.contract import Attribute, ExplainRequest, Item, NewItem, RecommendRequest
 from flr.serving.engine import Engine, EngineSettings, Lists, Question
 from flr.serving.journal import Journal, Record, fingerprint, net_records
 from flr.serving.settings import ServeSettings
@@ -51,9 +52,11 @@ class Listed:
         return cls(frame)
 
     def page(self, search: str, offset: int, limit: int) -> tuple[int, pl.DataFrame]:
-        found = self.items
-        if search:
-            found = found.filter(pl.col("folded").str.contains(search.lower(), literal=True))
+        """Return how many titles hold a text, and some of them; those that begin with it come first."""
+        found, sought = self.items, search.lower()
+        if sought:
+            found = found.filter(pl.col("folded").str.contains(sought, literal=True))
+            found = found.sort(~pl.col("folded").str.starts_with(sought), maintain_order=True)
         return len(found), found.slice(offset, limit)
 
 
@@ -78,6 +81,7 @@ class Service:
         self._edits = threading.Lock()
         self._journal = None if settings.journal is None else self._replayed(settings.journal)
         self._listed: tuple[LiveCatalogue, Listed] | None = None
+        self._choices = AttributeChoices()
         self.engine = Engine(
             recommender,
             EngineSettings(settings.max_batch, settings.wait_ms / 1000, settings.max_queued, settings.cache_tokens),
@@ -162,6 +166,10 @@ class Service:
             )
             for item_id, title, row in zip(page["item_id"], page["title"], rows, strict=True)
         ]
+
+    def attributes(self, limit: int) -> list[Attribute]:
+        """Return the attributes that filters can choose by, each with at most `limit` values."""
+        return self._choices.of(self.live, limit)
 
     def add_items(self, items: Sequence[NewItem]) -> list[str]:
         """Recommend new items from now on; return notes. Raises as `Recommender.add_items`, or StorageError."""

@@ -29,6 +29,7 @@ class ServeSettings:
         requests_per_second, burst: Of one key, or of one address where there are no keys; 0 sets no limit.
         max_history, max_k: Lower limits than the contract's.
         cors_origins: Origins that browsers may call from.
+        page: Whether a browser gets a page at ``/``.
         drain_seconds: How long a stopping server waits for accepted requests.
     """
 
@@ -53,6 +54,7 @@ class ServeSettings:
     max_history: int = 1_000
     max_k: int = 200
     cors_origins: tuple[str, ...] = ()
+    page: bool = True
     drain_seconds: float = 30.0
 
     def check(self) -> None:

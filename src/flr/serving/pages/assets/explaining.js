@@ -1,0 +1,116 @@
+// Why an item is recommended, and the lists with and without what is said to be the reason.
+
+import { byId, count, el, percent, portion, table, times, title } from "./elements.js";
+
+/** Return a factor's sign and name; the sign's colour is the same all over the page. */
+export const factorName = (factor, name) =>
+  el("span", { class: "factor" }, el("span", { class: `dot dot-${factor % 8}`, "aria-hidden": "true" }), title(name));
+
+/** Draw why an item is recommended. found: what /v1/explain says; names: of factors. */
+export function drawWhy(found, names) {
+  byId("why-title").replaceChildren("Why ", title(found.item.title), "?");
+  const factors = found.factors.map(({ factor, gate, contribution, without }) => {
+    const words = names[factor];
+    return { label: factorName(factor, words), words, nats: contribution, weight: gate, without };
+  });
+  const purchases = found.history
+    .filter((one) => one.influence !== null)
+    .map(({ title: words, attention, influence, without }) => {
+      return { label: title(words), words, nats: influence, weight: attention, without };
+    })
+    .sort((left, right) => right.nats - left.nats);
+  const causes = [...factors, ...purchases];
+  const comparison = el("div", { class: "comparison", id: "comparison", "aria-live": "polite" });
+  const compare = (cause) => {
+    causes.forEach((one) => one.button.setAttribute("aria-pressed", String(one === cause)));
+    comparison.replaceChildren(...beforeAfter(found, cause));
+  };
+  for (const one of causes) one.button = compareButton(one.words, () => compare(one));
+
+  const most = Math.max(...causes.map((one) => Math.abs(one.nats)), 0);
+  const hasWeights = factors.length > 0;
+  const parts = [el("p", {}, summary(found))];
+  if (hasWeights) parts.push(effects("What each factor does", ["Factor", "Weight"], factors, most));
+  if (purchases.length) {
+    const heads = hasWeights ? ["Purchase", "Attention"] : ["Purchase"];
+    parts.push(effects("What each purchase does", heads, purchases, most));
+  } else {
+    parts.push(el("p", { class: "note" }, "It is the only purchase that is read: there is no list without it."));
+  }
+  if (causes.length) {
+    const meaning = "Effect: how many times as probable the item is with it as without it.";
+    parts.push(el("p", { class: "quiet" }, `${meaning} Effects need not multiply to anything.`), comparison);
+    compare(causes.reduce((best, one) => (Math.abs(one.nats) > Math.abs(best.nats) ? one : best)));
+  }
+  byId("why-body").replaceChildren(...parts);
+}
+
+function summary({ item, is_seen: isSeen, n_sharing: nSharing, n_unread: nUnread, history }) {
+  const read = `${count(history.length, "item")} that ${history.length === 1 ? "is" : "are"} read`;
+  const words = [`Rank ${item.rank.toLocaleString("en")}, probability ${percent(item.probability)}, after ${read}.`];
+  if (nUnread) words.push(`${count(nUnread, "older item is", "older items are")} not read.`);
+  if (isSeen) words.push("The history holds it.");
+  if (nSharing > 1) words.push(`${nSharing} items share this title and divide its probability equally.`);
+  return words.join(" ");
+}
+
+function compareButton(words, click) {
+  const told = { "aria-pressed": "false", "aria-controls": "comparison" };
+  const label = `Compare lists with and without ${words}`;
+  return el("button", { type: "button", class: "small", ...told, "aria-label": label, on: { click } }, "Compare");
+}
+
+/** Return the table of what causes do; one has weights if its heads name a second column. */
+function effects(caption, heads, causes, most) {
+  const hasWeights = heads.length > 1;
+  const row = ({ label, nats, weight, without, button }) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, label),
+      hasWeights ? el("td", { class: "figure" }, portion(weight)) : null,
+      el("td", {}, el("span", { class: "with-bar" }, bar(nats, most), el("span", { class: "figure" }, times(nats)))),
+      el("td", { class: "figure rank" }, without.rank.toLocaleString("en")),
+      el("td", {}, button),
+    );
+  const all = [...heads, "Effect", el("span", { class: "rank" }, "Rank without"), "Lists"];
+  return table(caption, all, causes.map(row), { class: "effects", ends: hasWeights ? [1, 3] : [2] });
+}
+
+/** Return a bar from the middle to the right for what speaks for the item, to the left for what speaks against it. */
+function bar(nats, most) {
+  const share = most > 0 ? Math.abs(nats) / most : 0;
+  return el("span", { class: `effect ${nats >= 0 ? "for" : "against"}`, share, "aria-hidden": "true" });
+}
+
+function beforeAfter({ item: explained, items }, { words, without }) {
+  const [entered, left] = [new Set(without.entered), new Set(without.left)];
+  const places = new Map(items.map((item, place) => [item.item_id, place]));
+  const tag = (kind, text) => el("span", { class: `tag ${kind}` }, text);
+  const dropped = (item) => (left.has(item.item_id) ? tag("gone", "drops out") : null);
+  const moved = (item, place) => {
+    if (entered.has(item.item_id)) return tag("new", "new");
+    const by = places.get(item.item_id) - place;
+    return by === 0 ? null : tag("moved", by > 0 ? `↑ ${by}` : `↓ ${-by}`);
+  };
+  const line = (item, note) =>
+    el(
+      "li",
+      { class: item.item_id === explained.item_id ? "explained" : null },
+      el("span", { class: "grow" }, title(item.title), note),
+      el("span", { class: "figure" }, percent(item.probability)),
+    );
+  const list = (heading, ranked, note) => {
+    const lines = ranked.map((item, place) => line(item, note(item, place)));
+    return el("div", {}, el("h4", {}, heading), el("ol", { class: "plain" }, lines));
+  };
+  const fate = (rank, probability) => `rank ${rank.toLocaleString("en")} (${percent(probability)})`;
+  const [after, before] = [fate(without.rank, Math.exp(without.log_prob)), fate(explained.rank, explained.probability)];
+  const some = `${count(entered.size, "item")} of the list ${entered.size === 1 ? "changes" : "change"}.`;
+  const changes = entered.size ? some : "The list holds the same items.";
+  return [
+    el("h3", {}, "Without ", title(words)),
+    el("p", {}, "Without it, ", title(explained.title), ` has ${after}; with it, ${before}. ${changes}`),
+    el("div", { class: "two" }, list("With it", items, dropped), list("Without it", without.items, moved)),
+  ];
+}

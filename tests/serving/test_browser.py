@@ -1,0 +1,489 @@
+"""The page in a real browser: what a person would click, type and read, and what must never happen to them."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import uvicorn
+
+pytest.importorskip("axe_playwright_python.sync_playwright", reason="playwright and axe are not installed")
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from flr.evaluation.significance import Interval
+from flr.explanation.attribution import explain
+from flr.explanation.profiles import AttributeLift, FactorProfile, FactorProfiles, TypicalItem
+from flr.recommender import Recommendation, Recommender
+from flr.serving.app import create_app
+from flr.serving.pages import add_pages
+from flr.serving.security import new_key
+from flr.serving.service import Service
+from flr.serving.settings import ServeSettings
+from serving.conftest import make_recommender
+from toy import TITLES
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; apt-get install chromium")
+OPTIONS = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+#: Browsers are slow where others compute.
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
+#: Titles that would do harm where text is taken for markup, and some that are hard to show.
+NASTY = [
+    "<script>window.harm = 1</script> (1990)",
+    "<img src=x onerror='window.harm=1'> (1991)",
+    "\"Quoted\" & 'single' &amp; &lt;b&gt; (1992)",
+    "Rocket 🚀 Émigré (1993)",
+    "שלום עולם (1994)",
+    "{{ 7 * 7 }} ${7*7} (1995)",
+]
+GENRES = ["Drama", "War", "<i>Comedy</i>"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A server and what it serves."""
+
+    url: str
+    recommender: Recommender
+    service: Service
+
+
+@contextmanager
+def site_of(recommender: Recommender, settings: ServeSettings | None = None, **names: str) -> Iterator[Site]:
+    service = Service(recommender, settings or ServeSettings())
+    if names:
+        service.profiles = profiles_of(list(names.values()))
+    config = uvicorn.Config(create_app(service, pages=add_pages), port=0, log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until = time.monotonic() + 60
+    while not (server.started and service.engine.is_ready):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield Site(f"http://127.0.0.1:{port}/", recommender, service)
+    server.should_exit = True
+    thread.join(30)
+
+
+def with_genres(titles: list[str], *overrides: str) -> Recommender:
+    plain = make_recommender(*overrides, titles=titles)
+    genres = pl.DataFrame({"genre": [GENRES[place % 3] for place in range(len(titles))]})
+    return Recommender(plain.model, plain.tokenizer, replace(plain.catalogue, attributes=genres), plain.config)
+
+
+def profiles_of(names: list[str]) -> FactorProfiles:
+    even, lift = Interval(0.0, -0.1, 0.1), AttributeLift("genre", "<i>Comedy</i>", 0.4, 0.2, 2.0, 0.8, 1.2)
+    item = TypicalItem(0, "i0", "<b>Typical</b>", 3, 2.5)
+    factors = [
+        FactorProfile(number, name, 0.25, 0.1, 0.5, 0.5, Interval(0.2, 0.1, 0.3), even, (lift,), (item,))
+        for number, name in enumerate(names)
+    ]
+    return FactorProfiles("valid", 100, 50, ("genre",), 3, tuple(factors))
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with site_of(with_genres(TITLES)) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def named_site() -> Iterator[Site]:
+    names = {str(number): f"a rather long name of factor {number}" for number in range(4)}
+    with site_of(with_genres(TITLES), **names) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=False, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Open]:
+    """Open a page in a fresh profile; afterwards, nothing was asked of others and the console is empty."""
+    asked: list[str] = []
+    said: list[str] = []
+    opened: list[Page] = []
+
+    def open_one(url: str, *, is_ready: bool = True, **options: object) -> Page:
+        settings: dict[str, Any] = {"viewport": {"width": 1400, "height": 900}, **options}
+        page = browser.new_context(**settings).new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("request", lambda request: asked.append(request.url.removeprefix(url)))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda message: said.append(message.text) if "status of" not in message.text else None)
+        page.goto(url)
+        opened.append(page)
+        if is_ready:
+            page.wait_for_selector("main:not([inert])")
+        return page
+
+    yield open_one
+    for page in opened:
+        page.context.close()
+    assert not [url for url in asked if "://" in url]
+    assert [text for text in said if "ERR_FAILED" not in text] == []
+
+
+def add(page: Page, *titles: str) -> None:
+    for title in titles:
+        n_rows = page.locator("#history > li").count()
+        page.fill("#search", title)
+        page.press("#search", "Enter")
+        expect(page.locator("#history > li")).to_have_count(n_rows + 1)
+    expect(page.locator("#status")).to_contain_text(f"after {page.locator('#history > li').count()} item")
+
+
+def shown(page: Page) -> list[str]:
+    return page.locator("#list > li > .grow > .title").all_inner_texts()
+
+
+def expect_list(page: Page, expected: list[Recommendation]) -> None:
+    expect(page.locator("#list > li > .grow > .title")).to_have_text([item.title for item in expected])
+    said = page.locator("#list > li > .figure").all_inner_texts()
+    assert said == [as_shown(item.probability) for item in expected]
+
+
+def as_shown(share: float) -> str:
+    if share < 0.00001:
+        return "< 0.001%"
+    return f"{share:.{0 if share >= 0.1 else 1 if share >= 0.01 else 2 if share >= 0.001 else 3}%}"
+
+
+def history_of(page: Page) -> list[str]:
+    return page.locator("#history > li .title").all_inner_texts()
+
+
+HISTORY = ["Alien (1979)", "Blue (1993)", "Toy Story (1995)"]
+
+
+def best(site: Site, history: list[str], **options: object) -> list[Recommendation]:
+    return site.recommender.recommend([history], 10, by="title", **options)[0]  # type: ignore[arg-type]
+
+
+def test_a_history_is_built_and_put_in_order_with_the_keyboard_alone(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    expect(page.locator("#status")).to_contain_text("Add a title to the history")
+    page.focus("#search")
+    page.keyboard.type("ali")
+    expect(page.locator("#found > li")).to_have_text(["Alien (1979)", "Aliens (1986)"])
+    page.keyboard.press("ArrowDown")
+    active = page.get_attribute("#search", "aria-activedescendant")
+    assert page.inner_text(f"#{active}") == "Aliens (1986)"
+    page.keyboard.press("Enter")
+    expect(page.locator("#search-note")).to_have_text("Added Aliens (1986).")
+    assert page.get_attribute("#search", "aria-expanded") == "false"
+    add(page, *HISTORY)
+    assert history_of(page) == ["Aliens (1986)", *HISTORY]
+    expect_list(page, best(site, history_of(page)))
+
+    page.focus("#history > li:nth-child(1) [data-act=down]")
+    page.keyboard.press("Enter")
+    assert history_of(page) == ["Alien (1979)", "Aliens (1986)", "Blue (1993)", "Toy Story (1995)"]
+    page.keyboard.press("Alt+ArrowDown")
+    assert history_of(page) == ["Alien (1979)", "Blue (1993)", "Aliens (1986)", "Toy Story (1995)"]
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Move down: Aliens (1986)"
+    expect(page.locator("#search-note")).to_have_text("Aliens (1986) is now number 3 of 4.")
+    page.keyboard.press("Delete")
+    assert history_of(page) == HISTORY
+    assert "Toy Story (1995)" in page.evaluate("document.activeElement.getAttribute('aria-label')")
+    expect(page.locator("#status")).to_contain_text("after 3 items")
+    expect_list(page, best(site, HISTORY))
+
+
+def test_a_history_is_put_in_order_with_the_mouse(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    page.fill("#search", "toy story")
+    page.click("#found > li:nth-child(2)")
+    add(page, "Heat", "Blue Velvet")
+    page.drag_and_drop("#history > li:nth-child(3) .title", "#history > li:nth-child(1) .title")
+    assert history_of(page) == ["Blue Velvet (1986)", "Toy Story 2 (1999)", "Heat (1995)"]
+    page.click("#history > li:nth-child(2) [data-act=remove]")
+    expect(page.locator("#status")).to_contain_text("after 2 items")
+    expect_list(page, best(site, ["Blue Velvet (1986)", "Heat (1995)"]))
+    first = page.inner_text("#list > li:nth-child(1) .title")
+    page.click("#list > li:nth-child(1) [aria-label^='Add']")
+    assert history_of(page)[-1] == first
+    page.click("#clear")
+    assert history_of(page) == shown(page) == []
+    assert page.is_hidden("#heat")
+    page.click("#example")
+    expect(page.locator("#history > li")).to_have_count(5)
+
+
+def test_a_search_that_finds_nothing_says_so(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    page.fill("#search", "<b>none")
+    expect(page.locator("#search-note")).to_have_text("No title holds “<b>none”.")
+    assert page.is_hidden("#found")
+    page.fill("#search", "blue")
+    expect(page.locator("#found > li")).to_have_count(3)
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#found")
+
+
+def test_factors_filters_and_length_steer_the_list(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    add(page, *HISTORY)
+    slider = page.get_by_label("Factor 2", exact=True)
+    slider.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    assert slider.get_attribute("aria-valuetext") == "1.9 times"
+    page.get_by_label("Factor 4", exact=True).focus()
+    page.keyboard.press("Home")
+    steered = best(site, HISTORY, factor_weights=[1.0, 1.9, 1.0, 0.0])
+    assert [one.log_prob for one in steered] != [one.log_prob for one in best(site, HISTORY)]
+    expect_list(page, steered)
+    page.click("#neutral")
+    expect_list(page, best(site, HISTORY))
+    assert page.is_disabled("#neutral")
+
+    page.get_by_label("Diversify by factors").check()
+    diverse = best(site, HISTORY, diversify="factors")
+    expect_list(page, diverse)
+    picked_by = [f"Factor {(one.factor or 0) + 1}" for one in diverse]
+    assert page.locator("#list .by .title").all_inner_texts() == picked_by
+    page.get_by_label("Diversify by factors").uncheck()
+
+    page.get_by_label("Leave out what is in the history").uncheck()
+    page.get_by_label("Items", exact=True).select_option("5")
+    expect_list(page, best(site, HISTORY, exclude_seen=False)[:5])
+    page.get_by_label("Leave out what is in the history").check()
+    page.get_by_label("Items", exact=True).select_option("10")
+
+    page.click("#attributes summary")
+    page.get_by_label("<i>Comedy</i>").check()
+    page.get_by_label("War").check()
+    allowed = {f"i{place}" for place in range(len(TITLES)) if place % 3}
+    expect_list(page, [one for one in best(site, HISTORY) if one.item_id in allowed])
+    assert "filters do not raise them" in page.inner_text("#list-note")
+    page.click("#no-filters")
+    expect_list(page, best(site, HISTORY))
+
+
+def test_why_an_item_with_the_list_before_and_after(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    add(page, *HISTORY)
+    page.click("#list > li:nth-child(2) >> text=Why?")
+    page.wait_for_selector("#comparison h3")
+    recommender = site.recommender
+    indices = [recommender.item_index(title, by="title") for title in HISTORY]
+    item = best(site, HISTORY)[1]
+    found = explain(recommender, indices, recommender.item_index(item.item_id), k=10)
+    assert page.inner_text("#why-title") == f"Why {item.title}?"
+    assert page.evaluate("document.activeElement.id") == "why"
+    factors, purchases = page.locator("#why .effects tbody").all()
+    assert factors.locator("tr").count() == 4
+    strongest = sorted(found.history, key=lambda one: -(one.influence or 0))
+    assert purchases.locator("th").all_inner_texts() == [one.title for one in strongest]
+
+    factors.locator("tr").nth(2).get_by_role("button").click()
+    without = found.factors[2].without
+    assert page.inner_text("#comparison h3") == "Without Factor 3"
+    before, after = page.locator("#comparison ol").all()
+    assert before.locator(".title").all_inner_texts() == [one.title for one in found.items]
+    assert after.locator(".title").all_inner_texts() == [one.title for one in without.items]
+    assert after.locator(".tag.new").count() == len(without.entered)
+    assert before.locator(".tag.gone").count() == len(without.left)
+    assert page.locator("#why [aria-pressed=true]").count() == 1
+
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#why")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Why {item.title}?"
+
+
+def test_the_heat_map_is_a_table_of_what_factors_read(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    add(page, *HISTORY)
+    table = page.get_by_role("region", name="Heat map: what each factor reads").get_by_role("table")
+    expect(table.locator("tbody th")).to_have_text([*HISTORY, "outside all titles", "weight of the factor"])
+    assert table.locator("thead th").all_inner_texts()[1:] == [f"Factor {number}" for number in (1, 2, 3, 4)]
+    recommender = site.recommender
+    found = explain(recommender, [recommender.item_index(title, by="title") for title in HISTORY])
+    cells = [float(text.rstrip("%")) / 100 for text in table.locator("td.heat").all_inner_texts()]
+    expected = [one.reads[place] for place in range(3) for one in found.factors]
+    assert cells == pytest.approx(expected, abs=0.006)
+    darkest = max(range(12), key=lambda place: expected[place])
+    colours = table.locator("td.heat").evaluate_all("all => all.map((one) => getComputedStyle(one).backgroundColor)")
+    assert colours.count(colours[darkest]) <= 2
+    assert page.locator("#profiles-note").inner_text().startswith("Nobody has looked yet")
+
+
+def test_text_is_never_taken_for_markup(open_page: Open) -> None:
+    names = {str(number): name for number, name in enumerate([*NASTY[:3], "Fourth"])}
+    recommender = with_genres(NASTY)
+    with site_of(recommender, **names) as site:
+        page = open_page(site.url)
+        for place, title in enumerate(recommender.catalogue.titles[:4]):
+            add(page, str(title)[:20])
+            assert history_of(page)[place] == title
+        page.wait_for_selector(".heatmap")
+        page.click("#attributes summary")
+        page.click("#list > li:nth-child(1) >> text=Why?")
+        page.wait_for_selector("#comparison h3")
+        titles = {str(title) for title in recommender.catalogue.titles}
+        assert set(history_of(page)) | set(shown(page)) == titles
+        for place in ("#sliders label", ".profile h3"):
+            assert page.locator(place).all_inner_texts() == list(names.values())
+        assert page.locator("#attributes .title").all_inner_texts() == sorted(GENRES)
+        assert page.evaluate("window.harm") is None
+        assert page.locator("main img, main script, main b, main i").count() == 0
+        hebrew = page.locator("#list .title", has_text="שלום").or_(page.locator("#history .title", has_text="שלום"))
+        assert hebrew.first.evaluate("one => one.tagName") == "BDI"
+
+
+def test_a_key_is_asked_for_and_kept_in_the_tab_only(tmp_path: Path, open_page: Open) -> None:
+    key = new_key(tmp_path / "keys.json", "read")
+    with site_of(make_recommender(), ServeSettings(keys=tmp_path / "keys.json")) as site:
+        page = open_page(site.url, is_ready=False)
+        expect(page.locator("#key-note")).to_contain_text("This server asks for a key")
+        assert page.locator("main[inert]").count() == 1
+        page.get_by_label("API key").fill("flr_wrong_key")
+        page.keyboard.press("Enter")
+        expect(page.locator("#key-note")).to_contain_text("the key is not known")
+        page.get_by_label("API key").fill(key)
+        page.click("text=Use key")
+        page.wait_for_selector("main:not([inert])")
+        assert page.input_value("#key") == ""
+        add(page, "Alien")
+        assert page.evaluate("[...Object.values(sessionStorage)]") == [key]
+        assert page.evaluate("localStorage.length") == 0
+        assert page.context.cookies() == []
+        assert key not in page.url + page.content()
+        page.reload()
+        page.wait_for_selector("main:not([inert])")
+        page.click("#forget")
+        expect(page.locator("#key-note")).to_contain_text("This server asks for a key")
+        assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_problems_are_told_in_words_and_can_be_tried_again(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    problem = (
+        '{"type": "urn:flr:problem:validation", "title": "Unprocessable <b>Content</b>", "status": 422, "detail": '
+        '"body.k: too <i>large</i>", "request_id": "abc-1", "errors": [{"where": "body.k", "problem": "too large"}, '
+        '{"where": "body.by", "problem": "is wrong"}]}'
+    )
+    refuse: Callable[[Route], None] = lambda route: route.fulfill(  # noqa: E731
+        status=422, content_type="application/problem+json", body=problem
+    )
+    page.route("**/v1/recommend", refuse, times=1)
+    page.fill("#search", "Alien")
+    page.press("#search", "Enter")
+    alert = page.locator("#results-problem")
+    expect(alert).to_contain_text("Unprocessable <b>Content</b>")
+    expect(alert).to_contain_text("body.k: too <i>large</i>")
+    expect(alert).to_contain_text("abc-1")
+    expect(alert.locator("li")).to_have_text(["body.k: too large", "body.by: is wrong"])
+    page.route("**/v1/recommend", lambda route: route.abort(), times=1)
+    alert.get_by_role("button", name="Try again").click()
+    expect(alert).to_contain_text("The server cannot be reached")
+    alert.get_by_role("button", name="Try again").click()
+    expect_list(page, best(site, ["Alien (1979)"]))
+    assert alert.inner_text() == ""
+
+
+def test_a_busy_server_is_asked_again_when_it_says(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    times: list[float] = []
+    page.on("request", lambda one: times.append(time.monotonic()) if one.url.endswith("/v1/recommend") else None)
+    busy = '{"type": "urn:flr:problem:overloaded", "title": "Too Many Requests", "status": 429, "detail": "full"}'
+    page.route(
+        "**/v1/recommend",
+        lambda route: route.fulfill(
+            status=429, content_type="application/problem+json", body=busy, headers={"Retry-After": "2"}
+        ),
+        times=1,
+    )
+    page.fill("#search", "Alien")
+    page.press("#search", "Enter")
+    expect(page.locator("#status")).to_have_text("The server is busy. Asking again in 2 seconds.")
+    expect_list(page, best(site, ["Alien (1979)"]))
+    assert len(times) == 2
+    assert times[1] - times[0] > 1.9
+
+
+def test_a_server_that_is_down_at_first_is_asked_again(site: Site, open_page: Open, browser: Browser) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.route("**/v1/model", lambda route: route.abort(), times=1)
+    page.goto(site.url)
+    expect(page.locator("#problem")).to_contain_text("cannot be reached")
+    page.get_by_role("button", name="Try again").click()
+    page.wait_for_selector("main:not([inert])")
+    context.close()
+
+
+def test_a_model_without_factors_has_no_sliders_and_no_heat_map(open_page: Open) -> None:
+    with site_of(make_recommender("reasoner.kind=none")) as site:
+        page = open_page(site.url)
+        add(page, *HISTORY)
+        expect(page.locator("#no-factors")).to_be_visible()
+        for hidden in ("#factors", "#diversify", "#heat", "#profiles", "#filters"):
+            assert page.is_hidden(hidden), hidden
+        page.click("#list > li:nth-child(1) >> text=Why?")
+        page.wait_for_selector("#comparison h3")
+        assert page.locator("#why caption").all_inner_texts() == ["What each purchase does"]
+        assert shown(page) == [one.title for one in best(site, HISTORY)]
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_accessible_at_any_width(scheme: str, width: int, named_site: Site, open_page: Open) -> None:
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}, "bypass_csp": True}
+    page = open_page(named_site.url, reduced_motion="reduce", **options)
+    if width == 360:
+        page.click("#steer > summary")
+    add(page, *HISTORY)
+    page.click("#attributes summary")
+    page.get_by_label("War").check()
+    expect(page.locator("#list-note")).to_contain_text("filters")
+    page.click("#list > li:nth-child(1) >> text=Why?")
+    page.wait_for_selector("#comparison h3")
+    page.wait_for_selector(".heatmap")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.fill("#search", "blue")
+    expect(page.locator("#found > li")).to_have_count(3)
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
+def test_motion_is_reduced_and_focus_is_seen(site: Site, open_page: Open) -> None:
+    page = open_page(site.url, reduced_motion="reduce")
+    durations = "all => [...new Set(all.map((one) => getComputedStyle(one).transitionDuration))]"
+    assert page.locator("body *").evaluate_all(durations) == ["0s"]
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the recommendations"
+    for _ in range(12):
+        style = "getComputedStyle(document.activeElement).outlineStyle"
+        assert page.evaluate(f"document.activeElement === document.body || {style} === 'solid'")
+        page.keyboard.press("Tab")
