@@ -14,6 +14,9 @@ swap        factor k of another user's target, drawn once: the news of somebody 
 shuffle     its own coordinates in another order, drawn once per target: its length without its content
 ==========  ==================================================================================================
 
+Where factors vote (``reasoner.memory``), ``remove`` and ``only`` turn votes off and on along; the others change what a
+factor says to the thought, and leave its votes, which are for what it read.
+
 ``factor`` None does the same to all of them at once by replacing the thought itself (kinds mean, swap, shuffle).
 """
 
