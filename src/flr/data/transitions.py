@@ -2,7 +2,7 @@
 
 A model that reads what it votes for must not find its own target among the counts, and what it finds must be what it
 will find when it is used. Where people are held out row by row, training asks for the evidence of all *other* people:
-the counts of a history item and a target, less what this person's two rows added to them. Where a moment in time divides
+the counts of a history item and a target, less what this person added to them. Where a moment in time divides
 training from validation, it asks for what was counted *earlier* than the target, for the future of other people is no
 evidence there.
 
