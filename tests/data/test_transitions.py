@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flr.data.transitions import RELATIONS, EarlierEvidence, OthersEvidence, count_transitions, is_chronological
+from flr.data.transitions import RELATIONS, OthersEvidence, count_transitions
 from flr.errors import DataError
-from flr.records import CONTEXT, TEST, TRAIN, VALID, Transitions, UserSequences
+from flr.records import CONTEXT, TEST, TRAIN, Transitions, UserSequences
 
 N = 9
 
@@ -82,54 +80,6 @@ def test_a_pair_that_only_one_person_took_is_no_evidence_for_that_person() -> No
     evidence = OthersEvidence(count_transitions(sequences, N), sequences)
     said = evidence(np.array([0]), np.array([1]))
     assert said[0] == pytest.approx([1 / 6] * 3)  # popularity of item 1, and nothing else
-
-
-def timed(rows: list[list[int]], times: list[list[int]], *, held_out: int = 0) -> UserSequences:
-    return replace(sequences_of(rows, held_out=held_out), timestamps=np.array([time for row in times for time in row]))
-
-
-def test_earlier_evidence_counts_what_everybody_did_before_the_target() -> None:
-    rows = [[0, 1, 2], [0, 1, 3], [0, 1]]
-    sequences = timed(rows, [[1, 2, 3], [4, 5, 5], [6, 7]])
-    popularity = count_transitions(sequences, N).popularity
-    evidence = EarlierEvidence(sequences, N, popularity)
-
-    def said(source: int, target: int) -> list[float]:
-        return evidence(np.array([source]), np.array([target]))[0].tolist()
-
-    # Item 0, then 1 at time 2: nothing was counted before. At time 5: once out of `next` 1, `soon` 1.8, `together` 2.
-    assert said(0, 1) == pytest.approx([popularity[1]] * 3)
-    expected = [(1 + 0.1 * popularity[1]) / (total + 0.1) for total in (1, 1.8, 2)]
-    assert said(3, 4) == pytest.approx(expected)
-    # At time 7: twice out of twice as much; the tie at time 5 is earlier by then.
-    assert said(6, 7) == pytest.approx([(2 + 0.1 * popularity[1]) / (total + 0.1) for total in (2, 3.6, 4)])
-    # The last of the second person has the time of the one before: what happened then is not earlier.
-    assert said(4, 5) == pytest.approx([0.1 * popularity[3] / (total + 0.1) for total in (1, 1, 2)])
-
-
-@given(world, st.integers(0, 30))
-def test_evidence_at_the_end_of_time_is_what_is_counted_in_all(rows: list[list[int]], later: int) -> None:
-    longer = [*rows, [3, 4, 5]]
-    end = 100
-    times = [list(range(len(row))) for row in rows] + [[end, end + later, end + 31]]
-    sequences = timed(longer, times)
-    sequences = replace(sequences, split=np.where(sequences.timestamps >= end, TEST, sequences.split).astype(np.int8))
-    transitions = count_transitions(sequences, N)
-    source, target = np.array([len(sequences.item_index) - 3]), np.array([len(sequences.item_index) - 1])
-    said = EarlierEvidence(sequences, N, transitions.popularity)(source, target)
-    counts = transitions.counts_of(np.array([3]), np.array([5])) + 0.1 * transitions.popularity[5]
-    np.testing.assert_allclose(said, counts / (transitions.totals[[3]] + 0.1), rtol=1e-4)
-
-
-def test_a_split_by_time_is_told_from_one_by_person() -> None:
-    rows = [[0, 1, 2], [3, 4, 5]]
-    by_time = timed(rows, [[1, 2, 9], [3, 4, 9]])
-    by_person = timed(rows, [[1, 2, 3], [4, 5, 6]])
-    for sequences, expected in ((by_time, True), (by_person, False)):
-        split = sequences.split.copy()
-        split[[2, 5]] = VALID
-        assert is_chronological(replace(sequences, split=split)) is expected
-    assert not is_chronological(by_time)  # nothing is held out
 
 
 def test_only_the_most_frequent_followers_are_kept_and_totals_still_count_all() -> None:

@@ -17,7 +17,7 @@ from flr.backbone.loading import compact_backbone, pretrained_backbone, pretrain
 from flr.catalogue.titles import build_catalogue
 from flr.config import Config, PolicyConfig, TrainingConfig
 from flr.data.storage import load_prepared
-from flr.data.transitions import EarlierEvidence, OthersEvidence, count_transitions, is_chronological
+from flr.data.transitions import OthersEvidence, count_transitions
 from flr.errors import ConfigError, DataError, FlrError, StorageError
 from flr.model import FLRModel, build_memory, build_reasoner
 from flr.progress import SILENT, Progress
@@ -234,10 +234,7 @@ def evidence_for(recommender: Recommender, prepared: PreparedData) -> tuple[Evid
     memory = recommender.model.memory
     if memory is None:
         return None
-    transitions, sequences = memory.transitions, prepared.sequences
-    if is_chronological(sequences):
-        return EarlierEvidence(sequences, transitions.n_items, transitions.popularity), transitions.popularity
-    return OthersEvidence(transitions, sequences), transitions.popularity
+    return OthersEvidence(memory.transitions, prepared.sequences), memory.transitions.popularity
 
 
 def _rows(recommender: Recommender, prepared: PreparedData) -> PackedRows:
