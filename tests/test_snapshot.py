@@ -10,7 +10,9 @@ import pytest
 from flr.catalogue.filters import ItemFilter
 from flr.errors import FlrError, RequestError, UnknownItemError
 from flr.recommender import Recommendation, Recommender
+from flr.records import Histories
 from live_shop import shop
+from toy import toy_model, toy_tokenizer
 
 HISTORIES = [["i0", "i5"], ["i8", "i3", "i2"], ["i10"], ["i4", "i9", "i6", "i1"]]
 FILTERS = [
@@ -99,3 +101,19 @@ def test_unknown_names_in_filters_can_be_skipped(recommender: Recommender) -> No
 def test_filters_and_histories_must_be_as_many(recommender: Recommender) -> None:
     with pytest.raises(RequestError, match="got 4 filters for 1 histories"):
         recommender.recommend([["i0"]], filters=FILTERS)
+
+
+def test_votes_follow_a_catalogue_that_changes() -> None:
+    settings = ("reasoner.memory=transitions", "reasoner.reads=items", "reasoner.reads_age=true")
+    model, compiled, config = toy_model(*settings)
+    recommender = Recommender(model, toy_tokenizer(compiled.catalogue, config), compiled.catalogue, config)
+    recommender.add_items([{"item_id": "new", "title": "Green House (2001)"}])
+    recommender.remove_items(["i3", "i5"])
+    histories = Histories(np.array([1, 2, 11, 3]), np.array([0, 2, 4]))  # the new item and a removed one are read
+    scores = recommender.score(histories)
+    assert np.isneginf(scores[:, [3, 5]]).all()
+    np.testing.assert_allclose(np.exp(scores).sum(1), 1, atol=1e-5)
+    best = recommender.score_best(histories, 4, exclude_seen=False)
+    order = np.argsort(-scores, axis=1)[:, :4]
+    assert (np.argsort(-best, axis=1)[:, :4] == order).all()
+    np.testing.assert_allclose(np.take_along_axis(best, order, 1), np.take_along_axis(scores, order, 1), atol=1e-5)

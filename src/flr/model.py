@@ -63,14 +63,17 @@ class ThoughtState:
             streams = streams.without_empty_blocks()  # as if others had never been there
         return streams, self.next_position[rows]
 
-    def _votes_for(self, compiled: CompiledCatalogue) -> Votes | None:
-        return None if self.votes is None else self.votes.among(compiled.catalogue.n_items, compiled.retired)
+    def among(self, compiled: CompiledCatalogue) -> ThoughtState:
+        """Return the same with votes for a catalogue that has changed since training; see `Votes.among`."""
+        if self.votes is None:
+            return self
+        return replace(self, votes=self.votes.among(compiled.catalogue.n_items, compiled.retired))
 
     def bound(self, compiled: CompiledCatalogue) -> Bound | None:
         """Return what items below a trie node can reach, given the memory's votes; None where titles decide alone."""
-        votes = self._votes_for(compiled)
-        if votes is None:
+        if self.votes is None:
             return None
+        votes = self.votes
         best = compiled.best_below(votes.probs)
 
         def bound(log_probs: Tensor, rows: Tensor, nodes: Tensor) -> Tensor:
@@ -78,10 +81,9 @@ class ThoughtState:
 
         return bound
 
-    def mixed(self, log_probs: Tensor, compiled: CompiledCatalogue, rows: Tensor | None = None) -> Tensor:
+    def mixed(self, log_probs: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return log p(item | history) from those of written titles, [n, N]; `rows` as in `Votes.mix`."""
-        votes = self._votes_for(compiled)
-        return log_probs if votes is None else votes.mix(log_probs, rows)
+        return log_probs if self.votes is None else self.votes.mix(log_probs, rows)
 
 
 @dataclass(frozen=True)
@@ -274,12 +276,12 @@ class FLRModel(nn.Module):
         ids[real] = torch.from_numpy(streams.ids).to(self.device)
         before = 0 if past is None else past.real.sum(1, keepdim=True)
         encoded = self.backbone.encode(ids, (columns + before).expand_as(ids), torch.where(real, 0, -1), past)
-        items, places = (torch.full_like(ids, -1) for _ in range(2))
-        items[real], places[real] = (torch.from_numpy(of).to(self.device) for of in (streams.items, streams.places))
         if past is None:
-            return replace(encoded, items=items, places=places)
+            return encoded.of_items(streams.items, streams.places)
         if past.items is None or past.places is None:
             return encoded  # whoever kept no items of the past has to tell what they were
+        items, places = (torch.full_like(ids, -1) for _ in range(2))
+        items[real], places[real] = (torch.from_numpy(of).to(self.device) for of in (streams.items, streams.places))
         places = torch.where(places < 0, -1, places + past.places.amax(1, keepdim=True) + 1)
         return replace(encoded, items=torch.cat([past.items, items], 1), places=torch.cat([past.places, places], 1))
 
@@ -359,7 +361,7 @@ class FLRModel(nn.Module):
             sums=compiled.sums,
             output=self.backbone.output_weight,
         )
-        return state.mixed(compiled.by_item(leaves), compiled)
+        return state.mixed(compiled.by_item(leaves))
 
     def score_above(
         self, state: ThoughtState, compiled: CompiledCatalogue, floor: Floor, wanted: Wanted | None = None

@@ -148,7 +148,7 @@ class Snapshot:
             leaves = torch.full((len(rows), compiled.trie.n_leaves + 1), -torch.inf, device=banned.device)
             leaves.scatter_(1, torch.where(found.leaves < 0, leaves.shape[1] - 1, found.leaves), found.scores)
             items = (leaves[:, :-1] - shares)[:, compiled.leaf]
-            items = torch.where(items.isneginf(), items, state.mixed(items, compiled))
+            items = torch.where(items.isneginf(), items, state.mixed(items))
             return items.masked_fill_(banned, -torch.inf)
 
         n_rows = self._rows_per_forward(histories, settings.beam_width * int(lengths.max()))
@@ -171,7 +171,7 @@ class Snapshot:
         assert thought is not None
         each = torch.arange(len(read), device=self.model.device).repeat_interleave(self.n_factors)
         state = self.model.think(streams.rows(each), alone(self.n_factors, len(read), self.model.device))
-        return state, thought.gates[:, :, 0].mean(0)
+        return state.among(self.compiled), thought.gates[:, :, 0].mean(0)
 
     def _thinker(self, histories: Histories, factor_weights: FactorWeights | None) -> Thinker:
         weights = check_factor_weights(factor_weights, self.n_factors, len(histories))
@@ -187,7 +187,7 @@ class Snapshot:
 
         def candidates(found: Tensor, members: Tensor) -> Tensor:
             titles = self.compiled.by_item(found)
-            return state.mixed(titles, self.compiled, members).masked_fill_(banned[members], -torch.inf)
+            return state.mixed(titles, members).masked_fill_(banned[members], -torch.inf)
 
         def floor(found: Tensor, members: Tensor) -> Tensor:
             # The worst of those wanted; where fewer than k are left, of these, so that the search can end.
@@ -234,7 +234,7 @@ class Snapshot:
         out = np.empty((len(histories), self.catalogue.n_items), dtype=np.float32)
         with torch.inference_mode():
             for rows, read in self._batches(histories, n_rows):
-                out[rows] = scored(think(read, rows), rows).float().cpu().numpy()
+                out[rows] = scored(think(read, rows).among(self.compiled), rows).float().cpu().numpy()
         return out
 
     def _batches(self, histories: Histories, n_rows: int) -> Iterator[tuple[IntArray, Histories]]:

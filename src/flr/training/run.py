@@ -229,7 +229,7 @@ def title_tokenizer(config: Config, catalogue: Catalogue, source: str | None = N
     return TitleTokenizer.pretrained(text.tokenizer, preamble=preamble, suffix=suffix, end_id=text.end_id)
 
 
-def evidence_for(recommender: Recommender, prepared: PreparedData) -> tuple[Evidence, FloatArray] | None:
+def _evidence(recommender: Recommender, prepared: PreparedData) -> tuple[Evidence, FloatArray] | None:
     """Return what a packer tells a model with a memory of its training targets; None for a model without one."""
     memory = recommender.model.memory
     if memory is None:
@@ -241,7 +241,7 @@ def _rows(recommender: Recommender, prepared: PreparedData) -> PackedRows:
     config = recommender.config
     return PackedRows(
         prepared.sequences,
-        recommender.compiled.packer(recommender.model.n_thoughts, evidence_for(recommender, prepared)),
+        recommender.compiled.packer(recommender.model.n_thoughts, _evidence(recommender, prepared)),
         window=config.text.window,
         row_tokens=config.training.row_tokens,
         batch_tokens=config.training.batch_tokens,
