@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -185,6 +186,21 @@ class Transitions:
     def n_relations(self) -> int:
         return int(self.counts.shape[1])
 
+    @property
+    def sources(self) -> IntArray:
+        """Source of each pair, [E]."""
+        return self.pairs // self.n_items
+
+    @cached_property
+    def followers(self) -> IntArray:
+        """Follower of each pair, [E]."""
+        return self.pairs % self.n_items
+
+    @cached_property
+    def starts(self) -> IntArray:
+        """The pairs of source x are those from ``starts[x]`` on and below ``starts[x + 1]``, [N + 1]."""
+        return np.searchsorted(self.pairs, np.arange(self.n_items + 1) * self.n_items)
+
     def tables(self) -> dict[str, torch.Tensor]:
         """Return the arrays as tensors, by name, to be saved."""
         import torch
@@ -199,9 +215,9 @@ class Transitions:
     def counts_of(self, sources: IntArray, followers: IntArray) -> FloatArray:
         """Return the counts of pairs, [n] and [n] -> [n, Q]."""
         wanted = sources * self.n_items + followers
-        place = np.minimum(np.searchsorted(self.pairs, wanted), max(len(self.pairs) - 1, 0))
         if not len(self.pairs):
             return np.zeros((len(wanted), self.n_relations), dtype=np.float32)
+        place = np.minimum(np.searchsorted(self.pairs, wanted), len(self.pairs) - 1)
         found: FloatArray = np.where((self.pairs[place] == wanted)[:, None], self.counts[place], np.float32(0))
         return found
 

@@ -52,13 +52,14 @@ class TransitionMixture:
         rows = np.repeat(np.arange(n_rows), known.lengths)
         weights = self.decay ** (known.offsets[1:][rows] - 1 - np.arange(len(rows)))
         weights /= np.bincount(rows, weights, n_rows)[rows]
-        ends = np.searchsorted(table.pairs, (known.item_index.astype(np.int64) + 1) * table.n_items)
-        starts = np.searchsorted(table.pairs, known.item_index.astype(np.int64) * table.n_items)
-        entries, offsets = ragged_indices(starts, ends - starts)
+        starts = table.starts
+        entries, offsets = ragged_indices(
+            starts[known.item_index], starts[known.item_index + 1] - starts[known.item_index]
+        )
         owner = np.repeat(np.arange(len(rows)), np.diff(offsets))
         rho = np.array(self.relations) / (table.totals[known.item_index] + PSEUDO_COUNT)
         votes = (table.counts[entries] * rho[owner]).sum(1) * weights[owner]
-        places = rows[owner] * table.n_items + table.pairs[entries] % table.n_items
+        places = rows[owner] * table.n_items + table.followers[entries]
         probabilities = np.bincount(places, votes.astype(np.float64), n_rows * table.n_items)
         probabilities = probabilities.reshape(n_rows, table.n_items).astype(np.float64)
         left = 1 - probabilities.sum(1, keepdims=True)

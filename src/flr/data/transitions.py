@@ -49,9 +49,10 @@ def count_transitions(sequences: UserSequences, n_items: int, *, max_followers: 
         merged = np.zeros((len(keys), len(RELATIONS)), dtype=np.float32)
         np.add.at(merged, place, np.concatenate([counts, added.astype(np.float32)]))
         counts = merged
+    sources = keys // n_items
     totals = np.zeros((n_items, len(RELATIONS)), dtype=np.float32)
-    np.add.at(totals, keys // n_items, counts)
-    kept = _most_frequent(keys // n_items, counts, max_followers)
+    np.add.at(totals, sources, counts)
+    kept = _most_frequent(sources, counts, max_followers)
     taken = np.bincount(item[visible], minlength=n_items).astype(np.float32)
     return Transitions(n_items, keys[kept], counts[kept], totals, taken / taken.sum())
 

@@ -102,14 +102,13 @@ class ItemMemory(nn.Module):
         self.trust = nn.Linear(width, 1)
         nn.init.zeros_(self.trust.weight)
         nn.init.zeros_(self.trust.bias)
-        sources = transitions.pairs // transitions.n_items
-        starts = np.searchsorted(sources, np.arange(transitions.n_items + 1))
+        sources = transitions.sources
         shares = transitions.counts / (transitions.totals[sources] + PSEUDO_COUNT)
         kept = np.zeros((transitions.n_items, transitions.n_relations))
         np.add.at(kept, sources, shares)
         tables = {
-            "starts": starts,
-            "followers": transitions.pairs % transitions.n_items,
+            "starts": transitions.starts,
+            "followers": transitions.followers,
             "shares": shares.astype(np.float32),
             "back_off": (1 - kept).astype(np.float32),
             "popularity": transitions.popularity.astype(np.float32),
