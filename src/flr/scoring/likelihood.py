@@ -9,12 +9,13 @@ Source: METHOD Eq. 9.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flr.blocks import by_block
 from flr.records import BoolArray, IntArray, TokenTrie, TriePaths
@@ -150,16 +151,41 @@ def choice_log_probs(hidden: Tensor, nodes: Tensor, children: Tensor, table: Chi
         return log_probs.gather(1, table.token_of_node[children][:, None])[:, 0]
     out = hidden.new_zeros(len(nodes), dtype=torch.float32)
     slots = children - table.first_child[nodes]
-    classes = table.class_of_node[nodes]
-    for number, part in enumerate(table.classes):
-        chosen = torch.nonzero(classes == number)[:, 0]
-        if not len(chosen):
-            continue
-        place = table.place_of_node[nodes[chosen]]
-        logits = _logits_of_queries(hidden[chosen], place, part, output)
+    for chosen, place, part, weights in _asked_classes(nodes, table, output):
+        logits = _logits_of_queries(hidden[chosen], place, part, weights)
         picked = torch.log_softmax(logits, dim=-1).gather(1, slots[chosen, None])[:, 0]
         out = out.index_put((chosen,), picked)
     return out
+
+
+def _asked_classes(
+    nodes: Tensor, table: ChildTable, output: Tensor
+) -> Iterator[tuple[Tensor, Tensor, SizeClass, Tensor]]:
+    """Yield which nodes are of each size class, their places in it, the class, and the weights of what is asked of it.
+
+    The weights of all classes are looked up at once, because each lookup has a gradient as large as the vocabulary.
+    """
+    classes = table.class_of_node[nodes]
+    asked = []
+    for number, part in enumerate(table.classes):
+        chosen = torch.nonzero(classes == number)[:, 0]
+        if len(chosen):
+            place = table.place_of_node[nodes[chosen]]
+            asked.append((chosen, place, part, _asked_tokens(place, part)))
+    if not asked:
+        return
+    weights = nn.functional.embedding(torch.cat([tokens.flatten() for *_, tokens in asked]), output)
+    by_class = torch.split(weights, [tokens.numel() for *_, tokens in asked])
+    for (chosen, place, part, tokens), rows in zip(asked, by_class, strict=True):
+        yield chosen, place, part, rows.view(*tokens.shape, -1)
+
+
+def _asked_tokens(place: Tensor, part: SizeClass) -> Tensor:
+    """Return the tokens of all children of a class of few nodes, [n, c], or of those of each query's node, [S, c]."""
+    if len(part.tokens) <= DENSE_NODES:
+        return part.tokens
+    # Two at least: one query alone would be another kind of product, with other last bits.
+    return part.tokens[place.expand(2) if len(place) == 1 else place]
 
 
 def child_log_probs(hidden: Tensor, nodes: Tensor, table: ChildTable, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -175,15 +201,12 @@ def child_log_probs(hidden: Tensor, nodes: Tensor, table: ChildTable, output: Te
         For each child, in no particular order: the place of its parent in `nodes`, the child (a trie node), and the
         natural log, float32; [n] each.
     """
-    classes, first = table.class_of_node[nodes], table.first_child[nodes]
-    forced = torch.nonzero(classes < 0)[:, 0]
+    first = table.first_child[nodes]
+    forced = torch.nonzero(table.class_of_node[nodes] < 0)[:, 0]
     found = [(forced, first[forced], hidden.new_zeros(len(forced), dtype=torch.float32))]
-    for number, part in enumerate(table.classes):
-        chosen = torch.nonzero(classes == number)[:, 0]
-        if not len(chosen):
-            continue
-        place = table.place_of_node[nodes[chosen]]
-        log_probs = _normalised(_logits_of_queries(hidden[chosen], place, part, output), hidden[chosen], table, output)
+    for chosen, place, part, weights in _asked_classes(nodes, table, output):
+        states = hidden[chosen]
+        log_probs = _normalised(_logits_of_queries(states, place, part, weights), states, table, output)
         real = part.real[place]
         owners = chosen[:, None].expand_as(real)[real]
         children = (first[chosen][:, None] + torch.arange(real.shape[1], device=nodes.device))[real]
@@ -217,17 +240,21 @@ def _normalised(logits: Tensor, hidden: Tensor, table: ChildTable, output: Tenso
     return torch.log_softmax(logits, dim=-1)
 
 
-def _logits_of_queries(hidden: Tensor, place: Tensor, part: SizeClass, output: Tensor) -> Tensor:
-    """Return masked float32 logits over the children of each query's node, [S, c]."""
-    n, c = part.tokens.shape
-    if n <= DENSE_NODES:
-        every = _products(hidden, output[part.tokens.flatten()]).view(-1, n, c)
+def _logits_of_queries(hidden: Tensor, place: Tensor, part: SizeClass, weights: Tensor) -> Tensor:
+    """Return masked float32 logits over the children of each query's node, [S, c].
+
+    Args:
+        hidden: Hidden states at the nodes, [S, D].
+        place: Places of the nodes in their class, [S].
+        part: The class.
+        weights: Output embeddings of its `_asked_tokens`.
+    """
+    if len(part.tokens) <= DENSE_NODES:
+        every = _products(hidden, weights.flatten(0, 1)).view(len(hidden), *part.tokens.shape)
         logits = every[torch.arange(len(place), device=place.device), place]
     else:
-        # Two at least: one query alone would be another kind of product, with other last bits.
-        few = len(place) == 1
-        at, states = (place.expand(2), hidden.expand(2, -1)) if few else (place, hidden)
-        logits = (torch.nn.functional.embedding(part.tokens[at], output) @ states[..., None])[: len(place), :, 0]
+        states = hidden.expand(len(weights), -1)
+        logits = (weights @ states[..., None])[: len(place), :, 0]
     masked: Tensor = logits.float().masked_fill(~part.real[place], -torch.inf)
     return masked
 
