@@ -155,18 +155,21 @@ class Histories:
         return Histories(self.item_index[indices], offsets)
 
 
-#: The s of `Transitions`.
-PSEUDO_COUNT: Final = 0.1
-#: What a saved `Transitions` consists of, in the order of its fields.
+#: How much each relation of `flr.data.transitions` counts where items vote. Chosen on validation, by ranking: the
+#: likelihood would have learnt weights that hedge (docs/log.md).
+RELATION_WEIGHTS: Final = (0.0, 0.5, 0.5)
+#: Arrays of a saved `Transitions`.
 _TRANSITION_TABLES: Final = ("pairs", "counts", "totals", "popularity")
+#: The smoothing of counts that were saved before it was.
+_FORMER_SMOOTHING: Final = 0.1
 
 
 @dataclass(frozen=True)
 class Transitions:
     """How often items followed each other among training rows, under Q relations (see `flr.data.transitions`).
 
-    Popularity has a part of a count, so that an item that nothing followed yet says what is popular: under relation q,
-    ``p(y | x) = (count_q(x, y) + s popularity(y)) / (total_q(x) + s)`` with s = `PSEUDO_COUNT`, which sums to 1 over y.
+    Popularity has so many counts, so that an item that little followed yet says what is popular: under relation q,
+    ``p(y | x) = (count_q(x, y) + s popularity(y)) / (total_q(x) + s)``, which sums to 1 over y.
 
     Attributes:
         n_items: Size of the catalogue N.
@@ -174,6 +177,7 @@ class Transitions:
         counts: [E, Q] float32.
         totals: Counts of each source over all followers, [N, Q] float32.
         popularity: Share of each item in the training rows, sums to 1, [N] float32.
+        smoothing: The s above.
     """
 
     n_items: int
@@ -181,6 +185,7 @@ class Transitions:
     counts: FloatArray
     totals: FloatArray
     popularity: FloatArray
+    smoothing: float
 
     @property
     def n_relations(self) -> int:
@@ -205,12 +210,27 @@ class Transitions:
         """Return the arrays as tensors, by name, to be saved."""
         import torch
 
-        return {name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in _TRANSITION_TABLES}
+        tables = {name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in _TRANSITION_TABLES}
+        return tables | {"smoothing": torch.tensor(self.smoothing, dtype=torch.float64)}
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, torch.Tensor]) -> Transitions:
         """Return what `tables` saved."""
-        return cls(len(tables["popularity"]), *(tables[name].numpy() for name in _TRANSITION_TABLES))
+        smoothing = float(tables["smoothing"]) if "smoothing" in tables else _FORMER_SMOOTHING
+        arrays = {name: tables[name].numpy() for name in _TRANSITION_TABLES}
+        return cls(len(tables["popularity"]), **arrays, smoothing=smoothing)
+
+    @cached_property
+    def shares(self) -> FloatArray:
+        """What each pair has of p(follower | source) by its own counts; popularity has what is missing, [E, Q]."""
+        shares: FloatArray = self.counts / (self.totals[self.sources] + np.float32(self.smoothing))
+        return shares
+
+    def smoothed(self, counts: FloatArray, totals: FloatArray, items: IntArray) -> FloatArray:
+        """Return p(item | source) from counts of pairs and totals of their sources, [n, Q] and items [n]."""
+        popular = self.smoothing * self.popularity[items][:, None]
+        probabilities: FloatArray = ((counts + popular) / (totals + self.smoothing)).astype(np.float32)
+        return probabilities
 
     def counts_of(self, sources: IntArray, followers: IntArray) -> FloatArray:
         """Return the counts of pairs, [n] and [n] -> [n, Q]."""

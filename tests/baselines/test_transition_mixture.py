@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flr.baselines.transitions import TransitionMixture
+from flr.data.transitions import SMOOTHING
 from flr.records import CONTEXT, TRAIN, Histories, UserSequences
 
 N_ITEMS = 4
@@ -26,8 +27,8 @@ def fitted(decay: float, relations: tuple[float, ...]) -> TransitionMixture:
 def test_each_item_votes_for_its_followers_the_latest_most() -> None:
     mixture = fitted(0.5, (1.0, 0.0, 0.0))
     popularity = mixture.popularity.probabilities
-    after_0 = (np.array([0, 2, 0, 0]) + 0.1 * popularity) / 2.1
-    after_1 = (np.array([0, 0, 1, 1]) + 0.1 * popularity) / 2.1
+    after_0 = (np.array([0, 2, 0, 0]) + SMOOTHING * popularity) / (2 + SMOOTHING)
+    after_1 = (np.array([0, 0, 1, 1]) + SMOOTHING * popularity) / (2 + SMOOTHING)
     expected = (after_0 * 0.5 + after_1) / 1.5
     scores = mixture.score(Histories(np.array([0, 1]), np.array([0, 2])))
     assert np.exp(scores[0]) == pytest.approx(expected)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flr.data.transitions import RELATIONS, OthersEvidence, count_transitions
+from flr.data.transitions import RELATIONS, SMOOTHING, OthersEvidence, count_transitions
 from flr.errors import DataError
 from flr.records import CONTEXT, TEST, TRAIN, Transitions, UserSequences
 
@@ -71,7 +71,7 @@ def test_evidence_is_what_counting_without_the_person_gives(rows: list[list[int]
     popularity = np.full(N, 1 / N)
     source, target = np.array([0, 1, 2, 4]), np.array([1, 4, 8, 5])  # rows of the first person
     x, y = np.array(rows[0])[source], np.array(rows[0])[target]
-    expected = (counts[x, y] + 0.1 * popularity[y][:, None]) / (totals[x] + 0.1)
+    expected = (counts[x, y] + SMOOTHING * popularity[y][:, None]) / (totals[x] + SMOOTHING)
     np.testing.assert_allclose(evidence(source, target), expected, rtol=1e-4, atol=1e-6)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, get_args
 from pydantic import Field, model_validator
 
 from flr.config import Section
+from flr.records import RELATION_WEIGHTS
 from flr.seeding import generator
 
 BaselineName = Literal[
@@ -34,9 +35,9 @@ class NeighbourSettings(Section):
 class TransitionSettings(Section):
     """Settings of the mixture of transitions."""
 
-    decay: float = Field(0.8, gt=0, le=1, description="Weight of an item of the history relative to its successor.")
+    decay: float = Field(0.7, gt=0, le=1, description="Weight of an item of the history relative to its successor.")
     relations: tuple[float, float, float] = Field(
-        (0.0, 1.0, 0.0), description="Weights of next, soon and together (flr.data.transitions); they sum to 1."
+        RELATION_WEIGHTS, description="Weights of next, soon and together (flr.data.transitions); they sum to 1."
     )
 
 
@@ -81,8 +82,8 @@ NEIGHBOUR_GRID: Final[Mapping[str, Sequence[Any]]] = {
     "decay": (0.3, 0.5, 0.8, 1.0),
 }
 TRANSITION_GRID: Final[Mapping[str, Sequence[Any]]] = {
-    "decay": (0.7, 0.8, 0.9),
-    "relations": ((0.0, 1.0, 0.0), (0.1, 0.45, 0.45), (0.0, 0.0, 1.0)),
+    "decay": (0.5, 0.7, 0.85),
+    "relations": ((0.0, 1.0, 0.0), RELATION_WEIGHTS, (0.0, 0.0, 1.0)),
 }
 NETWORK_GRID: Final[Mapping[str, Sequence[Any]]] = {
     "learning_rate": (5e-4, 1e-3, 3e-3),

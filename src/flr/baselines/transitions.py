@@ -10,7 +10,7 @@ import numpy as np
 from flr.baselines.neighbours import known_items
 from flr.baselines.popularity import Popularity
 from flr.data.transitions import count_transitions
-from flr.records import PSEUDO_COUNT, FloatArray, Histories, Transitions, UserSequences, ragged_indices
+from flr.records import FloatArray, Histories, Transitions, UserSequences, ragged_indices
 
 #: Most recent items of a history that count.
 _WINDOW = 20
@@ -57,8 +57,7 @@ class TransitionMixture:
             starts[known.item_index], starts[known.item_index + 1] - starts[known.item_index]
         )
         owner = np.repeat(np.arange(len(rows)), np.diff(offsets))
-        rho = np.array(self.relations) / (table.totals[known.item_index] + PSEUDO_COUNT)
-        votes = (table.counts[entries] * rho[owner]).sum(1) * weights[owner]
+        votes = table.shares[entries] @ np.array(self.relations) * weights[owner]
         places = rows[owner] * table.n_items + table.followers[entries]
         probabilities = np.bincount(places, votes.astype(np.float64), n_rows * table.n_items)
         probabilities = probabilities.reshape(n_rows, table.n_items).astype(np.float64)

@@ -13,12 +13,14 @@ from typing import Final
 import numpy as np
 
 from flr.errors import DataError
-from flr.records import PSEUDO_COUNT, TRAIN, BoolArray, FloatArray, IntArray, Transitions, UserSequences
+from flr.records import TRAIN, BoolArray, FloatArray, IntArray, Transitions, UserSequences
 
 #: How a pair of rows counts towards each relation, by the rows between them: the very next one; one of the next ten,
 #: the later the less; either direction, within twenty.
 RELATIONS: Final = ("next", "soon", "together")
 _NEAR, _FADE, _FAR = 10, 0.8, 20
+#: Counts that popularity has beside those of what followed: what is seldom seen says little.
+SMOOTHING: Final = 10.0
 #: Followers kept of one item, those with the highest counts: memory is bounded by this many per item.
 MAX_FOLLOWERS: Final = 1024
 
@@ -54,7 +56,7 @@ def count_transitions(sequences: UserSequences, n_items: int, *, max_followers: 
     np.add.at(totals, sources, counts)
     kept = _most_frequent(sources, counts, max_followers)
     taken = np.bincount(item[visible], minlength=n_items).astype(np.float32)
-    return Transitions(n_items, keys[kept], counts[kept], totals, taken / taken.sum())
+    return Transitions(n_items, keys[kept], counts[kept], totals, taken / taken.sum(), SMOOTHING)
 
 
 def _rows(sequences: UserSequences) -> tuple[IntArray, BoolArray, IntArray]:
@@ -108,5 +110,4 @@ class OthersEvidence:
         table, source, target = self.transitions, self.item[sources], self.item[targets]
         counts = np.maximum(table.counts_of(source, target) - _weights(targets - sources), 0)
         totals = np.maximum(table.totals[source] - self._own_totals[sources], 0)
-        shares: FloatArray = (counts + PSEUDO_COUNT * table.popularity[target][:, None]) / (totals + PSEUDO_COUNT)
-        return shares
+        return table.smoothed(counts, totals, target)

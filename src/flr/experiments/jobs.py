@@ -68,7 +68,7 @@ def run_jobs(
         done: Folders of earlier jobs that these may come after.
         progress: Told about finished jobs.
     """
-    n_cores = os.cpu_count() or 1
+    n_cores = _n_cores()
     jobs = jobs or (1 if torch.cuda.is_available() else n_cores)
     results: list[JobResult] = []
     if not todo:
@@ -80,6 +80,11 @@ def run_jobs(
             progress.message(f"{result.job.name}: {told} ({result.seconds:.0f} s)")
             step(1, result.job.name)
     return results
+
+
+def _n_cores() -> int:
+    """Return how many cores this process may use, which a cluster's scheduler or `taskset` limits."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _finished(todo: Sequence[Job], jobs: int, n_threads: int, done: set[Path]) -> Iterator[JobResult]:

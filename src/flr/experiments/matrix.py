@@ -29,7 +29,9 @@ class StudyData(_Part):
 
     folder: Path = Field(description="Prepared folder; a relative path starts at the study file.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of every variant on this data.")
-    seeds: dict[str, int] = Field(default_factory=dict, description="Variants with fewer seeds here: name to number.")
+    seeds: dict[str, int] = Field(
+        default_factory=dict, description="Variants and baselines with fewer seeds here: name to number."
+    )
 
 
 class StudyVariant(_Part):
@@ -69,7 +71,7 @@ class Study(_Part):
     @model_validator(mode="after")
     def _check_names(self) -> Study:
         sources = [variant.stage_two_of for variant in self.variants.values() if variant.stage_two_of is not None]
-        fewer = [name for data in self.data.values() for name in data.seeds]
+        fewer = [name for data in self.data.values() for name in data.seeds if name not in self.baselines]
         compared = [name for name in (self.evidence.control, self.evidence.single_vector) if name is not None]
         for name in (self.reference, *self.controls, *compared, *sources, *fewer):
             if name not in self.variants:
@@ -81,11 +83,12 @@ class Study(_Part):
                 raise ValueError(f"there is no baseline {name!r}; {nearest(name, NAMES)}")
         return self
 
-    def seeds_of(self, data: str, variant: str) -> tuple[int, ...]:
-        """Return the seeds of a variant on a data set; stage two has at most those of its stage one."""
-        source = self.variants[variant].stage_two_of
+    def seeds_of(self, data: str, name: str) -> tuple[int, ...]:
+        """Return the seeds of a variant or baseline on a data set; stage two has at most those of its stage one."""
+        variant = self.variants.get(name)
+        source = None if variant is None else variant.stage_two_of
         at_most = self.seeds if source is None else self.seeds_of(data, source)
-        return at_most[: self.data[data].seeds.get(variant, len(at_most))]
+        return at_most[: self.data[data].seeds.get(name, len(at_most))]
 
 
 @dataclass(frozen=True)

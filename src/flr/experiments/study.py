@@ -83,6 +83,8 @@ def _baseline_jobs(study: Study, output: Path, reference: Cell) -> Iterator[Job]
     data = study.data[reference.data].folder
     folder = output / "baselines" / reference.data / f"seed-{reference.seed}"
     for name in study.baselines:
+        if reference.seed not in study.seeds_of(reference.data, name):
+            continue
         source = reference.folder if name == _READS_TITLES else None
         yield Job(
             f"{reference.data}, {name}, seed {reference.seed}",
@@ -120,7 +122,7 @@ def subjects(study: Study, output: Path, data: str) -> dict[str, dict[int, Subje
     for cell in of_data:
         found[cell.variant][cell.seed] = subject(folder=cell.folder, is_baseline=False, seed=cell.seed)
     for name in study.baselines:
-        for seed in study.seeds_of(data, study.reference):
+        for seed in study.seeds_of(data, name):
             folder = output / "baselines" / data / f"seed-{seed}" / name
             found[name][seed] = subject(folder=folder, is_baseline=True, seed=seed)
     return found

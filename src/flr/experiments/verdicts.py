@@ -146,7 +146,7 @@ def _reports(study: Study, data: str, all_cells: list[Cell], output: Path) -> It
         of_variant = [cell for cell in all_cells if (cell.data, cell.variant) == (data, variant)]
         yield variant, {cell.seed: report for cell in of_variant if (report := _report(cell.folder)) is not None}
     for name in study.baselines:
-        folders = {seed: output / "baselines" / data / f"seed-{seed}" / name for seed in study.seeds}
+        folders = {seed: output / "baselines" / data / f"seed-{seed}" / name for seed in study.seeds_of(data, name)}
         yield name, {seed: report for seed, folder in folders.items() if (report := _report(folder)) is not None}
 
 

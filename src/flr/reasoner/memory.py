@@ -8,8 +8,9 @@ that can be seen, item by item.
     p_k(y) = sum_x a_k(x) sum_q rho_kq p_q(y | x)          votes of a factor; a_k of the last refinement step
     p(y)   = (1 - lambda) p_title(y) + lambda sum_k g_k p_k(y)      lambda = sigmoid(w . z^R + b)
 
-The relations q are those of `flr.data.transitions`, and popularity: without it a factor would have to hedge by the
-relation that says least. Attention outside titles votes for what is popular too.
+The relations q are those of `flr.data.transitions`; rho is given, not learnt: the likelihood of training targets, which
+knows what others did later, prefers relations that rank worse afterwards. Attention outside titles votes for what is
+popular.
 
 Source: METHOD 5 (ours): a mixture over factors of next-item distributions.
 """
@@ -17,7 +18,9 @@ Source: METHOD 5 (ours): a mixture over factors of next-item distributions.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import torch
@@ -25,7 +28,10 @@ from torch import Tensor, nn
 
 from flr.blocks import by_block
 from flr.reasoner.factors import LOGIT_GAIN
-from flr.records import PSEUDO_COUNT, Thought, Transitions
+from flr.records import RELATION_WEIGHTS, Thought, Transitions
+
+#: Weight of a relation that has none.
+_NOTHING: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -83,27 +89,36 @@ class ItemMemory(nn.Module):
         transitions: The counts.
         width: Hidden width D.
         n_factors: Factors K.
+        relation_weights: rho, of every factor, [Q], sums to 1.
 
     Attributes:
-        relation: Logits of rho, divided by `LOGIT_GAIN`; the last is that of popularity, [K, Q + 1].
+        relation: Logits of rho, divided by `LOGIT_GAIN`; the last is that of popularity, which has nothing, [K, Q + 1].
         trust: w and b of lambda.
     """
 
+    relation: Tensor
     starts: Tensor
     followers: Tensor
     shares: Tensor
     back_off: Tensor
     popularity: Tensor
 
-    def __init__(self, transitions: Transitions, width: int, n_factors: int) -> None:
+    def __init__(
+        self,
+        transitions: Transitions,
+        width: int,
+        n_factors: int,
+        relation_weights: Sequence[float] = RELATION_WEIGHTS,
+    ) -> None:
         super().__init__()
         self.transitions = transitions
-        self.relation = nn.Parameter(torch.zeros(n_factors, transitions.n_relations + 1))
+        rho = torch.tensor([*relation_weights, 0.0]).clamp(min=_NOTHING)
+        self.register_buffer("relation", rho.log().expand(n_factors, -1) / LOGIT_GAIN)
         self.trust = nn.Linear(width, 1)
         nn.init.zeros_(self.trust.weight)
         nn.init.zeros_(self.trust.bias)
         sources = transitions.sources
-        shares = transitions.counts / (transitions.totals[sources] + PSEUDO_COUNT)
+        shares = transitions.shares
         kept = np.zeros((transitions.n_items, transitions.n_relations))
         np.add.at(kept, sources, shares)
         tables = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from flr.training.folder import RunFolder, RunSummary
 from flr.training.objective import Objective, TrainedModule
 from flr.training.sft import StageOneTrainer
 from flr.training.trainer import PackedRows, PackedTrainer
+from flr.training.trust import settle_trust
 from flr.training.validation import BEST_METRIC, Reporter, Validation
 
 T = TypeVar("T")
@@ -84,7 +85,11 @@ def train_run(
         reporter = Reporter(progress, step, journey.folder.log)
         trainer = _trainer(recommender, (rows, validation), journey.arguments, reporter)
         seconds = journey.train(trainer)
-    return journey.finish(recommender, _summary(trainer, recommender, output, seconds))
+        summary = _summary(trainer, recommender, output, seconds)
+        moved, valid = settle_trust(recommender, validation, trainer.accelerator, summary.valid)
+        if moved:
+            progress.message(f"trust in votes moved by {moved:+g}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
+    return journey.finish(recommender, replace(summary, valid=valid))
 
 
 @dataclass
