@@ -6,7 +6,7 @@ WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src ./src
 RUN pip install --no-cache-dir -c constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu ".[serve]"
-USER flr
+USER 10001
 VOLUME /state
 EXPOSE 8000
 # Keys: docker run --rm -v flr-state:/state flr key --file /state/keys.json --scope admin

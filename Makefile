@@ -24,10 +24,11 @@ demo: $(VENV)/.stamp-core ## Train, evaluate and recommend on MovieLens-100K, in
 test: $(VENV)/.stamp-develop ## Run all tests
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS)
 
-check: $(VENV)/.stamp-develop ## Lint, check formatting and types
+check: $(VENV)/.stamp-develop ## Lint (the Dockerfile too, on Linux), check formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	if [ "$$(uname)" = Linux ]; then $(BIN)/hadolint Dockerfile; fi
 
 bench: $(VENV)/.stamp-develop ## Run every benchmark with its quick sizes
 	@set -e; for benchmark in $$(grep -l __main__ benchmarks/*.py); do \
