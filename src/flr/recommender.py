@@ -194,6 +194,7 @@ class Recommender:
         exclude_seen: bool,
         factor_weights: FactorWeights | None = None,
         allowed: AllowedItems | None = None,
+        think: Thinker | None = None,
     ) -> FloatArray:
         """Return what `score` does for the k best items of each history at least, and -inf for others, [B, N].
 
@@ -205,9 +206,10 @@ class Recommender:
             exclude_seen: Items of the (whole) history are -inf and make room for others.
             factor_weights: Multipliers of the gates; see `recommend`.
             allowed: Items that are not allowed are -inf too and make room; None allows all.
+            think: As for `score`.
         """
         return self.snapshot.score_best(
-            histories, k, exclude_seen=exclude_seen, factor_weights=factor_weights, allowed=allowed
+            histories, k, exclude_seen=exclude_seen, factor_weights=factor_weights, allowed=allowed, think=think
         )
 
     def score_beam(

@@ -85,6 +85,7 @@ class Snapshot:
         exclude_seen: bool,
         factor_weights: FactorWeights | None = None,
         allowed: AllowedItems | None = None,
+        think: Thinker | None = None,
     ) -> FloatArray:
         """Return what `score` does for the k best items of each history at least, and -inf for others, [B, N]."""
 
@@ -93,7 +94,7 @@ class Snapshot:
             return self._best(state, banned, k, self._wanted(rows, allowed))
 
         n_rows = self._rows_per_forward(histories, _NODES_PER_ITEM * min(k, self.catalogue.n_items))
-        return self._score(histories, n_rows, self._thinker(histories, factor_weights), scored)
+        return self._score(histories, n_rows, think or self._thinker(histories, factor_weights), scored)
 
     def best_by_factor(
         self, histories: Histories, k: int, *, exclude_seen: bool, allowed: AllowedItems | None = None

@@ -94,6 +94,57 @@ def test_a_swapped_thought_is_the_other_users(recommender: Recommender, records:
     np.testing.assert_allclose(found[0], expected[0], atol=1e-4)
 
 
+@pytest.fixture(scope="module")
+def voter() -> Recommender:
+    """Return a model whose factors vote."""
+    model, compiled, config = toy_model("reasoner.memory=transitions")
+    return Recommender(model, toy_tokenizer(compiled.catalogue, config), toy_catalogue(), config)
+
+
+def test_a_swapped_thought_brings_its_votes_along(voter: Recommender, sequences: UserSequences) -> None:
+    records = collect_factors(voter, sequences)
+    scorer = IntervenedScorer(voter, records, Intervention("swap", None), seed=1)
+    assert scorer._donors is not None
+    with torch.inference_mode():
+        found = scorer._think(records.histories, np.arange(5)).votes
+        own = voter.think(records.histories).votes
+    assert found is not None and own is not None
+    np.testing.assert_allclose(found.probs, own.probs[scorer._donors], atol=1e-6)
+    assert abs(found.probs - own.probs).max() > 1e-3
+
+
+def test_a_swapped_factor_brings_its_votes_along(voter: Recommender, sequences: UserSequences) -> None:
+    records = collect_factors(voter, sequences)
+    scorer = IntervenedScorer(voter, records, Intervention("swap", 2), seed=1)
+    assert scorer._donors is not None
+    with torch.inference_mode():
+        state = scorer._think(records.histories, np.arange(5))
+        alone = [voter.think(records.histories, torch.eye(4)[k]).votes for k in range(4)]
+    assert state.votes is not None and state.thought is not None
+    gates = state.thought.gates[-1][:, 0]
+    expected = sum(
+        gates[:, k, None] * votes.probs[scorer._donors if k == 2 else np.arange(5)]
+        for k, votes in enumerate(alone)
+        if votes is not None
+    )
+    np.testing.assert_allclose(state.votes.probs, expected, atol=2e-3)
+
+
+def test_the_best_items_alone_are_scored_as_all_are(
+    voter: Recommender, recommender: Recommender, sequences: UserSequences
+) -> None:
+    for each in (voter, recommender):
+        records = collect_factors(each, sequences)
+        for change in all_interventions(4):
+            exact = IntervenedScorer(each, records, change).score(records.histories)
+            best = IntervenedScorer(each, records, change, n_best=3).score(records.histories)
+            order = np.argsort(-exact, axis=1)[:, :3]
+            np.testing.assert_allclose(
+                np.take_along_axis(best, order, 1), np.take_along_axis(exact, order, 1), atol=1e-5
+            )
+            assert (best <= exact + 1e-5).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_changes_the_scores_and_is_repeatable(
     recommender: Recommender, records: FactorRecords, sequences: UserSequences, kind: str

@@ -14,8 +14,9 @@ swap        factor k of another user's target, drawn once: the news of somebody 
 shuffle     its own coordinates in another order, drawn once per target: its length without its content
 ==========  ==================================================================================================
 
-Where factors vote (``reasoner.memory``), ``remove`` and ``only`` turn votes off and on along; the others change what a
-factor says to the thought, and leave its votes, which are for what it read.
+Where factors vote (``reasoner.memory``), ``remove`` and ``only`` turn votes off and on along, and ``swap`` brings the
+other user's votes along; ``mean`` and ``shuffle`` change what a factor says to the thought, and leave its votes, which
+are for what it read.
 
 ``factor`` None does the same to all of them at once by replacing the thought itself (kinds mean, swap, shuffle).
 """
@@ -23,7 +24,7 @@ factor says to the thought, and leave its votes, which are for what it read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -31,12 +32,15 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from flr.backbone.streams import EncodedStreams
 from flr.diagnostics.factor_records import FactorRecords
 from flr.errors import ConfigError, DataError
+from flr.evaluation.decoding import BestItems
 from flr.evaluation.protocol import evaluate
 from flr.evaluation.significance import clustered_bootstrap
 from flr.evaluation.slices import change_table
 from flr.model import ThoughtState
+from flr.reasoner.memory import Votes
 from flr.recommender import Recommender
 from flr.records import USER_INDEX, FloatArray, Histories, IntArray, UserSequences
 from flr.seeding import generator
@@ -78,6 +82,8 @@ class IntervenedScorer:
         records: What it thinks about the targets, from `collect_factors`.
         intervention: The change.
         seed: Draws the other users and orders.
+        n_best: Score no more items than so many best ones, as `flr.evaluation.decoding.BestItems`, whether they are in
+            the history or not; None scores all.
 
     Raises:
         ConfigError: The model has no such factor, or the kind is unknown or needs a factor.
@@ -85,7 +91,13 @@ class IntervenedScorer:
     """
 
     def __init__(
-        self, recommender: Recommender, records: FactorRecords, intervention: Intervention, *, seed: int = 0
+        self,
+        recommender: Recommender,
+        records: FactorRecords,
+        intervention: Intervention,
+        *,
+        seed: int = 0,
+        n_best: int | None = None,
     ) -> None:
         kind, factor = intervention.kind, intervention.factor
         whole = factor is None and kind in ("mean", "swap", "shuffle")
@@ -96,7 +108,9 @@ class IntervenedScorer:
             )
         self.name = f"{recommender.name} ({intervention})"
         self.recommender, self.records, self.intervention = recommender, records, intervention
+        self.n_best = n_best
         rng = generator(seed, "intervention", 0 if factor is None else factor + 1)
+        self._donors = other_users(records.users, rng) if kind == "swap" else None
         self._replacements = None if kind in ("remove", "only") else self._replaced(rng)
         read = records.histories
         self._place = {_key(read, place): place for place in range(len(records))}
@@ -108,26 +122,53 @@ class IntervenedScorer:
             places = np.array([self._place[_key(recent, row)] for row in range(len(recent))])
         except KeyError:
             raise DataError("a history is not in the records; collect them on the split that is evaluated") from None
-        return self.recommender.score(histories, think=lambda read, rows: self._think(read, places[rows]))
+
+        def think(read: Histories, rows: IntArray) -> ThoughtState:
+            return self._think(read, places[rows])
+
+        if self.n_best is None:
+            return self.recommender.score(histories, think=think)
+        return self.recommender.score_best(histories, self.n_best, exclude_seen=False, think=think)
 
     def _think(self, read: Histories, places: IntArray) -> ThoughtState:
         model = self.recommender.model
         streams = model.read(self.recommender.compiled.template.streams(read))
         kind, factor = self.intervention.kind, self.intervention.factor
         if self._replacements is None:
-            weights = torch.full((self.records.n_factors,), float(kind == "remove"), device=model.device)
-            weights[factor] = float(kind == "only")
-            return model.think(streams, weights)
+            return model.think(streams, self._weights(kind == "only"))
         replaced = torch.from_numpy(self._replacements[places]).to(model.device)
-        if factor is None:
-            return model.think(streams, vectors=replaced)
 
         def edit(step: int, factors: Tensor) -> Tensor:
             edited = factors.clone()
             edited[:, 0, factor] = replaced[:, step].to(factors.dtype)
             return edited
 
-        return model.think(streams, edit=edit)
+        state = model.think(streams, vectors=replaced) if factor is None else model.think(streams, edit=edit)
+        if state.votes is None or self._donors is None:
+            return state
+        donors = self.records.histories.take(self._donors[places])
+        theirs = model.read(self.recommender.compiled.template.streams(donors))
+        return replace(state, votes=self._swapped_votes(state, streams, theirs))
+
+    def _swapped_votes(self, state: ThoughtState, streams: EncodedStreams, theirs: EncodedStreams) -> Votes:
+        """Return the votes of others, or what this user's factors and one of theirs vote for."""
+        model, factor = self.recommender.model, self.intervention.factor
+        if factor is None:
+            votes = model.think(theirs).votes
+            assert votes is not None
+            return votes
+        mine, other = (
+            model.think(read, self._weights(alone)).votes for read, alone in ((streams, False), (theirs, True))
+        )
+        assert state.thought is not None and state.votes is not None and mine is not None and other is not None
+        gate = state.thought.gates[-1][:, 0, factor, None].float()
+        return replace(state.votes, probs=(1 - gate) * mine.probs + gate * other.probs)
+
+    def _weights(self, is_alone: bool) -> Tensor:
+        """Return gates' multipliers that leave the factor alone, or leave it out, [K]."""
+        weights = torch.full((self.records.n_factors,), float(not is_alone), device=self.recommender.model.device)
+        weights[self.intervention.factor] = float(is_alone)
+        return weights
 
     def _replaced(self, rng: np.random.Generator) -> FloatArray:
         """Return the thought [n, n_thoughts, D] or the factor [n, R, d_f] that each target gets."""
@@ -135,8 +176,8 @@ class IntervenedScorer:
         own = self.records.vectors if factor is None else self.records.factors[:, :, factor]
         if self.intervention.kind == "mean":
             return np.broadcast_to(own.mean(0), own.shape).copy()
-        if self.intervention.kind == "swap":
-            return own[other_users(self.records.users, rng)]
+        if self._donors is not None:
+            return own[self._donors]
         # One order per target, the same at all steps.
         order = np.argsort(rng.random((len(own), 1, own.shape[2])), axis=2)
         return np.take_along_axis(own, np.broadcast_to(order, own.shape), axis=2)
@@ -219,13 +260,17 @@ def intervened_values(
         name (``remove 0``, ``swap thought``) and one such as ``kept remove 0``: the share of its `N_KEPT` best items
         that are still among the best so many.
     """
-    options |= {"cutoffs": (int(metric.rpartition("@")[2]), N_KEPT)}
+    k = int(metric.rpartition("@")[2])
+    options |= {"cutoffs": (k, N_KEPT)}
     n_items = recommender.catalogue.n_items
-    plain = evaluate(recommender, sequences, n_items, **options).per_target
+    # Where seen items are no candidates, whole histories make room in the list, so that all items are scored.
+    n_best = max(k, N_KEPT) if options.get("seen_items") == "include" else None
+    unchanged = recommender if n_best is None else BestItems(recommender, n_best, exclude_seen=False)
+    plain = evaluate(unchanged, sequences, n_items, **options).per_target
     best = plain["top_items"].list.head(N_KEPT)
     columns = {"none": plain[metric]}
     for each in all_interventions(records.n_factors) if interventions is None else interventions:
-        scorer = IntervenedScorer(recommender, records, each, seed=seed)
+        scorer = IntervenedScorer(recommender, records, each, seed=seed, n_best=n_best)
         changed = evaluate(scorer, sequences, n_items, **options).per_target
         columns[str(each)] = changed[metric]
         shared = best.list.set_intersection(changed["top_items"].list.head(N_KEPT)).list.len()

@@ -23,6 +23,7 @@ from flr.diagnostics.interventions import Intervention, all_interventions, inter
 from flr.diagnostics.mutual_information import factor_information
 from flr.diagnostics.resampling import half_sampled_information, resampled_figures
 from flr.errors import ArtifactError
+from flr.evaluation.decoding import BestItems
 from flr.evaluation.protocol import Scorer
 from flr.evaluation.robustness import strained_values
 from flr.experiments.evidence_files import EVIDENCE_VERSION, Subject, is_made, save_records, save_table
@@ -116,6 +117,15 @@ class _Bench:
     def _recommender(self) -> Recommender:
         return Recommender.load(self.subject.folder)
 
+    @cached_property
+    def _scorer(self) -> Scorer:
+        """What ranks as `METRIC` sees it: as many items as it counts, where seen ones need not make room."""
+        if self.subject.is_baseline:
+            return load_baseline(self.subject.folder).scorer
+        if self.subject.seen_items == "exclude":
+            return self._recommender
+        return BestItems(self._recommender, int(METRIC.rpartition("@")[2]), exclude_seen=False)
+
     def _records(self, max_targets: int, seed: int) -> FactorRecords:
         """Return what is thought about the targets of random users, once for the same ones."""
         users = drawn_users(self._prepared.sequences, max_targets, seed)
@@ -184,9 +194,8 @@ class _Bench:
         assert settings is not None
         sequences = self._prepared.sequences
         subject = self.subject
-        scorer: Scorer = load_baseline(subject.folder).scorer if subject.is_baseline else self._recommender
         frame = strained_values(
-            scorer,
+            self._scorer,
             sequences,
             self._prepared.items.height,
             strengths=settings.strengths,
