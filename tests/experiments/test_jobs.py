@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -33,3 +38,42 @@ def test_jobs_wait_for_those_before_them_and_fail_with_them() -> None:
 
 def test_nothing_to_do_starts_no_process() -> None:
     assert run_jobs([], title="t") == []
+
+
+def test_a_process_ends_with_the_one_that_was_killed(tmp_path: Path) -> None:
+    """A study that is killed leaves nobody behind who goes on training."""
+    script = tmp_path / "study.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from functools import partial\n"
+        "from pathlib import Path\n"
+        "from flr.experiments.jobs import Job, run_jobs\n"
+        "def work(path):\n"
+        "    Path(path).write_text(str(os.getpid()))\n"
+        "    time.sleep(300)\n"
+        "if __name__ == '__main__':\n"
+        "    run_jobs([Job('long', Path('long'), (), partial(work, sys.argv[1]))], title='t', jobs=1)\n"
+    )
+    pid = tmp_path / "pid"
+    study = subprocess.Popen([sys.executable, str(script), str(pid)])
+    try:
+        assert waited_for(lambda: pid.exists() and pid.read_text())
+    finally:
+        study.kill()
+        study.wait()
+    assert waited_for(lambda: is_gone(int(pid.read_text())))
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def waited_for(is_so: Callable[[], object], seconds: float = 60) -> bool:
+    until = time.monotonic() + seconds
+    while not is_so() and time.monotonic() < until:
+        time.sleep(0.1)
+    return bool(is_so())

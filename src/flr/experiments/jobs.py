@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -92,9 +93,7 @@ def _finished(todo: Sequence[Job], jobs: int, n_threads: int, done: set[Path]) -
     waiting, failed = list(todo), set[Path]()
     # Forking a process in which torch's thread pools run would hang the child.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(n_threads,)
-    ) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(n_threads,)) as pool:
         running: dict[Future[JobResult], Job] = {}
         while waiting or running:
             for job in [job for job in waiting if failed & set(job.after)]:
@@ -109,6 +108,19 @@ def _finished(todo: Sequence[Job], jobs: int, n_threads: int, done: set[Path]) -
                 job, result = running.pop(future), future.result()
                 (done if result.error is None else failed).add(job.folder)
                 yield result
+
+
+def _begin(n_threads: int) -> None:
+    """Set up a process; it ends with the one that started it, however that ends."""
+    torch.set_num_threads(n_threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _do(job: Job) -> JobResult:
