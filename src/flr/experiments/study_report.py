@@ -139,7 +139,7 @@ def _rows(found: DataFindings) -> list[dict[str, Any]]:
 def _row(model: ModelFigures, claim: Claim | None) -> dict[str, Any]:
     row: dict[str, Any] = {"model": model.name, "seeds": model.figures[METRIC].n, "weights": model.n_weights}
     for metric, spread in model.figures.items():
-        row |= {metric: spread.mean, f"{metric} sd": spread.sd}
+        row |= {metric: spread.mean, f"{metric} sd": spread.sd if spread.n > 1 else None}
     of_claim = {
         "difference": None if claim is None else claim.comparison.difference.mean,
         "low": None if claim is None else claim.comparison.difference.low,
@@ -242,7 +242,11 @@ def _latex(frame: pl.DataFrame) -> str:
         if row["verdict"] == "holds":
             difference = rf"\textbf{{{difference}}}"
         p_value = "" if row["p (Holm)"] is None else f"${shown_p(row['p (Holm)'])}$"
-        scores = [f"{row[name]:.4f} $\\pm$ {row[f'{name} sd']:.4f}" for name in ("ndcg@10", "hr@10")]
+        scores = [_score(row[name], row[f"{name} sd"]) for name in ("ndcg@10", "hr@10")]
         names = [escaped(str(row[name])) for name in ("data", "model")]
         lines.append(" & ".join([*names, *scores, difference, p_value]) + r" \\")
     return "\n".join([*lines, r"\end{tabular}", ""])
+
+
+def _score(mean: float, deviation: float | None) -> str:
+    return f"{mean:.4f}" if deviation is None else rf"{mean:.4f} $\pm$ {deviation:.4f}"
