@@ -12,7 +12,7 @@ import flr
 
 ROOT = Path(flr.__file__).parent
 LEVELS = (
-    {"errors", "records", "config", "seeding", "progress", "persistence", "fetching", "blocks"},
+    {"errors", "records", "config", "sections", "seeding", "progress", "persistence", "fetching", "blocks"},
     {"data", "catalogue", "text", "backbone", "reasoner", "scoring"},
     {"compiled", "lists", "live", "model", "recommender", "saving", "snapshot", "steering"},
     {"training", "evaluation", "baselines", "diagnostics", "explanation", "experiments"},

@@ -6,15 +6,14 @@ read as "absent" because it was misspelled. This module loads no torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from flr.errors import ConfigError, nearest
+from flr.errors import ConfigError
+from flr.sections import Section, checked, read_settings
 
 #: Raised when a change makes older resolved configs unreadable.
 CONFIG_VERSION = 1
@@ -40,12 +39,6 @@ _STRICT = {"cut_ties": "user", "deduplicate": False, "title_rule": "d3"}
 def _unquoted_no(value: object) -> object:
     """Return ``"no"`` for what YAML makes of an unquoted no."""
     return "no" if value is False else value
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TextConfig(Section):
@@ -406,15 +399,7 @@ def load_config(
         ConfigError: The file is missing or not a mapping, a key is unknown, a value is out of range, or the
             file was written by another version.
     """
-    settings: dict[str, Any] = json.loads(json.dumps(defaults or {}))
-    if path is not None:
-        _merge(settings, _read_mapping(path))
-    for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator or not key.strip():
-            raise ConfigError(f"cannot read the override {override!r}; expected section.key=value")
-        _merge(settings, _nested(key.strip().split("."), _value(value)))
-    return parse_config(settings)
+    return parse_config(read_settings(path, overrides, defaults))
 
 
 def parse_config(settings: Mapping[str, Any]) -> Config:
@@ -425,68 +410,7 @@ def parse_config(settings: Mapping[str, Any]) -> Config:
             f"this config has version {version!r}, this flr reads version {CONFIG_VERSION}; "
             "remove the keys that changed (see CHANGELOG.md) and set version accordingly"
         )
-    _check_keys(settings, Config, "")
-    try:
-        return Config.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_describe(problem) for problem in error.errors())) from error
-
-
-def _read_mapping(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no config file {str(path)!r}; `flr train --help` shows one") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the config file {str(path)!r}: {error}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"the config file {str(path)!r} holds a {type(content).__name__}, expected sections with keys"
-        )
-    return content
-
-
-def _merge(into: dict[str, Any], update: Mapping[str, Any]) -> None:
-    for key, value in update.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value
-
-
-def _value(text: str) -> Any:
-    """Return what an override's text means: YAML in one line, or the text itself (`Items so far:` is no mapping)."""
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    return text if isinstance(value, dict) and not text.lstrip().startswith("{") else value
-
-
-def _nested(keys: list[str], value: Any) -> dict[str, Any]:
-    for key in reversed(keys):
-        value = {key: value}
-    return value  # type: ignore[no-any-return]
-
-
-def _check_keys(settings: Mapping[str, Any], section: type[BaseModel], prefix: str) -> None:
-    for key, value in settings.items():
-        if key not in section.model_fields:
-            raise ConfigError(f"unknown setting {prefix + str(key)!r}: {nearest(str(key), section.model_fields)}")
-        annotation = section.model_fields[key].annotation
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{prefix + str(key)!r} is a section with keys, got {value!r}")
-            _check_keys(value, annotation, f"{prefix}{key}.")
-
-
-def _describe(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
-    if not place:
-        return str(problem["msg"]).removeprefix("Value error, ")
-    return f"{place} = {problem['input']!r}: {problem['msg']}"
+    return checked(Config, settings)
 
 
 def describe_settings(section: type[BaseModel] = Config, prefix: str = "") -> list[tuple[str, str, str]]:

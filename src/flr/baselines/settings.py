@@ -12,8 +12,8 @@ from typing import Any, Final, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from flr.config import Section
 from flr.records import RELATION_WEIGHTS
+from flr.sections import Section
 from flr.seeding import generator
 
 BaselineName = Literal[
