@@ -24,11 +24,11 @@ from pathlib import Path
 
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.data.preparation import prepare
 from flr.data.readers import read
 from flr.data.storage import save_prepared
 from flr.data.synthetic import synthetic_interactions
+from flr.prepare_config import PrepareConfig
 
 
 def main() -> None:

@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flr.config import PrepareConfig
 from flr.data.readers import amazon
+from flr.prepare_config import PrepareConfig
 
 REVIEW_FIELDS = ("reviewerID", "asin", "overall", "unixReviewTime")
 ITEM_FIELDS = ("asin", "title", "brand", "category")

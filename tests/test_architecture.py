@@ -12,7 +12,8 @@ import flr
 
 ROOT = Path(flr.__file__).parent
 LEVELS = (
-    {"errors", "records", "config", "sections", "seeding", "progress", "persistence", "fetching", "blocks"},
+    {"errors", "records", "seeding", "progress", "persistence", "fetching", "blocks"}
+    | {"config", "prepare_config", "sections"},
     {"data", "catalogue", "text", "backbone", "reasoner", "scoring"},
     {"compiled", "lists", "live", "model", "recommender", "saving", "snapshot", "steering"},
     {"training", "evaluation", "baselines", "diagnostics", "explanation", "experiments"},

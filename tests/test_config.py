@@ -10,8 +10,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from flr.config import CONFIG_VERSION, Config, PrepareConfig, describe_settings, load_config, parse_config
+from flr.config import CONFIG_VERSION, Config, describe_settings, load_config, parse_config
 from flr.errors import ConfigError
+from flr.prepare_config import PrepareConfig
 
 SHIPPED = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 

@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from flr.config import Config, PrepareConfig, load_config
+from flr.config import Config, load_config
 from flr.data.preparation import prepare
 from flr.data.readers import read
 from flr.data.storage import load_prepared, save_prepared
+from flr.prepare_config import PrepareConfig
 from flr.text.tokenizer import TitleTokenizer
 from flr.training.alignment import align_run
 from flr.training.finished import evaluate_run

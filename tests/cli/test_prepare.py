@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import flr
-from flr.config import PrepareConfig
+from flr.prepare_config import PrepareConfig
 
 from .conftest import Run
 

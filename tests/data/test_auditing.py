@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flr.config import PrepareConfig
 from flr.data.auditing import audit
 from flr.data.findings import Audit
 from flr.data.preparation import prepare
 from flr.data.readers import read
 from flr.data.title_auditing import title_findings, title_masks
+from flr.prepare_config import PrepareConfig
 from flr.records import UserSequences
 
 ITEMS = pl.DataFrame({"item_id": list("abcd"), "title": ["Anchor", "Anchor", "Rock &amp; Roll", None]})

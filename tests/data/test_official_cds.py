@@ -16,9 +16,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flr.config import PrepareConfig
 from flr.data.preparation import prepare
 from flr.data.readers import read
+from flr.prepare_config import PrepareConfig
 from flr.records import CONTEXT, SPLITS, Interactions, PreparedData
 
 WINDOW = 10

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flr.config import PrepareConfig
 from flr.data.preparation import prepare
 from flr.data.readers import read
 from flr.errors import ColumnError, DataError, LeakageError
+from flr.prepare_config import PrepareConfig
 from flr.records import TEST, TRAIN, VALID, Interactions
 
 ITEMS = pl.DataFrame(

@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flr.config import PrepareConfig
 from flr.data.preparation import prepare
 from flr.data.splitting import check_leakage
 from flr.data.storage import load_prepared, save_prepared
 from flr.data.withholding import withhold, without_cold
 from flr.errors import DataError
+from flr.prepare_config import PrepareConfig
 from flr.records import SPLITS, TEST, Interactions, PreparedData
 
 

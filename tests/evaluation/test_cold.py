@@ -9,11 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flr.config import PrepareConfig, load_config
+from flr.config import load_config
 from flr.data.preparation import prepare
 from flr.data.storage import save_prepared
 from flr.errors import ArtifactError
 from flr.evaluation.cold import evaluate_cold
+from flr.prepare_config import PrepareConfig
 from flr.recommender import Recommender
 from flr.records import TEST, TRAIN, FloatArray, Histories, UserSequences
 from flr.training.finished import evaluate_cold_run, evaluate_run

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from flr.config import PrepareConfig
 from flr.data.preparation import prepare
 from flr.data.readers import read
 from flr.experiments.data_audit import DataAudit, audit_data
+from flr.prepare_config import PrepareConfig
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from flr.baselines.settings import BaselineSettings
-from flr.config import PrepareConfig
 from flr.data.preparation import prepare
 from flr.data.storage import save_prepared
 from flr.errors import ArtifactError, ConfigError
 from flr.experiments.baselines import run_baselines
+from flr.prepare_config import PrepareConfig
 from toy import ring_interactions
 
 

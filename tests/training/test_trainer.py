@@ -10,10 +10,10 @@ import pytest
 
 from flr.catalogue.titles import build_catalogue
 from flr.compiled import CompiledCatalogue, compile_catalogue
-from flr.config import PrepareConfig
 from flr.data.preparation import prepare
 from flr.data.readers import read
 from flr.errors import DataError
+from flr.prepare_config import PrepareConfig
 from flr.records import CONTEXT, UserSequences
 from flr.text.tokenizer import TitleTokenizer
 from flr.training.trainer import PackedRows

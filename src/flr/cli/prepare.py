@@ -13,8 +13,8 @@ from pydantic.fields import FieldInfo
 
 from flr.cli import console
 from flr.cli.guard import AsJson, Quiet
-from flr.config import PrepareConfig
 from flr.errors import ConfigError, RequestError
+from flr.prepare_config import PrepareConfig
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:

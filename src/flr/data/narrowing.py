@@ -18,10 +18,10 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.data.filtering import k_core
 from flr.data.title_rules import apply_title_rule
 from flr.errors import DataError
+from flr.prepare_config import PrepareConfig
 from flr.records import ITEM_INDEX, TIMESTAMP, TITLE, USER_INDEX, BoolArray, IntArray
 
 #: No window starts before the year of Amazon's first reviews.

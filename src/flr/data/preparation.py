@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.data.auditing import audit
 from flr.data.filtering import deduplicate
 from flr.data.findings import Audit
@@ -18,6 +17,7 @@ from flr.data.narrowing import narrow
 from flr.data.splitting import check_leakage, check_time_order, given, leave_one_out, temporal
 from flr.data.withholding import withhold
 from flr.errors import ColumnError, DataError
+from flr.prepare_config import PrepareConfig
 from flr.progress import SILENT, Progress
 from flr.records import (
     ITEM_ID,

@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.data.readers import read
 from flr.data.readers.assembling import assemble
 from flr.data.readers.recbole import read_atomic
 from flr.errors import DataError, FetchError, nearest
 from flr.fetching import WebFile, fetch_web_files, fetch_wheel_members
+from flr.prepare_config import PrepareConfig
 from flr.progress import SILENT, Progress
 from flr.records import Interactions
 

@@ -14,7 +14,7 @@ import numpy as np
 from flr.baselines.fitting import fit_baseline
 from flr.baselines.settings import BaselineName, BaselineSettings
 from flr.catalogue.titles import build_catalogue
-from flr.config import Config, PrepareConfig
+from flr.config import Config
 from flr.data.preparation import prepare
 from flr.data.sources import read_source
 from flr.data.storage import load_prepared, save_prepared
@@ -24,6 +24,7 @@ from flr.evaluation.reports import load_report, save_report
 from flr.experiments.content import FactorAttention, ResultRow, RunReportContent, TrainingCurve, UserExample
 from flr.experiments.report import write_run_report
 from flr.persistence import read_json
+from flr.prepare_config import PrepareConfig
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommendation, Recommender
 from flr.records import TEST, Catalogue, Histories, PreparedData, Report

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flr.config import PrepareConfig
 from flr.data.preparation import prepare
 from flr.data.storage import load_prepared, save_prepared
 from flr.data.synthetic import pattern_world
 from flr.errors import ArtifactError
 from flr.experiments.matrix import Study
+from flr.prepare_config import PrepareConfig
 
 _SETTINGS = {
     "text.window": 6,
