@@ -17,13 +17,13 @@ LEVELS = (
     {"data", "catalogue", "text", "backbone", "reasoner", "scoring"},
     {"compiled", "lists", "live", "model", "recommender", "saving", "snapshot", "steering"},
     {"training", "evaluation", "baselines", "diagnostics", "explanation", "experiments"},
-    {"serving", "client", "cli", "__main__"},
+    {"serving", "calls", "client", "cli", "__main__"},
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 STATIONS = LEVELS[1]
 #: Never, and not at load time.
 WITHOUT_TORCH = {"data", "catalogue"}
-FAST_TO_LOAD = {"cli", "client", *LEVELS[0]}
+FAST_TO_LOAD = {"cli", "calls", "client", *LEVELS[0]}
 _STREAMS = ("sys.stdout.", "sys.stderr.")
 HEAVY = {"torch", "transformers", "accelerate", "peft", "safetensors"}
 

@@ -21,165 +21,56 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from flr.errors import FlrError
+from flr import calls
+from flr.calls import BusyError, Call, FailedError, KeyRefusedError, RefusedError, RemoteError, UnreachableError
 from flr.serving.contract import (
-    AddItemsRequest,
     EditResponse,
-    ExplainRequest,
     ExplainResponse,
     FactorsResponse,
     Filters,
     ItemsResponse,
     ModelResponse,
     NewItem,
-    Problem,
-    RecommendRequest,
     RecommendResponse,
 )
 
+__all__ = [
+    "AsyncClient",
+    "BusyError",
+    "Client",
+    "FailedError",
+    "KeyRefusedError",
+    "RefusedError",
+    "RemoteError",
+    "UnreachableError",
+]
 T = TypeVar("T", bound=BaseModel)
-_BUSY = {429, 503}
-#: Waits longer than this are left to the caller.
-_LONGEST_WAIT_SECONDS = 30.0
-
-
-class RemoteError(FlrError):
-    """What a server answered with a problem, or not at all.
-
-    Attributes:
-        problem: What the server said; None where it said nothing of the kind.
-    """
-
-    def __init__(self, message: str, problem: Problem | None = None) -> None:
-        super().__init__(message)
-        self.problem = problem
-
-
-class UnreachableError(RemoteError):
-    """No server there, or it did not answer in time."""
-
-
-class BusyError(RemoteError):
-    """429 or 503, still so after all retries."""
-
-
-class KeyRefusedError(RemoteError):
-    """401 or 403: the key is missing, unknown, or of another scope."""
-
-
-class RefusedError(RemoteError):
-    """Other 4xx: the request is wrong, the detail says how."""
-
-
-class FailedError(RemoteError):
-    """5xx: the server failed, its log has the request id."""
-
-
-@dataclass(frozen=True)
-class _Call(Generic[T]):
-    """One request, and what its answer is."""
-
-    method: str
-    path: str
-    answer: type[T]
-    body: BaseModel | None = None
-    query: Mapping[str, Any] | None = None
-
-    @property
-    def is_edit(self) -> bool:
-        return self.path == "/v1/items" and self.method != "GET"
-
-    def request(self) -> dict[str, Any]:
-        content = None if self.body is None else self.body.model_dump_json()
-        headers = {} if self.body is None else {"Content-Type": "application/json"}
-        return {"content": content, "headers": headers, "params": self.query}
-
-    def read(self, response: httpx.Response) -> T:
-        """Return the answer, or raise what the server said."""
-        if response.is_success:
-            try:
-                return self.answer.model_validate_json(response.content)
-            except ValidationError as error:
-                raise FailedError(f"{self.path} answered something else than expected: {error}") from error
-        problem = _problem(response)
-        said = problem.detail if problem else response.text[:200]
-        kind: type[RemoteError] = FailedError if response.status_code >= 500 else RefusedError
-        if response.status_code in _BUSY:
-            kind = BusyError
-        elif response.status_code in (401, 403):
-            kind = KeyRefusedError
-        where = f" (request {problem.request_id})" if problem else ""
-        raise kind(f"{self.path} answered {response.status_code}: {said}{where}", problem)
-
-    def wait_seconds(self, response: httpx.Response) -> float | None:
-        """Return after which time to ask again, None where asking again is no use or not safe."""
-        if response.status_code not in _BUSY or (self.is_edit and response.status_code != 429):
-            return None
-        given = response.headers.get("Retry-After", "1")
-        wait = float(given) if given.isdigit() else 1.0
-        return wait if wait <= _LONGEST_WAIT_SECONDS else None
-
-
-def _problem(response: httpx.Response) -> Problem | None:
-    try:
-        return Problem.model_validate_json(response.content)
-    except ValidationError:
-        return None
-
-
-def _recommend(histories: Sequence[Sequence[str]], options: Mapping[str, Any]) -> _Call[RecommendResponse]:
-    body = _checked(RecommendRequest, {"histories": [list(history) for history in histories], **options})
-    return _Call("POST", "/v1/recommend", RecommendResponse, body)
-
-
-def _explain(history: Sequence[str], options: Mapping[str, Any]) -> _Call[ExplainResponse]:
-    return _Call(
-        "POST", "/v1/explain", ExplainResponse, _checked(ExplainRequest, {"history": list(history), **options})
-    )
-
-
-def _items(search: str, offset: int, limit: int) -> _Call[ItemsResponse]:
-    return _Call("GET", "/v1/items", ItemsResponse, query={"search": search, "offset": offset, "limit": limit})
-
-
-def _add_items(items: Sequence[NewItem | Mapping[str, Any]]) -> _Call[EditResponse]:
-    rows = [one.model_dump() if isinstance(one, NewItem) else dict(one) for one in items]
-    return _Call("POST", "/v1/items", EditResponse, _checked(AddItemsRequest, {"items": rows}))
-
-
-def _remove_items(item_ids: Sequence[str]) -> _Call[EditResponse]:
-    return _Call("DELETE", "/v1/items", EditResponse, query={"item_id": list(item_ids)})
-
-
-_MODEL = _Call("GET", "/v1/model", ModelResponse)
-_FACTORS = _Call("GET", "/v1/factors", FactorsResponse)
-
-
-def _checked(kind: type[T], content: Mapping[str, Any]) -> T:
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RefusedError(f"{where}: {first['msg']} (not sent)") from error
 
 
 class _Base:
+    """What both clients know of their server; how a request is sent is theirs."""
+
     def __init__(self, url: str, key: str | None, max_retries: int) -> None:
         self.url, self.max_retries = url.rstrip("/"), max_retries
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
 
-    def _unreachable(self, error: httpx.HTTPError) -> UnreachableError:
-        said = str(error) or type(error).__name__
-        return UnreachableError(f"no answer from {self.url} ({said}); check the address, and that `flr serve` runs")
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPError as error:
+            said = str(error) or type(error).__name__
+            raise UnreachableError(
+                f"no answer from {self.url} ({said}); check the address, and that `flr serve` runs"
+            ) from error
 
 
 class Client(_Base):
@@ -220,7 +111,7 @@ class Client(_Base):
         filters: Filters | None = None,
     ) -> RecommendResponse:
         """Return the k most probable items after each history; arguments as `flr.Recommender.recommend`."""
-        return self._ask(_recommend(histories, _without(locals(), "self", "histories")))
+        return self._ask(calls.recommend(locals()))
 
     def explain(
         self,
@@ -233,27 +124,27 @@ class Client(_Base):
         unknown: Literal["error", "skip"] = "error",
     ) -> ExplainResponse:
         """Return why an item is recommended; None explains the best."""
-        return self._ask(_explain(history, _without(locals(), "self", "history")))
+        return self._ask(calls.explain(locals()))
 
     def items(self, search: str = "", *, offset: int = 0, limit: int = 50) -> ItemsResponse:
         """Return a page of the items that are recommended."""
-        return self._ask(_items(search, offset, limit))
+        return self._ask(calls.items(locals()))
 
     def add_items(self, items: Sequence[NewItem | Mapping[str, Any]]) -> EditResponse:
         """Recommend new items from now on; all or none."""
-        return self._ask(_add_items(items))
+        return self._ask(calls.add_items(items))
 
     def remove_items(self, item_ids: Sequence[str]) -> EditResponse:
         """Recommend items no longer."""
-        return self._ask(_remove_items(item_ids))
+        return self._ask(calls.remove_items(item_ids))
 
     def model(self) -> ModelResponse:
         """Return what is served."""
-        return self._ask(_MODEL)
+        return self._ask(calls.MODEL)
 
     def factors(self) -> FactorsResponse:
         """Return what each factor stands for."""
-        return self._ask(_FACTORS)
+        return self._ask(calls.FACTORS)
 
     def close(self) -> None:
         self._http.close()
@@ -266,12 +157,10 @@ class Client(_Base):
     ) -> None:
         self.close()
 
-    def _ask(self, call: _Call[T]) -> T:
+    def _ask(self, call: Call[T]) -> T:
         for attempt in range(self.max_retries + 1):
-            try:
-                response = self._http.request(call.method, call.path, **call.request())
-            except httpx.HTTPError as error:
-                raise self._unreachable(error) from error
+            with self._reaching():
+                response = self._http.request(**call.request())
             wait = call.wait_seconds(response)
             if wait is None or attempt == self.max_retries:
                 break
@@ -309,7 +198,7 @@ class AsyncClient(_Base):
         filters: Filters | None = None,
     ) -> RecommendResponse:
         """See `Client.recommend`."""
-        return await self._ask(_recommend(histories, _without(locals(), "self", "histories")))
+        return await self._ask(calls.recommend(locals()))
 
     async def explain(
         self,
@@ -322,27 +211,27 @@ class AsyncClient(_Base):
         unknown: Literal["error", "skip"] = "error",
     ) -> ExplainResponse:
         """See `Client.explain`."""
-        return await self._ask(_explain(history, _without(locals(), "self", "history")))
+        return await self._ask(calls.explain(locals()))
 
     async def items(self, search: str = "", *, offset: int = 0, limit: int = 50) -> ItemsResponse:
         """See `Client.items`."""
-        return await self._ask(_items(search, offset, limit))
+        return await self._ask(calls.items(locals()))
 
     async def add_items(self, items: Sequence[NewItem | Mapping[str, Any]]) -> EditResponse:
         """See `Client.add_items`."""
-        return await self._ask(_add_items(items))
+        return await self._ask(calls.add_items(items))
 
     async def remove_items(self, item_ids: Sequence[str]) -> EditResponse:
         """See `Client.remove_items`."""
-        return await self._ask(_remove_items(item_ids))
+        return await self._ask(calls.remove_items(item_ids))
 
     async def model(self) -> ModelResponse:
         """See `Client.model`."""
-        return await self._ask(_MODEL)
+        return await self._ask(calls.MODEL)
 
     async def factors(self) -> FactorsResponse:
         """See `Client.factors`."""
-        return await self._ask(_FACTORS)
+        return await self._ask(calls.FACTORS)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -355,20 +244,12 @@ class AsyncClient(_Base):
     ) -> None:
         await self.close()
 
-    async def _ask(self, call: _Call[T]) -> T:
+    async def _ask(self, call: Call[T]) -> T:
         for attempt in range(self.max_retries + 1):
-            try:
-                response = await self._http.request(call.method, call.path, **call.request())
-            except httpx.HTTPError as error:
-                raise self._unreachable(error) from error
+            with self._reaching():
+                response = await self._http.request(**call.request())
             wait = call.wait_seconds(response)
             if wait is None or attempt == self.max_retries:
                 break
             await asyncio.sleep(wait)
         return call.read(response)
-
-
-def _without(arguments: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    kept = {name: value for name, value in arguments.items() if name not in names}
-    weights = kept.get("factor_weights")
-    return kept if weights is None else {**kept, "factor_weights": [float(weight) for weight in weights]}

@@ -1,0 +1,173 @@
+"""What can be asked of `flr serve`: paths and payloads, and how answers and problems are read; no sending.
+
+Questions take the arguments of the methods of `flr.client.Client` by name, `self` among them or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from flr.errors import FlrError
+from flr.serving.contract import (
+    AddItemsRequest,
+    EditResponse,
+    ExplainRequest,
+    ExplainResponse,
+    FactorsResponse,
+    ItemsResponse,
+    ModelResponse,
+    NewItem,
+    Problem,
+    RecommendRequest,
+    RecommendResponse,
+)
+
+T = TypeVar("T", bound=BaseModel)
+_BUSY: Final = {429, 503}
+#: Waits longer than this are left to the caller.
+_LONGEST_WAIT_SECONDS: Final = 30.0
+
+
+class RemoteError(FlrError):
+    """What a server answered with a problem, or not at all.
+
+    Attributes:
+        problem: What the server said; None where it said nothing of the kind.
+    """
+
+    def __init__(self, message: str, problem: Problem | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem
+
+
+class UnreachableError(RemoteError):
+    """No server there, or it did not answer in time."""
+
+
+class BusyError(RemoteError):
+    """429 or 503, still so after all retries."""
+
+
+class KeyRefusedError(RemoteError):
+    """401 or 403: the key is missing, unknown, or of another scope."""
+
+
+class RefusedError(RemoteError):
+    """Other 4xx: the request is wrong, the detail says how."""
+
+
+class FailedError(RemoteError):
+    """5xx: the server failed, its log has the request id."""
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request, and what its answer is."""
+
+    method: str
+    path: str
+    answer: type[T]
+    body: BaseModel | None = None
+    query: Mapping[str, Any] | None = None
+
+    @property
+    def is_edit(self) -> bool:
+        return self.path == "/v1/items" and self.method != "GET"
+
+    def request(self) -> dict[str, Any]:
+        """Return what httpx is to send, as arguments of its `request`."""
+        content = None if self.body is None else self.body.model_dump_json()
+        headers = {} if self.body is None else {"Content-Type": "application/json"}
+        return {
+            "method": self.method,
+            "url": self.path,
+            "content": content,
+            "headers": headers,
+            "params": self.query,
+        }
+
+    def read(self, response: httpx.Response) -> T:
+        """Return the answer, or raise what the server said."""
+        if response.is_success:
+            try:
+                return self.answer.model_validate_json(response.content)
+            except ValidationError as error:
+                raise FailedError(f"{self.path} answered something else than expected: {error}") from error
+        problem = _problem(response)
+        said = problem.detail if problem else response.text[:200]
+        kind: type[RemoteError] = FailedError if response.status_code >= 500 else RefusedError
+        if response.status_code in _BUSY:
+            kind = BusyError
+        elif response.status_code in (401, 403):
+            kind = KeyRefusedError
+        where = f" (request {problem.request_id})" if problem else ""
+        raise kind(f"{self.path} answered {response.status_code}: {said}{where}", problem)
+
+    def wait_seconds(self, response: httpx.Response) -> float | None:
+        """Return after which time to ask again, None where asking again is no use or not safe."""
+        if response.status_code not in _BUSY or (self.is_edit and response.status_code != 429):
+            return None
+        given = response.headers.get("Retry-After", "1")
+        wait = float(given) if given.isdigit() else 1.0
+        return wait if wait <= _LONGEST_WAIT_SECONDS else None
+
+
+def recommend(arguments: Mapping[str, Any]) -> Call[RecommendResponse]:
+    """Return the question after the best items of histories."""
+    content = _without_self(arguments)
+    content["histories"] = [list(history) for history in content["histories"]]
+    if content["factor_weights"] is not None:
+        content["factor_weights"] = [float(weight) for weight in content["factor_weights"]]
+    return Call("POST", "/v1/recommend", RecommendResponse, _checked(RecommendRequest, content))
+
+
+def explain(arguments: Mapping[str, Any]) -> Call[ExplainResponse]:
+    """Return the question why an item is recommended."""
+    content = _without_self(arguments)
+    content["history"] = list(content["history"])
+    return Call("POST", "/v1/explain", ExplainResponse, _checked(ExplainRequest, content))
+
+
+def items(arguments: Mapping[str, Any]) -> Call[ItemsResponse]:
+    """Return the question after a page of items."""
+    return Call("GET", "/v1/items", ItemsResponse, query=_without_self(arguments))
+
+
+def add_items(new: Sequence[NewItem | Mapping[str, Any]]) -> Call[EditResponse]:
+    """Return the edit that adds items."""
+    rows = [one.model_dump() if isinstance(one, NewItem) else dict(one) for one in new]
+    return Call("POST", "/v1/items", EditResponse, _checked(AddItemsRequest, {"items": rows}))
+
+
+def remove_items(item_ids: Sequence[str]) -> Call[EditResponse]:
+    """Return the edit that removes items."""
+    return Call("DELETE", "/v1/items", EditResponse, query={"item_id": list(item_ids)})
+
+
+MODEL: Final = Call("GET", "/v1/model", ModelResponse)
+FACTORS: Final = Call("GET", "/v1/factors", FactorsResponse)
+
+
+def _without_self(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name != "self"}
+
+
+def _problem(response: httpx.Response) -> Problem | None:
+    try:
+        return Problem.model_validate_json(response.content)
+    except ValidationError:
+        return None
+
+
+def _checked(kind: type[T], content: Mapping[str, Any]) -> T:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RefusedError(f"{where}: {first['msg']} (not sent)") from error
