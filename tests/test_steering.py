@@ -9,10 +9,10 @@ from torch import Tensor
 
 from flr.catalogue.filters import ItemFilter
 from flr.errors import RequestError
-from flr.model import ThoughtState
 from flr.recommender import Recommender
 from flr.records import Histories, IntArray
 from flr.steering import FactorLists, check_factor_weights, interleave
+from flr.thoughts import ThoughtState
 from live_shop import shop
 
 HISTORIES = [["i0", "i5"], ["i8", "i3", "i2"], ["i10"]]

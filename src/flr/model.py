@@ -30,60 +30,13 @@ from flr.scoring.exact import catalogue_log_probs
 from flr.scoring.likelihood import ChildTable, choice_log_probs
 from flr.scoring.pruned import Bound, Floor, Wanted, leaf_log_probs_above
 from flr.text.template import TokenStreams
+from flr.thoughts import ThoughtState
 
 #: Items, counted from the last, whose age factors may tell apart.
 AGES: Final = 32
 _UNLIMITED: Final = 2**31
 #: Trie nodes that one call of the backbone reads when it prunes: what fits a processor's caches, or fills a GPU.
 _NODES_PER_CALL = {True: 1024, False: 65536}
-
-
-@dataclass(frozen=True)
-class ThoughtState:
-    """Histories whose thoughts have been thought, ready to score titles.
-
-    Attributes:
-        streams: The histories with their thought positions appended.
-        root_hidden: Hidden state that predicts the first token of a title, [B, D].
-        next_position: Position of that first token, [B].
-        thought: What the reasoner did; None for a model without a thought.
-        votes: What the memory says of all items; None for a model without one.
-    """
-
-    streams: EncodedStreams
-    root_hidden: Tensor
-    next_position: Tensor
-    thought: Thought | None
-    votes: Votes | None = None
-
-    def histories_of(self, rows: Tensor) -> tuple[EncodedStreams, Tensor]:
-        """Return some of the histories, and the position of the first token of a title in each."""
-        streams = self.streams.rows(rows)
-        if len(rows) < len(self.next_position):
-            streams = streams.without_empty_blocks()  # as if others had never been there
-        return streams, self.next_position[rows]
-
-    def among(self, compiled: CompiledCatalogue) -> ThoughtState:
-        """Return the same with votes for a catalogue that has changed since training; see `Votes.among`."""
-        if self.votes is None:
-            return self
-        return replace(self, votes=self.votes.among(compiled.catalogue.n_items, compiled.retired))
-
-    def bound(self, compiled: CompiledCatalogue) -> Bound | None:
-        """Return what items below a trie node can reach, given the memory's votes; None where titles decide alone."""
-        if self.votes is None:
-            return None
-        votes = self.votes
-        best = compiled.best_below(votes.probs)
-
-        def bound(log_probs: Tensor, rows: Tensor, nodes: Tensor) -> Tensor:
-            return Votes(votes.log_trust[rows], votes.log_distrust[rows], best[rows, nodes]).mix(log_probs)
-
-        return bound
-
-    def mixed(self, log_probs: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return log p(item | history) from those of written titles, [n, N]; `rows` as in `Votes.mix`."""
-        return log_probs if self.votes is None else self.votes.mix(log_probs, rows)
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ from flr.config import Config
 from flr.errors import RequestError
 from flr.lists import Asked, Recommendation, best_lists
 from flr.live import CatalogueEdit, LiveCatalogue, TitleNotes
-from flr.model import FLRModel, ThoughtState
+from flr.model import FLRModel
 from flr.records import Catalogue, FloatArray, Histories
 from flr.saving import SavedParts, load_parts, save_parts
 from flr.snapshot import Snapshot, Thinker
 from flr.steering import FactorWeights
 from flr.text.tokenizer import TitleTokenizer
+from flr.thoughts import ThoughtState
 
 __all__ = ["Recommendation", "Recommender"]
 

@@ -19,13 +19,14 @@ from flr.compiled import CompiledCatalogue
 from flr.config import Config
 from flr.errors import ConfigError, RequestError
 from flr.live import LiveCatalogue
-from flr.model import FLRModel, ThoughtState
+from flr.model import FLRModel
 from flr.records import Catalogue, FloatArray, Histories, IntArray
 from flr.scoring.beam import Beam, allowed_nodes, title_guide
 from flr.scoring.pruned import Wanted
 from flr.scoring.ranking import top_items
 from flr.steering import FactorLists, FactorWeights, alone, check_factor_weights
 from flr.text.template import TokenStreams
+from flr.thoughts import ThoughtState
 
 #: Memory of one scoring forward, MiB, where the settings name none: what fits a processor's caches is fastest there.
 _CPU_MB, _GPU_MB = 64, 2048

@@ -9,9 +9,10 @@ from benchmarks import naive
 
 from flr.compiled import CompiledCatalogue
 from flr.errors import RequestError
-from flr.model import FLRModel, ThoughtState
+from flr.model import FLRModel
 from flr.records import Histories
 from flr.scoring.beam import Beam, BestTitles, allowed_nodes, title_guide
+from flr.thoughts import ThoughtState
 from toy import toy_model
 
 TITLES = [f"{a} {b} {c}" for a in ("red", "blue", "green") for b in ("cat", "dog") for c in ("one", "two", "six")]

@@ -39,11 +39,11 @@ from flr.evaluation.decoding import BestItems
 from flr.evaluation.protocol import evaluate
 from flr.evaluation.significance import clustered_bootstrap
 from flr.evaluation.slices import change_table
-from flr.model import ThoughtState
 from flr.reasoner.memory import Votes
 from flr.recommender import Recommender
 from flr.records import USER_INDEX, FloatArray, Histories, IntArray, UserSequences
 from flr.seeding import generator
+from flr.thoughts import ThoughtState
 
 #: Items at the head of a list whose staying is counted.
 N_KEPT: Final = 5

@@ -21,10 +21,10 @@ import torch
 from flr.errors import RequestError
 from flr.explanation.profiles import FactorProfiles
 from flr.explanation.results import Change, Explanation, FactorInfluence, HistoryInfluence, RankedItem
-from flr.model import ThoughtState
 from flr.recommender import Recommender
 from flr.records import BoolArray, FloatArray, Histories, IntArray, Thought
 from flr.scoring.ranking import top_items
+from flr.thoughts import ThoughtState
 
 
 def explain(

@@ -1,0 +1,61 @@
+"""What a model has read and thought of histories, between reading them and scoring titles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from flr.backbone.streams import EncodedStreams
+from flr.compiled import CompiledCatalogue
+from flr.reasoner.memory import Votes
+from flr.records import Thought
+from flr.scoring.pruned import Bound
+
+
+@dataclass(frozen=True)
+class ThoughtState:
+    """Histories whose thoughts have been thought, ready to score titles.
+
+    Attributes:
+        streams: The histories with their thought positions appended.
+        root_hidden: Hidden state that predicts the first token of a title, [B, D].
+        next_position: Position of that first token, [B].
+        thought: What the reasoner did; None for a model without a thought.
+        votes: What the memory says of all items; None for a model without one.
+    """
+
+    streams: EncodedStreams
+    root_hidden: Tensor
+    next_position: Tensor
+    thought: Thought | None
+    votes: Votes | None = None
+
+    def histories_of(self, rows: Tensor) -> tuple[EncodedStreams, Tensor]:
+        """Return some of the histories, and the position of the first token of a title in each."""
+        streams = self.streams.rows(rows)
+        if len(rows) < len(self.next_position):
+            streams = streams.without_empty_blocks()  # as if others had never been there
+        return streams, self.next_position[rows]
+
+    def among(self, compiled: CompiledCatalogue) -> ThoughtState:
+        """Return the same with votes for a catalogue that has changed since training; see `Votes.among`."""
+        if self.votes is None:
+            return self
+        return replace(self, votes=self.votes.among(compiled.catalogue.n_items, compiled.retired))
+
+    def bound(self, compiled: CompiledCatalogue) -> Bound | None:
+        """Return what items below a trie node can reach, given the memory's votes; None where titles decide alone."""
+        if self.votes is None:
+            return None
+        votes = self.votes
+        best = compiled.best_below(votes.probs)
+
+        def bound(log_probs: Tensor, rows: Tensor, nodes: Tensor) -> Tensor:
+            return Votes(votes.log_trust[rows], votes.log_distrust[rows], best[rows, nodes]).mix(log_probs)
+
+        return bound
+
+    def mixed(self, log_probs: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return log p(item | history) from those of written titles, [n, N]; `rows` as in `Votes.mix`."""
+        return log_probs if self.votes is None else self.votes.mix(log_probs, rows)
