@@ -162,8 +162,8 @@ def test_a_memory_trains_on_the_probabilities_that_it_recommends_by(settings: li
 
     def of_everybody(sources: IntArray, targets: IntArray) -> FloatArray:
         source, target = sequences.item_index[sources], sequences.item_index[targets]
-        counts = transitions.counts_of(source.astype(np.int64), target) + 0.1 * transitions.popularity[target][:, None]
-        return counts / (transitions.totals[source] + 0.1)
+        counts, smoothing = transitions.counts_of(source.astype(np.int64), target), transitions.smoothing
+        return (counts + smoothing * transitions.popularity[target][:, None]) / (transitions.totals[source] + smoothing)
 
     packer = compiled.packer(model.n_thoughts, (of_everybody, transitions.popularity))
     windows = packer.windows(sequences, 6, np.random.default_rng(1))
