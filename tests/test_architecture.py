@@ -15,7 +15,7 @@ LEVELS = (
     {"errors", "records", "seeding", "progress", "persistence", "fetching", "blocks"}
     | {"config", "prepare_config", "sections"},
     {"data", "catalogue", "text", "backbone", "reasoner", "scoring"},
-    {"compiled", "lists", "live", "model", "recommender", "saving", "snapshot", "steering", "thoughts"},
+    {"building", "compiled", "lists", "live", "model", "recommender", "saving", "snapshot", "steering", "thoughts"},
     {"training", "evaluation", "baselines", "diagnostics", "explanation", "experiments"},
     {"serving", "calls", "client", "cli", "__main__"},
 )

@@ -17,12 +17,13 @@ from transformers import (
 )
 
 from flr.backbone.loading import compact_backbone
+from flr.building import build_memory, build_reasoner
 from flr.compiled import CompiledCatalogue, compile_catalogue
 from flr.config import Config, load_config
 from flr.data.preparation import prepare
 from flr.data.storage import save_prepared
 from flr.data.transitions import count_transitions
-from flr.model import FLRModel, build_memory, build_reasoner
+from flr.model import FLRModel
 from flr.prepare_config import PrepareConfig
 from flr.records import CONTEXT, TRAIN, Catalogue, Interactions, UserSequences
 from flr.text.tokenizer import TitleTokenizer

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 
 from flr.backbone.loading import compact_backbone
+from flr.building import build_reasoner
 from flr.catalogue.titles import build_catalogue
 from flr.data.storage import load_prepared
 from flr.experiments.evidence_files import Subject
-from flr.model import FLRModel, build_reasoner
+from flr.model import FLRModel
 from flr.persistence import write_json
 from flr.recommender import Recommender
 from flr.training.finished import evaluate_run

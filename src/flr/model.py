@@ -18,13 +18,14 @@ from flr.backbone.streams import (
     readable_columns,
 )
 from flr.blocks import SHARED_COLUMNS, whole_blocks
+from flr.building import build_memory as build_memory  # noqa: PLC0414 - training.run asks for both here
+from flr.building import build_reasoner as build_reasoner  # noqa: PLC0414
 from flr.compiled import CompiledCatalogue
-from flr.config import ReasonerConfig
 from flr.errors import ConfigError
 from flr.reasoner.factors import FactorEdit, MultiFactorAttention
 from flr.reasoner.memory import ItemMemory, Votes
 from flr.reasoner.regularizers import diversity, orthogonality, sparsity
-from flr.records import PackedBatch, Thought, Transitions
+from flr.records import PackedBatch, Thought
 from flr.scoring.beam import Beam, BestTitles, beam_search
 from flr.scoring.exact import catalogue_log_probs
 from flr.scoring.likelihood import ChildTable, choice_log_probs
@@ -32,8 +33,6 @@ from flr.scoring.pruned import Bound, Floor, Wanted, leaf_log_probs_above
 from flr.text.template import TokenStreams
 from flr.thoughts import ThoughtState
 
-#: Items, counted from the last, whose age factors may tell apart.
-AGES: Final = 32
 _UNLIMITED: Final = 2**31
 #: Trie nodes that one call of the backbone reads when it prunes: what fits a processor's caches, or fills a GPU.
 _NODES_PER_CALL = {True: 1024, False: 65536}
@@ -414,46 +413,3 @@ class FLRModel(nn.Module):
             wanted=wanted,
             bound=bound,
         )
-
-
-def build_reasoner(
-    config: ReasonerConfig, backbone: Backbone, embedding_rms: float | None = None
-) -> MultiFactorAttention | None:
-    """Return a fresh reasoner for a backbone, or None where the config asks for no thought.
-
-    Args:
-        config: Its settings.
-        backbone: Whose states it reads.
-        embedding_rms: Root mean square of the input embeddings; None looks at them.
-    """
-    if config.kind == "none":
-        return None
-    if embedding_rms is None:
-        with torch.no_grad():
-            embedding_rms = float(backbone.embedding.weight.float().square().mean().sqrt())
-    return MultiFactorAttention(
-        backbone.width,
-        n_factors=config.n_factors,
-        n_steps=config.n_steps,
-        embedding_rms=embedding_rms,
-        gate=config.gate,
-        share=config.share,
-        full_width_factors=config.full_width_factors,
-        factor_width=config.factor_width,
-        shuffles=config.shuffle_factors,
-        thought_positions=config.thought_positions,
-        is_bottleneck=config.titles_see == "thought",
-        n_ages=AGES if config.reads_age else 0,
-        reads_items=config.reads == "items",
-    )
-
-
-def build_memory(config: ReasonerConfig, backbone: Backbone, transitions: Transitions | None) -> ItemMemory | None:
-    """Return a fresh memory of transitions, or None where there are none.
-
-    Args:
-        config: Settings of the reasoner whose factors vote.
-        backbone: Whose width the trust reads.
-        transitions: The counts; None for a model without a memory.
-    """
-    return None if transitions is None else ItemMemory(transitions, backbone.width, config.n_factors)

@@ -23,10 +23,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flr.backbone.loading import architecture, backbone_from_config, merge_lora
+from flr.building import build_memory, build_reasoner
 from flr.catalogue.titles import build_catalogue
 from flr.config import Config, parse_config
 from flr.errors import ArtifactError
-from flr.model import FLRModel, build_memory, build_reasoner
+from flr.model import FLRModel
 from flr.persistence import new_folder, read_json, write_json
 from flr.records import ITEM_ID, TITLE, BoolArray, Catalogue, Transitions
 from flr.text.tokenizer import TitleTokenizer

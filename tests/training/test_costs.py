@@ -9,9 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flr.backbone.loading import architecture, backbone_from_config, compact_backbone
 from flr.backbone.streams import Backbone
+from flr.building import build_reasoner
 from flr.compiled import CompiledCatalogue, compile_catalogue
 from flr.config import Config
-from flr.model import FLRModel, build_reasoner
+from flr.model import FLRModel
 from flr.records import PackedBatch
 from flr.training.costs import BatchSize, Shape, choice_bytes, forward_operations, kept_bytes
 from flr.training.estimate import _stage_one

@@ -23,11 +23,12 @@ from flr.backbone.loading import (
     compact_architecture,
     pretrained_architecture,
 )
+from flr.building import build_reasoner
 from flr.catalogue.titles import build_catalogue
 from flr.compiled import compile_catalogue
 from flr.config import Config, PolicyConfig, TrainingConfig
 from flr.errors import ArtifactError, ConfigError, FetchError
-from flr.model import FLRModel, build_reasoner
+from flr.model import FLRModel
 from flr.records import Catalogue, PackedBatch, PreparedData
 from flr.text.tokenizer import TitleTokenizer
 from flr.training.costs import (

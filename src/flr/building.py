@@ -1,0 +1,59 @@
+"""From settings to the fresh parts of a model."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+
+from flr.backbone.streams import Backbone
+from flr.config import ReasonerConfig
+from flr.reasoner.factors import MultiFactorAttention
+from flr.reasoner.memory import ItemMemory
+from flr.records import Transitions
+
+#: Items, counted from the last, whose age factors may tell apart.
+AGES: Final = 32
+
+
+def build_reasoner(
+    config: ReasonerConfig, backbone: Backbone, embedding_rms: float | None = None
+) -> MultiFactorAttention | None:
+    """Return a fresh reasoner for a backbone, or None where the config asks for no thought.
+
+    Args:
+        config: Its settings.
+        backbone: Whose states it reads.
+        embedding_rms: Root mean square of the input embeddings; None looks at them.
+    """
+    if config.kind == "none":
+        return None
+    if embedding_rms is None:
+        with torch.no_grad():
+            embedding_rms = float(backbone.embedding.weight.float().square().mean().sqrt())
+    return MultiFactorAttention(
+        backbone.width,
+        n_factors=config.n_factors,
+        n_steps=config.n_steps,
+        embedding_rms=embedding_rms,
+        gate=config.gate,
+        share=config.share,
+        full_width_factors=config.full_width_factors,
+        factor_width=config.factor_width,
+        shuffles=config.shuffle_factors,
+        thought_positions=config.thought_positions,
+        is_bottleneck=config.titles_see == "thought",
+        n_ages=AGES if config.reads_age else 0,
+        reads_items=config.reads == "items",
+    )
+
+
+def build_memory(config: ReasonerConfig, backbone: Backbone, transitions: Transitions | None) -> ItemMemory | None:
+    """Return a fresh memory of transitions, or None where there are none.
+
+    Args:
+        config: Settings of the reasoner whose factors vote.
+        backbone: Whose width the trust reads.
+        transitions: The counts; None for a model without a memory.
+    """
+    return None if transitions is None else ItemMemory(transitions, backbone.width, config.n_factors)
