@@ -11,23 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from flr.baselines.fitting import fit_baseline
 from flr.baselines.settings import BaselineName, BaselineSettings
-from flr.catalogue.titles import build_catalogue
 from flr.config import Config
 from flr.data.preparation import prepare
 from flr.data.sources import read_source
 from flr.data.storage import load_prepared, save_prepared
 from flr.errors import ArtifactError
-from flr.evaluation.protocol import evaluate
-from flr.evaluation.reports import load_report, save_report
+from flr.evaluation.reports import load_report
+from flr.experiments.baselines import run_baselines
 from flr.experiments.content import FactorAttention, ResultRow, RunReportContent, TrainingCurve, UserExample
 from flr.experiments.report import write_run_report
 from flr.persistence import read_json
 from flr.prepare_config import PrepareConfig
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommendation, Recommender
-from flr.records import TEST, Catalogue, Histories, PreparedData, Report
+from flr.records import TEST, Histories, PreparedData, Report
 from flr.seeding import generator
 from flr.training.finished import evaluate_run
 from flr.training.folder import RunFolder
@@ -81,14 +79,21 @@ def run_demo(
     resume = RunFolder(run).is_of(config, prepared)
     train_run(config, output / "data", run, resume=resume, overwrite=True, progress=progress)
     model_report = _evaluated(run, progress)
-    catalogue = build_catalogue(prepared.items)
-    reports = [model_report, *_baselines(prepared, catalogue, config, output / "baselines", progress)]
+    baselines = run_baselines(
+        output / "data",
+        output / "baselines",
+        only=_BASELINES,
+        settings=BaselineSettings(seen_items=config.evaluation.seen_items),
+        overwrite=True,
+        progress=progress,
+    )
+    reports = [model_report, *(baseline.test for baseline in baselines)]
     recommender = Recommender.load(run)
     users = _example_users(prepared, seed)
     examples = _examples(recommender, prepared, users)
     content = RunReportContent(
         dataset=source,
-        n_items=catalogue.n_items,
+        n_items=len(prepared.items),
         data=_data_facts(prepared),
         settings=_settings(config, recommender),
         results=[ResultRow.of(report) for report in reports],
@@ -118,26 +123,6 @@ def _evaluated(run: Path, progress: Progress) -> Report:
         return load_report(run, "test")
     except ArtifactError:
         return evaluate_run(run, split="test", progress=progress)
-
-
-def _baselines(
-    prepared: PreparedData, catalogue: Catalogue, config: Config, folder: Path, progress: Progress
-) -> list[Report]:
-    reports, settings = [], BaselineSettings(seen_items=config.evaluation.seen_items)
-    for name in _BASELINES:
-        scorer = fit_baseline(name, prepared.sequences, catalogue.n_items, settings=settings).scorer
-        report = evaluate(
-            scorer,
-            prepared.sequences,
-            catalogue.n_items,
-            split="test",
-            cutoffs=config.evaluation.cutoffs,
-            seen_items=config.evaluation.seen_items,
-            progress=progress,
-        )
-        save_report(report, folder / scorer.name)
-        reports.append(report)
-    return reports
 
 
 def _example_users(prepared: PreparedData, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
