@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import polars as pl
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from amazon_roads import outcome
 from flr.config import PrepareConfig
 from flr.data.readers import amazon, batches, read
-from flr.data.readers.batches import DamagedError
 from flr.errors import ReadError
 
 REVIEW = {"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1_400_000_000, "reviewText": "x"}
@@ -31,23 +30,6 @@ def no_thread_is_left() -> Iterator[None]:
     before = threading.active_count()
     yield
     assert threading.active_count() == before
-
-
-def damaged(path: Path) -> Iterator[batches.Batch]:
-    raise DamagedError(str(path))
-
-
-def outcome(path: Path, *, in_batches: bool = True, **values: Any) -> tuple[Any, ...] | str:
-    """Return what reading a file gives or the error it ends with, by batches or line by line."""
-    with patch.object(amazon, "batches", batches.batches if in_batches else damaged):
-        try:
-            table = amazon.read_interactions(path, PrepareConfig(**values))
-        except ReadError as error:
-            return str(error)
-    # Ratings are read as numbers later on, so 5 and 5.0 are one.
-    frame = table.frame.with_columns(pl.col("overall").cast(pl.Float64, strict=False).cast(pl.String).alias("number"))
-    odd = pl.when(pl.col("number").is_null()).then("overall").alias("overall")
-    return frame.columns, frame.with_columns(odd).rows(), table.dropped
 
 
 def pairs(*items: tuple[str, str], between: str = ", ", colon: str = ": ") -> bytes:
@@ -109,7 +91,7 @@ def test_batches_and_lines_give_the_same(
     path.write_bytes(gzip.compress(end.join([PLAIN, *lines]) + (end if last else b""), 1))
     with patch.object(batches, "BATCH_BYTES", n_bytes), patch.object(batches, "_READ_BYTES", 50):
         for on_bad_row in ("drop", "error"):
-            expected = outcome(path, in_batches=False, on_bad_row=on_bad_row)
+            expected = outcome(path, is_slow=True, on_bad_row=on_bad_row)
             assert outcome(path, on_bad_row=on_bad_row) == expected
 
 
@@ -138,8 +120,8 @@ def test_batches_are_whole_lines(
     assert all(batch.data.endswith(b"\n") for batch in found[:-1])
     first = 1
     for batch in found:
-        assert (batch.first, batch.n_lines) == (first, len(batch.data.removesuffix(b"\n").split(b"\n")))
-        first += batch.n_lines
+        assert batch.first == first
+        first += len(batch.data.removesuffix(b"\n").split(b"\n"))
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
@@ -154,7 +136,7 @@ def test_what_is_as_expected_is_never_read_line_by_line(
     path = tmp_path / "a.json.gz"
     path.write_bytes(gzip.compress(end.join(json.dumps(one, ensure_ascii=one["asin"] > "1").encode() for one in made)))
     monkeypatch.setattr(batches, "BATCH_BYTES", n_bytes)
-    monkeypatch.setattr(amazon, "_read_lines", None)
+    monkeypatch.setattr(amazon, "_objects", None)
     assert read(path).frame.rows() == [("A1", f"{n:010d}", n, 4.0) for n in range(30)]
 
 
@@ -184,7 +166,7 @@ def test_a_damaged_file_is_refused_wherever_it_is_damaged(
         path = tmp_path / f"{name}.json.gz"
         path.write_bytes(data)
         message = outcome(path, on_bad_row=on_bad_row)
-        assert message == outcome(path, in_batches=False, on_bad_row=on_bad_row)
+        assert message == outcome(path, is_slow=True, on_bad_row=on_bad_row)
         # What is bent in the middle may come out as a bad line before it comes out as damage.
         bad_line = (
             r"line \d+ of .* expected one JSON object a line|" if (on_bad_row, name[:4]) == ("error", "bent") else ""
@@ -195,11 +177,12 @@ def test_a_damaged_file_is_refused_wherever_it_is_damaged(
 
 
 def test_what_goes_wrong_in_the_thread_is_heard_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DamagedError, match="nowhere"):
+    with pytest.raises(ReadError, match=r"nowhere' is damaged or cut off after line 0 .*fetch it again"):
         list(batches.batches(tmp_path / "nowhere"))
+    (tmp_path / "fine").write_bytes(b"a\n")
     monkeypatch.setattr(batches, "_blocks", lambda path: iter([b"a\n", 3]))
-    with pytest.raises(DamagedError) as caught:
-        list(batches.batches(tmp_path))
+    with pytest.raises(ReadError, match=r"fine' cannot be unpacked \(.*int.*\); expected a whole file") as caught:
+        list(batches.batches(tmp_path / "fine"))
     assert isinstance(caught.value.__cause__, TypeError)
 
 

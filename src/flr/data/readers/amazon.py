@@ -16,7 +16,7 @@ Source: https://nijianmo.github.io/amazon/ and https://amazon-reviews-2023.githu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +24,10 @@ from typing import Any, Final
 import polars as pl
 
 from flr.config import PrepareConfig
-from flr.data.readers.batches import DamagedError, batches, uniform_rows
+from flr.data.readers.batches import Batch, PlainObjects, batches
 from flr.data.readers.columns import named_columns
 from flr.data.readers.formats import RawTable, about_file
-from flr.data.readers.lines import Lines, Rows, cell, first_object, numbered, parse_object, shown
+from flr.data.readers.lines import Lines, cell, first_object, numbered, parse_object, shown
 from flr.errors import ColumnError, ReadError, nearest
 
 #: Edition -> fields of a review that tell it, all of them needed.
@@ -118,65 +118,51 @@ def _read_objects(
 ) -> RawTable:
     """Return the fields that are usual, where there are any, and those that the settings name, which must be there."""
     names = tuple(dict.fromkeys((*usual, *named)))
-    lines, rows = Lines(path, on_bad_row=settings.on_bad_row), Rows(names)
-    try:
-        seen = _read_in_batches(lines, rows, form)
-    except DamagedError:
-        lines, rows = Lines(path, on_bad_row=settings.on_bad_row), Rows(names)
-        seen = _read_lines(lines, lines, rows)
+    lines, plain = Lines(path, on_bad_row=settings.on_bad_row), PlainObjects(names)
+    seen, pieces = set[str](), [_table([], names)]
+    with closing(batches(path)) as found:
+        for batch in found:
+            objects = plain.of_batch(batch) or list(_objects(lines, batch, plain))
+            seen.update(name for name in names if any(name in one for one in objects))
+            pieces.append(_table(objects, names))
     missing = [name for name in named if name not in seen]
-    if missing and seen:
-        raise ColumnError(f"{str(path)!r} has no column {missing[0]!r}; {nearest(missing[0], sorted(seen))}")
-    frame = rows.frame().select([name for name in names if name in seen])
+    if missing and (known := sorted(seen | first_object(path).keys())):
+        raise ColumnError(f"{str(path)!r} has no column {missing[0]!r}; {nearest(missing[0], known)}")
+    frame = pl.concat(pieces).select([name for name in names if name in seen])
     return RawTable(frame, about_file(path, form), lines.dropped)
 
 
-def _read_in_batches(lines: Lines, rows: Rows, form: str) -> set[str]:
-    """Add the objects of a file to `rows`; return the fields that were seen, or those of `rows` that were.
-
-    Raises:
-        DamagedError: See `batches`.
-    """
-    users, items, times = EDITIONS.get(form, ("", "", ""))
-    ratings = _RATING.get(form, "")
-    is_plain = rows.names == (users, items, times, ratings)
-    seen: set[str] = set()
-    with closing(batches(lines.path)) as found:
-        for batch in found:
-            numbers = ((times, pl.Int64()), (ratings, pl.Float64()))
-            frame = uniform_rows(batch, (users, items), numbers) if is_plain else None
-            if frame is None:
-                seen |= _read_lines(lines, lines.within(batch.data, batch.first), rows)
-            else:
-                seen |= set(frame.columns)
-                rows.add_frame(frame)
-    return seen
-
-
-def _read_lines(lines: Lines, numbered_lines: Iterable[tuple[int, str]], rows: Rows) -> set[str]:
-    """Add the objects of lines to `rows`; return the fields that were seen."""
-    names, seen = rows.names, set[str]()
-    for number, text in numbered_lines:
-        found = parse_object(text)
+def _objects(lines: Lines, batch: Batch, plain: PlainObjects) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a batch in which a line is not plain, with other fields too, and refuse other lines."""
+    for number, text in lines.within(batch.data, batch.first):
+        found = plain.of_line(text)
         if found is None:
-            lines.refuse(number, f"is {shown(text)}", "one JSON object a line, such as " + '{"asin": ..}')
-            continue
-        if not found.keys() <= seen:
-            seen |= found.keys()
-        row = tuple([cell(found.get(name)) for name in names])
-        half = _half_character(text, row)
-        if half is None:
-            rows.add(row)
-        else:
-            lines.refuse(number, f"has half of a character in {shown(half)}", "whole characters (a pair of surrogates)")
-    return seen
+            found = _odd_object(lines, number, text, plain.names)
+        if found is not None:
+            yield found
 
 
-def _half_character(text: str, row: tuple[str | None, ...]) -> str | None:
-    """Return the first cell that no encoding can hold; JSON can write one half of a surrogate pair."""
-    if "\\ud" not in text and "\\uD" not in text:
+def _odd_object(lines: Lines, number: int, text: str, names: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return the object on a line that is not plain; None, having refused the line, if it has none of whole characters.
+
+    JSON can write one half of a surrogate pair, which no encoding can hold.
+    """
+    found = parse_object(text)
+    if found is None:
+        lines.refuse(number, f"is {shown(text)}", "one JSON object a line, such as " + '{"asin": ..}')
         return None
-    return next((value for value in row if value and _HALF.search(value)), None)
+    cells = [cell(found.get(name)) for name in names]
+    half = next((value for value in cells if value and _HALF.search(value)), None)
+    if half is not None:
+        lines.refuse(number, f"has half of a character in {shown(half)}", "whole characters (a pair of surrogates)")
+        return None
+    return found
+
+
+def _table(objects: list[dict[str, Any]], names: tuple[str, ...]) -> pl.DataFrame:
+    """Return one row of text per object, null where a field is missing."""
+    columns = {name: [cell(one.get(name)) for one in objects] for name in names}
+    return pl.DataFrame(columns, dict.fromkeys(names, pl.String))
 
 
 def _edition(path: Path) -> str | None:

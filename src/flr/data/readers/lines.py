@@ -167,8 +167,8 @@ def cell(value: Any) -> str | None:
         return value or None
     if value is None:
         return None
-    if isinstance(value, list | tuple):
-        return "; ".join(part for part in map(cell, value) if part is not None) or None
+    if isinstance(value, (list, tuple)):
+        return "; ".join(filter(None, map(cell, value))) or None
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
 
 
@@ -190,11 +190,6 @@ class Rows:
         self._waiting.append(row)
         if len(self._waiting) == CHUNK_ROWS:
             self._flush()
-
-    def add_frame(self, frame: pl.DataFrame) -> None:
-        """Append rows that are a table already, with these columns in any order."""
-        self._flush()
-        self._pieces.append(frame.select(self.names))
 
     def frame(self) -> pl.DataFrame:
         """Return the table of all rows so far."""
