@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from flr.config import PrepareConfig
 from flr.data.readers import amazon
 from flr.data.readers.batches import Batch, PlainObjects
 from flr.data.readers.lines import numbered
 from flr.errors import ReadError
+from flr.prepare_config import PrepareConfig
 
 
 def _one_by_one(path: Path) -> Iterator[Batch]:

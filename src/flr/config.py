@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from flr.errors import ConfigError
-from flr.prepare_config import PrepareConfig as PrepareConfig  # noqa: PLC0414 - readers ask for it here
 from flr.sections import Section, checked, read_settings
 
 #: Raised when a change makes older resolved configs unreadable.

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from amazon_roads import outcome
-from flr.config import PrepareConfig
 from flr.data.readers import amazon, batches
 from flr.data.readers.lines import parse_object
 from flr.errors import ColumnError
+from flr.prepare_config import PrepareConfig
 
 ITEM = {"category": ["Toys", "Cars"], "title": "A toy", "also_buy": ["B2"], "brand": "Acme", "asin": "B1"}
 TEXT = st.sampled_from(["", "B1", "1", 'a"b', "<b>", "\0", "\N{GRINNING FACE}", "\ud83d"]) | st.text(max_size=3)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
 
-from flr.config import PrepareConfig
 from flr.data.readers import amazon, amazon_ratings, delimited, hugging_face, latentr3, lcrec, movielens, recbole
 from flr.data.readers.assembling import assemble
 from flr.data.readers.delimited import existing_file
 from flr.data.readers.formats import Format, RawTable
 from flr.data.readers.lines import shown
 from flr.errors import ReadError
+from flr.prepare_config import PrepareConfig
 from flr.records import Interactions
 
 #: In the order they are asked; the last takes every file that no other one knows.

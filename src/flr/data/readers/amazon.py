@@ -23,12 +23,12 @@ from typing import Any, Final
 
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.data.readers.batches import Batch, PlainObjects, batches
 from flr.data.readers.columns import named_columns
 from flr.data.readers.formats import RawTable, about_file
 from flr.data.readers.lines import Lines, cell, first_object, numbered, parse_object, shown
 from flr.errors import ColumnError, ReadError, nearest
+from flr.prepare_config import PrepareConfig
 
 #: Edition -> fields of a review that tell it, all of them needed.
 EDITIONS: Final = {

@@ -23,12 +23,12 @@ from typing import Final
 
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.data.readers import amazon
 from flr.data.readers.formats import RawTable, about_file
 from flr.data.readers.lines import first_line, shown
 from flr.data.readers.text_tables import read_text_table
 from flr.errors import ReadError
+from flr.prepare_config import PrepareConfig
 from flr.records import ITEM_ID, RATING, TIMESTAMP, USER_ID
 
 _USER: Final = re.compile(r"A[0-9A-Z]{9,24}")

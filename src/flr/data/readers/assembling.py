@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.data.readers.columns import STANDARD_NAMES, fill_template, find_column, ids_of, needed_column
 from flr.data.readers.times import Times, read_times
 from flr.data.title_rules import merge_repeated
 from flr.errors import DataError, ReadError
+from flr.prepare_config import PrepareConfig
 from flr.records import ITEM_ID, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID, Interactions
 
 _READ_AS: Final = {TIMESTAMP: "no time (epoch number or ISO 8601)", ORDER: "no whole number"}

@@ -7,8 +7,8 @@ from typing import Final
 
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.errors import ColumnError, nearest
+from flr.prepare_config import PrepareConfig
 from flr.records import ITEM_ID, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID
 
 #: Names under which public data sets have these columns, most telling first.

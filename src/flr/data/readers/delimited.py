@@ -8,11 +8,11 @@ from typing import Final, Literal
 
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.data.readers.formats import RawTable, about_file
 from flr.data.readers.lines import numbered, shown
 from flr.data.readers.text_tables import read_text_table
 from flr.errors import DataError, ReadError
+from flr.prepare_config import PrepareConfig
 
 FORMATS: Final = {
     ".csv": "csv",

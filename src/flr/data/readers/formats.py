@@ -9,8 +9,8 @@ from typing import Any, Final, Protocol
 
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.persistence import file_sha256
+from flr.prepare_config import PrepareConfig
 
 #: Column in which readers of formats without times, or with an order of their own, put the place within a user.
 PLACE: Final = "pos"

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.data.readers.formats import RawTable, about_files
 from flr.errors import ColumnError, ReadError, nearest
+from flr.prepare_config import PrepareConfig
 from flr.records import SPLIT, SPLITS
 
 _STATE: Final = "state.json"

@@ -26,11 +26,11 @@ from typing import Any, Final
 
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.data.readers.formats import PLACE, RawTable, about_file, about_files
 from flr.data.readers.lines import Lines, Rows, cell, literal, shown
 from flr.data.readers.text_tables import read_text_table
 from flr.errors import ColumnError, ReadError
+from flr.prepare_config import PrepareConfig
 from flr.records import ITEM_ID, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID
 
 PARTS: Final = ("train", "valid", "test")

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.data.readers.formats import PLACE, RawTable, about_file
 from flr.data.readers.lines import cell, numbered, shown
 from flr.errors import ReadError
+from flr.prepare_config import PrepareConfig
 from flr.records import ITEM_ID, TIMESTAMP, USER_ID
 
 _INTERACTIONS: Final = ".inter.json"

@@ -21,11 +21,11 @@ from typing import Final
 
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.data.readers.formats import RawTable, about_file
 from flr.data.readers.lines import Lines, Rows, numbered, shown
 from flr.data.readers.text_tables import read_text_table
 from flr.errors import ReadError
+from flr.prepare_config import PrepareConfig
 from flr.records import ITEM_ID, RATING, TIMESTAMP, TITLE, USER_ID
 
 #: File of ratings -> file of films.

@@ -10,11 +10,11 @@ from typing import Final, Literal
 
 import polars as pl
 
-from flr.config import PrepareConfig
 from flr.data.readers.delimited import read_table
 from flr.data.readers.formats import RawTable, about_file
 from flr.data.readers.text_tables import check_names
 from flr.errors import ReadError
+from flr.prepare_config import PrepareConfig
 
 TYPES: Final = ("token", "token_seq", "float", "float_seq")
 
