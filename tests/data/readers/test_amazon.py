@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from flr.config import PrepareConfig
 from flr.data.preparation import prepare
 from flr.data.readers import amazon, read
 from flr.errors import ColumnError, DataError, ReadError
+from flr.prepare_config import PrepareConfig
 
 OLD = {"overall": 5.0, "reviewerID": "A1", "asin": "B1", "unixReviewTime": 1_400_000_000, "reviewText": "x"}
 NEW = {"rating": 4.0, "title": "A headline", "asin": "V1", "parent_asin": "P1", "user_id": "U1"}

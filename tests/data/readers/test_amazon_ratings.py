@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flr.config import PrepareConfig
 from flr.data.readers import read
 from flr.errors import ColumnError, ReadError
+from flr.prepare_config import PrepareConfig
 
 USER, ITEM, OTHER = "A3478QRKQDOPQ2", "0001713353", "B000123ABC"
 

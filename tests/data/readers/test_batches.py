@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from amazon_roads import outcome
-from flr.config import PrepareConfig
 from flr.data.readers import amazon, batches, read
 from flr.errors import ReadError
+from flr.prepare_config import PrepareConfig
 
 REVIEW = {"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1_400_000_000, "reviewText": "x"}
 PLAIN = json.dumps(REVIEW).encode()

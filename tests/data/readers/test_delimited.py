@@ -11,9 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flr.config import PrepareConfig
 from flr.data.readers import read
 from flr.errors import ColumnError, DataError, ReadError
+from flr.prepare_config import PrepareConfig
 
 ROWS = [("u1", "7", 5.0, 100), ("u2", "8", 4.0, 90), ("u1", "8", 3.0, 100)]
 NAMES = ("user_id", "item_id", "rating", "timestamp")

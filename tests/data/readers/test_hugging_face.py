@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flr.config import PrepareConfig
 from flr.data.readers import read
 from flr.errors import ColumnError, ReadError
+from flr.prepare_config import PrepareConfig
 
 ROWS = pl.DataFrame({"user_id": ["u", "v", "u"], "item_id": [7, 8, 9], "timestamp": [100, 90, 110]})
 

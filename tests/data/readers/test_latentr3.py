@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flr.config import PrepareConfig
 from flr.data.preparation import prepare
 from flr.data.readers import read
 from flr.errors import ColumnError, ReadError
+from flr.prepare_config import PrepareConfig
 from flr.records import SPLITS
 
 GIVEN = PrepareConfig(split="given", order_column="pos", missing_title="fallback")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flr.config import PrepareConfig
 from flr.data.preparation import prepare
 from flr.data.readers import read
 from flr.errors import ReadError
+from flr.prepare_config import PrepareConfig
 
 
 def write(folder: Path, interactions: str, items: str = '{"5": {"title": "Anchor"}}') -> Path:

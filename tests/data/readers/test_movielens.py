@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flr.config import PrepareConfig
 from flr.data.readers import read
 from flr.data.readers.movielens import GENRES
 from flr.errors import ReadError
+from flr.prepare_config import PrepareConfig
 
 DROP = PrepareConfig(on_bad_row="drop")
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flr.config import PrepareConfig
 from flr.data.preparation import prepare
 from flr.data.readers import read
 from flr.errors import DataError, FlrError, ReadError
+from flr.prepare_config import PrepareConfig
 from flr.records import Interactions
 
 Row = tuple[str, str, int]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flr.config import PrepareConfig
 from flr.data.readers import read
 from flr.data.readers.recbole import read_atomic
 from flr.errors import ColumnError, ReadError
+from flr.prepare_config import PrepareConfig
 
 
 def test_types_are_taken_off_the_names(tmp_path: Path) -> None:

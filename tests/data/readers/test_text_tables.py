@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flr.config import PrepareConfig
 from flr.data.readers import read
 from flr.errors import ColumnError, ReadError
+from flr.prepare_config import PrepareConfig
 
 DROP = PrepareConfig(on_bad_row="drop")
 HEADER = "user_id,item_id,timestamp,rating\n"
