@@ -18,8 +18,6 @@ from flr.backbone.streams import (
     readable_columns,
 )
 from flr.blocks import SHARED_COLUMNS, whole_blocks
-from flr.building import build_memory as build_memory  # noqa: PLC0414 - training.run asks for both here
-from flr.building import build_reasoner as build_reasoner  # noqa: PLC0414
 from flr.compiled import CompiledCatalogue
 from flr.errors import ConfigError
 from flr.reasoner.factors import FactorEdit, MultiFactorAttention

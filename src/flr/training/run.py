@@ -14,12 +14,13 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 from flr.backbone.loading import compact_backbone, pretrained_backbone, pretrained_tokenizer
+from flr.building import build_memory, build_reasoner
 from flr.catalogue.titles import build_catalogue
 from flr.config import Config, PolicyConfig, TrainingConfig
 from flr.data.storage import load_prepared
 from flr.data.transitions import OthersEvidence, count_transitions
 from flr.errors import ConfigError, DataError, FlrError, StorageError
-from flr.model import FLRModel, build_memory, build_reasoner
+from flr.model import FLRModel
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.records import Catalogue, FloatArray, PreparedData, Transitions
