@@ -25,10 +25,8 @@ import polars as pl
 from flr.experiments.effect_tables import ALL_DAMAGES
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.experiments.factor_tables import NEIGHBOURS
-from flr.experiments.verdicts import Verdict
+from flr.experiments.verdicts import MARGIN, Verdict
 
-#: Relative change of NDCG@10 that is too small to matter.
-MARGIN: Final = 0.01
 #: Identity (0 random, 1 the same) above which factors of two seeds are called the same.
 SAME: Final = 0.5
 

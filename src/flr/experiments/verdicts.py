@@ -23,6 +23,8 @@ from flr.training.folder import RunFolder
 METRIC = "ndcg@10"
 #: Chance of a false verdict among all comparisons on one data set.
 LEVEL = 0.05
+#: Share of the metric below which a difference does not matter.
+MARGIN = 0.01
 _SHOWN = ("hr@5", "ndcg@5", "hr@10", "ndcg@10")
 
 Verdict = Literal["holds", "does not hold", "undecided"]
@@ -56,6 +58,7 @@ class Claim:
     Attributes:
         data: On which data set.
         rival: The other model.
+        value: Mean of the reference.
         comparison: Reference less rival.
         p_value: The larger of the paired t test's and Wilcoxon's.
         corrected: The same after Holm's correction for all claims on the data set.
@@ -63,16 +66,18 @@ class Claim:
 
     data: str
     rival: str
+    value: float
     comparison: Comparison
     p_value: float
     corrected: float
 
     @property
     def verdict(self) -> Verdict:
-        """Holds or does not where the corrected p-value is below the level; undecided elsewhere."""
-        if self.corrected >= LEVEL:
-            return "undecided"
-        return "holds" if self.comparison.difference.mean > 0 else "does not hold"
+        """By the corrected p-value; a gain that is shown to be too small to matter does not hold either."""
+        difference = self.comparison.difference
+        if self.corrected < LEVEL:
+            return "holds" if difference.mean > 0 else "does not hold"
+        return "does not hold" if difference.high < MARGIN * self.value else "undecided"
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,9 @@ def findings_on(study: Study, data: str, all_cells: list[Cell], output: Path) ->
     rivals = [name for name in others if reference.keys() & found[name].keys()]
     comparisons = [_compare(reference, found[name], name) for name in rivals]
     p_values = [max(one.t_p_value, one.wilcoxon_p_value) for one in comparisons]
+    value = float(np.mean([report.metrics[METRIC] for report in reference.values()]))
     claims = [
-        Claim(data, rival, comparison, p_value, float(corrected))
+        Claim(data, rival, value, comparison, p_value, float(corrected))
         for rival, comparison, p_value, corrected in zip(rivals, comparisons, p_values, holm(p_values), strict=True)
     ]
     first = next(iter(reference.values()))
