@@ -19,7 +19,9 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 def examples() -> list[str]:
-    texts = [path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]]
+    # What studies report below docs/studies is prose with results, made by a program.
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    texts = [path.read_text(encoding="utf-8") for path in pages]
     texts += [command.help or "" for command in COMMANDS.values()]
     return sorted({line.strip() for text in texts for line in re.findall(r"^ *flr [a-z].*$", text, re.MULTILINE)})
 

@@ -79,7 +79,7 @@ def write_study_report(
         "shown_p": shown_p,
     }
     write_text(output / "report.html", template("study.html.j2").render(content))
-    write_text(output / "report.md", template("study.md.j2", escape=False).render(content))
+    write_text(output / "report.md", template("study.md.j2", escape=False).render(content).rstrip() + "\n")
     frame = pl.DataFrame(rows)
     write_text(output / "results.csv", frame.write_csv())
     write_text(output / "results.tex", _latex(frame))
@@ -229,7 +229,7 @@ def _facts(output: Path, findings: Sequence[DataFindings], evidence: Sequence[Da
         "training": f"{hours:.2f} hours of all variants and seeds",
         "evidence": f"{sum(found.hours for found in evidence):.2f} hours of all models and seeds",
         "machine": f"{platform.platform()}, {saved['machine']['threads']} threads a run",
-        "commit": str(saved["commit"])[:12],
+        "commit": str(saved["commit"] or "unknown, flr was no git checkout")[:40],
         **{name: str(number) for name, number in saved["versions"].items()},
     }
 
