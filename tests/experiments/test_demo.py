@@ -20,7 +20,13 @@ def _ring(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_demo_trains_compares_recommends_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(None, TINY)
     result = run_demo(tmp_path / "demo", seed=3, config=config)
-    assert [report.name for report in result.reports] == ["flr", "popularity", "last-item-markov", "item-knn"]
+    assert [report.name for report in result.reports] == [
+        "flr",
+        "popularity",
+        "last-item-markov",
+        "item-knn",
+        "transitions",
+    ]
     assert result.reports[0].metrics["ndcg@10"] > result.reports[1].metrics["ndcg@10"]
     assert len(result.examples) == 3
     for example in result.examples:

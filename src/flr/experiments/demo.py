@@ -1,4 +1,4 @@
-"""The whole road on real data: fetch, prepare, train, evaluate beside three baselines, recommend, report."""
+"""The whole road on real data: fetch, prepare, train, evaluate beside four baselines, recommend, report."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from flr.training.run import train_run
 _N_EXAMPLES = 3
 _SHOWN_HISTORY = 8
 #: Those that take seconds.
-_BASELINES: tuple[BaselineName, ...] = ("popularity", "last-item-markov", "item-knn")
+_BASELINES: tuple[BaselineName, ...] = ("popularity", "last-item-markov", "item-knn", "transitions")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def run_demo(
     """Train, evaluate and explain on a public data set; what an earlier call finished is not done again.
 
     Args:
-        output: Folder for ``data/``, ``run/``, ``baselines/`` and ``report.html``.
+        output: Folder for ``data/``, ``run/``, ``rivals/`` and ``report.html``.
         seed: Seed of every random stream.
         config: Settings; None means the defaults.
         source: Name of a public data set.
@@ -81,7 +81,7 @@ def run_demo(
     model_report = _evaluated(run, progress)
     baselines = run_baselines(
         output / "data",
-        output / "baselines",
+        output / "rivals",
         only=_BASELINES,
         settings=BaselineSettings(seen_items=config.evaluation.seen_items),
         overwrite=True,
