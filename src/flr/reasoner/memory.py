@@ -8,9 +8,8 @@ that can be seen, item by item.
     p_k(y) = sum_x a_k(x) sum_q rho_kq p_q(y | x)          votes of a factor; a_k of the last refinement step
     p(y)   = (1 - lambda) p_title(y) + lambda sum_k g_k p_k(y)      lambda = sigmoid(w . z^R + b)
 
-The relations q are those of `flr.data.transitions`; rho is given, not learnt: the likelihood of training targets, which
-knows what others did later, prefers relations that rank worse afterwards. Attention outside titles votes for what is
-popular.
+The relations q are those of `flr.data.transitions`; rho is given, not learnt: the likelihood, even of held-out targets,
+prefers relations that rank worse. Attention outside titles votes for what is popular.
 
 Source: METHOD 5 (ours): a mixture over factors of next-item distributions.
 """
