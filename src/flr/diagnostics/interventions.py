@@ -36,6 +36,7 @@ from flr.backbone.streams import EncodedStreams
 from flr.diagnostics.factor_records import FactorRecords
 from flr.errors import ConfigError, DataError
 from flr.evaluation.decoding import BestItems
+from flr.evaluation.metrics import cutoff_of
 from flr.evaluation.protocol import evaluate
 from flr.evaluation.significance import clustered_bootstrap
 from flr.evaluation.slices import change_table
@@ -82,8 +83,8 @@ class IntervenedScorer:
         records: What it thinks about the targets, from `collect_factors`.
         intervention: The change.
         seed: Draws the other users and orders.
-        n_best: Score no more items than so many best ones, as `flr.evaluation.decoding.BestItems`, whether they are in
-            the history or not; None scores all.
+        n_best: Score no more items than so many best ones, as `flr.evaluation.decoding.BestItems`; None scores all.
+        exclude_seen: Whether items of the history are none of these.
 
     Raises:
         ConfigError: The model has no such factor, or the kind is unknown or needs a factor.
@@ -98,6 +99,7 @@ class IntervenedScorer:
         *,
         seed: int = 0,
         n_best: int | None = None,
+        exclude_seen: bool = False,
     ) -> None:
         kind, factor = intervention.kind, intervention.factor
         whole = factor is None and kind in ("mean", "swap", "shuffle")
@@ -108,7 +110,7 @@ class IntervenedScorer:
             )
         self.name = f"{recommender.name} ({intervention})"
         self.recommender, self.records, self.intervention = recommender, records, intervention
-        self.n_best = n_best
+        self.n_best, self.exclude_seen = n_best, exclude_seen
         rng = generator(seed, "intervention", 0 if factor is None else factor + 1)
         self._donors = other_users(records.users, rng) if kind == "swap" else None
         self._replacements = None if kind in ("remove", "only") else self._replaced(rng)
@@ -128,7 +130,7 @@ class IntervenedScorer:
 
         if self.n_best is None:
             return self.recommender.score(histories, think=think)
-        return self.recommender.score_best(histories, self.n_best, exclude_seen=False, think=think)
+        return self.recommender.score_best(histories, self.n_best, exclude_seen=self.exclude_seen, think=think)
 
     def _think(self, read: Histories, places: IntArray) -> ThoughtState:
         model = self.recommender.model
@@ -260,17 +262,15 @@ def intervened_values(
         name (``remove 0``, ``swap thought``) and one such as ``kept remove 0``: the share of its `N_KEPT` best items
         that are still among the best so many.
     """
-    k = int(metric.rpartition("@")[2])
+    k = cutoff_of(metric)
     options |= {"cutoffs": (k, N_KEPT)}
     n_items = recommender.catalogue.n_items
-    # Where seen items are no candidates, whole histories make room in the list, so that all items are scored.
-    n_best = max(k, N_KEPT) if options.get("seen_items") == "include" else None
-    unchanged = recommender if n_best is None else BestItems(recommender, n_best, exclude_seen=False)
-    plain = evaluate(unchanged, sequences, n_items, **options).per_target
+    n_best, exclude_seen = max(k, N_KEPT), options.get("seen_items", "exclude") == "exclude"
+    plain = evaluate(BestItems(recommender, n_best, exclude_seen), sequences, n_items, **options).per_target
     best = plain["top_items"].list.head(N_KEPT)
     columns = {"none": plain[metric]}
     for each in all_interventions(records.n_factors) if interventions is None else interventions:
-        scorer = IntervenedScorer(recommender, records, each, seed=seed, n_best=n_best)
+        scorer = IntervenedScorer(recommender, records, each, seed=seed, n_best=n_best, exclude_seen=exclude_seen)
         changed = evaluate(scorer, sequences, n_items, **options).per_target
         columns[str(each)] = changed[metric]
         shared = best.list.set_intersection(changed["top_items"].list.head(N_KEPT)).list.len()

@@ -26,6 +26,11 @@ from flr.records import CONTEXT, TRAIN, BoolArray, FloatArray, IntArray, UserSeq
 Excluded = tuple[IntArray, IntArray] | BoolArray
 
 
+def cutoff_of(metric: str) -> int:
+    """Return the k of a metric's name, such as ``ndcg@10``."""
+    return int(metric.rpartition("@")[2])
+
+
 def exclude(scores: FloatArray, excluded: Excluded) -> FloatArray:
     """Return a copy of the scores in which the excluded candidates are ``-inf``.
 

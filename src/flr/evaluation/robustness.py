@@ -28,7 +28,7 @@ import polars as pl
 
 from flr.errors import ConfigError
 from flr.evaluation.damage import DAMAGES, DamagedScorer
-from flr.evaluation.metrics import training_counts
+from flr.evaluation.metrics import cutoff_of, training_counts
 from flr.evaluation.protocol import Scorer, evaluate
 from flr.evaluation.significance import Interval, clustered_bootstrap
 from flr.records import ITEM_INDEX, USER_INDEX, BoolArray, UserSequences
@@ -122,7 +122,7 @@ def strained_values(
         ConfigError: A strain is unknown or a strength out of range.
     """
     _check_strains(strengths)
-    options |= {"cutoffs": (int(metric.rpartition("@")[2]),)}
+    options |= {"cutoffs": (cutoff_of(metric),)}
     plain = evaluate(scorer, sequences, n_items, **options).per_target
     columns = {"none": plain[metric]}
     for strain, strength in damages_of(strengths):

@@ -24,6 +24,7 @@ from flr.diagnostics.mutual_information import factor_information
 from flr.diagnostics.resampling import half_sampled_information, resampled_figures
 from flr.errors import ArtifactError
 from flr.evaluation.decoding import BestItems
+from flr.evaluation.metrics import cutoff_of
 from flr.evaluation.protocol import Scorer
 from flr.evaluation.robustness import strained_values
 from flr.experiments.evidence_files import EVIDENCE_VERSION, Subject, is_made, save_records, save_table
@@ -119,12 +120,12 @@ class _Bench:
 
     @cached_property
     def _scorer(self) -> Scorer:
-        """What ranks as `METRIC` sees it: as many items as it counts, where seen ones need not make room."""
+        """What ranks as `METRIC` sees it; all items where seen ones make room, for damage hides which these are."""
         if self.subject.is_baseline:
             return load_baseline(self.subject.folder).scorer
         if self.subject.seen_items == "exclude":
             return self._recommender
-        return BestItems(self._recommender, int(METRIC.rpartition("@")[2]), exclude_seen=False)
+        return BestItems(self._recommender, cutoff_of(METRIC), exclude_seen=False)
 
     def _records(self, max_targets: int, seed: int) -> FactorRecords:
         """Return what is thought about the targets of random users, once for the same ones."""
