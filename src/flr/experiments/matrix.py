@@ -84,9 +84,11 @@ class Study(_Part):
         return self
 
     def seeds_of(self, data: str, name: str) -> tuple[int, ...]:
-        """Return the seeds of a variant or baseline on a data set; stage two has at most those of its stage one."""
-        variant = self.variants.get(name)
-        source = None if variant is None else variant.stage_two_of
+        """Return the seeds of a variant or baseline on a data set.
+
+        Stage two has at most those of its stage one, a baseline those of the reference.
+        """
+        source = self.reference if name in self.baselines else self.variants[name].stage_two_of
         at_most = self.seeds if source is None else self.seeds_of(data, source)
         return at_most[: self.data[data].seeds.get(name, len(at_most))]
 
@@ -163,6 +165,11 @@ def cells(study: Study, output: Path) -> Iterator[Cell]:
                         config=_config(study, data, name, seed),
                         source=None if source is None else _run_folder(output, data, source, seed),
                     )
+
+
+def baseline_folders(study: Study, output: Path, data: str, name: str) -> dict[int, Path]:
+    """Return where a baseline of each of its seeds on a data set goes, by seed."""
+    return {seed: output / "baselines" / data / f"seed-{seed}" / name for seed in study.seeds_of(data, name)}
 
 
 def _run_folder(output: Path, data: str, variant: str, seed: int) -> Path:

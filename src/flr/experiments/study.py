@@ -24,7 +24,7 @@ from flr.experiments.evidence_files import Subject
 from flr.experiments.evidence_findings import evidence_on
 from flr.experiments.jobs import Job, run_jobs
 from flr.experiments.matching import matched_cells
-from flr.experiments.matrix import Cell, Study, cells
+from flr.experiments.matrix import Cell, Study, baseline_folders, cells
 from flr.experiments.study_report import StudyReport, write_study_report
 from flr.experiments.verdicts import findings_on
 from flr.persistence import read_json
@@ -81,16 +81,16 @@ def study_jobs(study: Study, output: Path) -> Iterator[Job]:
 def _baseline_jobs(study: Study, output: Path, reference: Cell) -> Iterator[Job]:
     settings = BaselineSettings(trials=study.trials, seen_items=reference.config.evaluation.seen_items)
     data = study.data[reference.data].folder
-    folder = output / "baselines" / reference.data / f"seed-{reference.seed}"
     for name in study.baselines:
-        if reference.seed not in study.seeds_of(reference.data, name):
+        folder = baseline_folders(study, output, reference.data, name).get(reference.seed)
+        if folder is None:
             continue
         source = reference.folder if name == _READS_TITLES else None
         yield Job(
             f"{reference.data}, {name}, seed {reference.seed}",
-            folder / name,
+            folder,
             () if source is None else (source,),
-            partial(_fit, name, data, folder, source=source, settings=settings, seed=reference.seed),
+            partial(_fit, name, data, folder.parent, source=source, settings=settings, seed=reference.seed),
         )
 
 
@@ -122,8 +122,7 @@ def subjects(study: Study, output: Path, data: str) -> dict[str, dict[int, Subje
     for cell in of_data:
         found[cell.variant][cell.seed] = subject(folder=cell.folder, is_baseline=False, seed=cell.seed)
     for name in study.baselines:
-        for seed in study.seeds_of(data, name):
-            folder = output / "baselines" / data / f"seed-{seed}" / name
+        for seed, folder in baseline_folders(study, output, data, name).items():
             found[name][seed] = subject(folder=folder, is_baseline=True, seed=seed)
     return found
 

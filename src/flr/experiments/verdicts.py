@@ -13,7 +13,7 @@ from flr.errors import ArtifactError
 from flr.evaluation.comparison import Comparison, compare, holm
 from flr.evaluation.reports import load_report
 from flr.evaluation.significance import Spread, over_seeds
-from flr.experiments.matrix import Cell, Study
+from flr.experiments.matrix import Cell, Study, baseline_folders
 from flr.persistence import read_json
 from flr.records import Report
 from flr.seeding import generator
@@ -152,7 +152,7 @@ def _reports(study: Study, data: str, all_cells: list[Cell], output: Path) -> It
         of_variant = [cell for cell in all_cells if (cell.data, cell.variant) == (data, variant)]
         yield variant, {cell.seed: report for cell in of_variant if (report := _report(cell.folder)) is not None}
     for name in study.baselines:
-        folders = {seed: output / "baselines" / data / f"seed-{seed}" / name for seed in study.seeds_of(data, name)}
+        folders = baseline_folders(study, output, data, name)
         yield name, {seed: report for seed, folder in folders.items() if (report := _report(folder)) is not None}
 
 
