@@ -20,8 +20,8 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 def examples() -> list[str]:
     # What studies report below docs/studies is prose with results, made by a program.
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    texts = [path.read_text(encoding="utf-8") for path in pages]
+    docs = (path for path in (ROOT / "docs").rglob("*.md") if ROOT / "docs" / "studies" not in path.parents)
+    texts = [path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted(docs)]]
     texts += [command.help or "" for command in COMMANDS.values()]
     return sorted({line.strip() for text in texts for line in re.findall(r"^ *flr [a-z].*$", text, re.MULTILINE)})
 

@@ -229,7 +229,7 @@ def _facts(output: Path, findings: Sequence[DataFindings], evidence: Sequence[Da
         "training": f"{hours:.2f} hours of all variants and seeds",
         "evidence": f"{sum(found.hours for found in evidence):.2f} hours of all models and seeds",
         "machine": f"{platform.platform()}, {saved['machine']['threads']} threads a run",
-        "commit": str(saved["commit"] or "unknown, flr was no git checkout")[:40],
+        "commit": (saved["commit"] or "")[:12] or "unknown, flr was no git checkout",
         **{name: str(number) for name, number in saved["versions"].items()},
     }
 

@@ -116,14 +116,12 @@ class ItemMemory(nn.Module):
         self.trust = nn.Linear(width, 1)
         nn.init.zeros_(self.trust.weight)
         nn.init.zeros_(self.trust.bias)
-        sources = transitions.sources
-        shares = transitions.shares
         kept = np.zeros((transitions.n_items, transitions.n_relations))
-        np.add.at(kept, sources, shares)
+        np.add.at(kept, transitions.sources, transitions.shares)
         tables = {
             "starts": transitions.starts,
             "followers": transitions.followers,
-            "shares": shares.astype(np.float32),
+            "shares": transitions.shares,
             "back_off": (1 - kept).astype(np.float32),
             "popularity": transitions.popularity.astype(np.float32),
         }

@@ -22,6 +22,7 @@ _STRIDE: Final = 1.0
 _MOST: Final = 6
 
 
+@torch.no_grad()
 def settle_trust(
     recommender: Recommender, validation: Validation, accelerator: Accelerator, metrics: dict[str, float]
 ) -> tuple[float, dict[str, float]]:
@@ -40,20 +41,16 @@ def settle_trust(
     if memory is None:
         return 0.0, metrics
     recommender.model.eval()
-    learnt, moved = memory.trust.bias.detach().clone(), 0.0
+    bias, moved = memory.trust.bias, 0.0
+    learnt = bias.clone()
     for stride in (_STRIDE, -_STRIDE):
         for n in range(1, _MOST + 1):
-            _set(memory.trust.bias, learnt + n * stride)
+            bias.copy_(learnt + n * stride)
             found = validation(accelerator)
             if found[BEST_METRIC] <= metrics[BEST_METRIC]:
                 break
             metrics, moved = found, n * stride
         if moved:
             break
-    _set(memory.trust.bias, learnt + moved)
+    bias.copy_(learnt + moved)
     return moved, metrics
-
-
-@torch.no_grad()
-def _set(bias: torch.Tensor, value: torch.Tensor) -> None:
-    bias.copy_(value)
