@@ -53,3 +53,16 @@ def test_lines_are_rare_and_tell_the_remaining_time(
     assert lines[0] == "training: 3/6 (50%), 0:12 elapsed, 0:12 left, loss 4.2"
     assert lines[-1] == "training: done, 6, 28.0 s, loss 4.2"
     assert len(lines) == 3
+
+
+@pytest.mark.parametrize("kind", [Lines, Bars])
+def test_only_the_outer_task_says_that_it_is_done(kind: type, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = kind()
+    for name in ("train", "align"):
+        with progress.task(name) as step, progress.task("evaluate") as inner:
+            inner(5)
+            step(1)
+    said = capsys.readouterr().err
+    assert "train: done, 1" in said
+    assert "align: done, 1" in said
+    assert "evaluate: done" not in said

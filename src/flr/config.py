@@ -158,7 +158,9 @@ class TrainingConfig(Section):
     adam_beta2: float = Field(0.999, gt=0, lt=1, description="AdamW's decay of squared gradients.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     eval_steps: int = Field(100, ge=1, description="Steps between validations and checkpoints.")
-    eval_users: int | None = Field(None, ge=1, description="Validate on this many users only; unset: on all.")
+    eval_users: int | None = Field(
+        2000, ge=1, description="Validate on this many users, drawn once by the seed; unset: on all."
+    )
     patience: int = Field(5, ge=1, description="Stop after this many validations without a better NDCG@10.")
     mixed_precision: Annotated[Literal["no", "bf16"], BeforeValidator(_unquoted_no)] = Field(
         "no", description="Autocast type."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +15,9 @@ from flr.config import Config, load_config
 from flr.data.storage import load_prepared
 from flr.errors import DataError
 from flr.evaluation.protocol import evaluate
-from flr.progress import Silent
+from flr.progress import Silent, Step
 from flr.recommender import Recommender
-from flr.records import TRAIN, PreparedData, UserSequences
+from flr.records import TRAIN, VALID, PreparedData, UserSequences
 from flr.text.tokenizer import TitleTokenizer
 from flr.training.validation import Reporter, Validation
 from toy import TINY, prepared_ring, toy_model
@@ -39,6 +41,21 @@ def test_it_equals_an_evaluation(prepared: PreparedData) -> None:
     found = Validation(model, prepared)(Accelerator(cpu=True))
     assert found == pytest.approx({name: expected[name] for name in found}, abs=1e-12)
     assert set(found) == {f"{metric}@{k}" for metric in ("hr", "ndcg", "mrr") for k in (1, 10)}
+
+
+def test_it_tells_how_many_targets_it_has_ranked(prepared: PreparedData) -> None:
+    ranked: list[int] = []
+
+    class Listening(Silent):
+        @contextmanager
+        def task(self, name: str, total: int | None = None) -> Iterator[Step]:
+            ranked.append(-(total or 0))
+            yield lambda n=1, note="": ranked.append(n)
+
+    validation = Validation(recommender(prepared), prepared, Listening())
+    validation(Accelerator(cpu=True))
+    assert ranked[0] == -len(prepared.sequences.targets(VALID)[0])
+    assert sum(ranked) == 0
 
 
 def test_fewer_users_are_the_same_ones_every_time(prepared: PreparedData) -> None:

@@ -132,8 +132,12 @@ class Bars:
 class Lines:
     """A `Progress` of plain lines for files and pipes: at most one per task and ten seconds."""
 
+    def __init__(self) -> None:
+        self._depth = 0
+
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Step]:
+        self._depth += 1
         counted = _Count()
         started = spoken = time.perf_counter()
 
@@ -146,8 +150,12 @@ class Lines:
                 spoken = now
                 self.message(_running(name, total, counted, now - started))
 
-        yield step
-        self.message(_closing(name, counted, time.perf_counter() - started))
+        try:
+            yield step
+            if self._depth == 1:
+                self.message(_closing(name, counted, time.perf_counter() - started))
+        finally:
+            self._depth -= 1
 
     def message(self, text: str) -> None:
         sys.stderr.write(text + "\n")

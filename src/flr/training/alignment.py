@@ -70,7 +70,7 @@ def align_run(
     set_seed(derive_seed(config.seed, "policy weights") % 2**32)
     loaded = Recommender.load(source, device=journey.arguments.device)
     recommender = Recommender(loaded.model, loaded.tokenizer, loaded.catalogue, config)
-    module, validation = PolicyModule(recommender.model, config), Validation(recommender, prepared)
+    module, validation = PolicyModule(recommender.model, config), Validation(recommender, prepared, progress)
     rows = _rows(recommender, prepared)
     journey.begin(facts)
     with progress.task("align", config.grpo.max_steps) as step:

@@ -80,7 +80,7 @@ def train_run(
     if config.reasoner.has_memory:
         transitions = count_transitions(prepared.sequences, catalogue.n_items)
     recommender = build_recommender(config, catalogue, journey.arguments.device, transitions)
-    rows, validation = _rows(recommender, prepared), Validation(recommender, prepared)
+    rows, validation = _rows(recommender, prepared), Validation(recommender, prepared, progress)
     journey.begin({"stage": "sft"})
     with progress.task("train", config.training.max_steps) as step:
         reporter = Reporter(progress, step, journey.folder.log)

@@ -15,7 +15,7 @@ from flr.config import Config
 from flr.errors import DataError
 from flr.evaluation.decoding import BestItems
 from flr.evaluation.protocol import PER_TARGET, evaluate
-from flr.progress import Progress, Step
+from flr.progress import SILENT, Progress, Step
 from flr.recommender import Recommender
 from flr.records import VALID, IntArray, PreparedData
 from flr.seeding import generator
@@ -30,13 +30,14 @@ class Validation:
     Args:
         recommender: The model in training, as it will be served.
         prepared: The data.
+        progress: Told about every batch of histories.
 
     Raises:
         DataError: The data has no validation target.
     """
 
-    def __init__(self, recommender: Recommender, prepared: PreparedData) -> None:
-        self.recommender = recommender
+    def __init__(self, recommender: Recommender, prepared: PreparedData, progress: Progress = SILENT) -> None:
+        self.recommender, self.progress = recommender, progress
         self.sequences = prepared.sequences
         self.users = _validation_users(recommender.config, prepared)
 
@@ -56,6 +57,7 @@ class Validation:
                 cutoffs=settings.cutoffs,
                 seen_items=settings.seen_items,
                 users=share,
+                progress=self.progress,
             )
             n_targets = report.metrics["n_targets"]
             found = [n_targets, *(report.metrics[name] * n_targets for name in names)]
