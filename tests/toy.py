@@ -105,7 +105,6 @@ def toy_model(*overrides: str, titles: list[str] = TITLES, seed: int = 0) -> tup
     if model.reasoner is not None and model.reasoner.age_bias is not None:
         torch.nn.init.normal_(model.reasoner.age_bias, std=0.1)
     if model.memory is not None:
-        torch.nn.init.normal_(model.memory.relation, std=0.1)
         torch.nn.init.normal_(model.memory.trust.weight, std=0.1)
     return model, compiled, config
 

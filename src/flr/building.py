@@ -14,6 +14,8 @@ from flr.records import Transitions
 
 #: Items, counted from the last, whose age factors may tell apart.
 AGES: Final = 32
+#: Weights of next, soon and together (`flr.data.transitions`), of one factor after the other and again from the first.
+APART_RELATIONS: Final = ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 def build_reasoner(
@@ -56,4 +58,8 @@ def build_memory(config: ReasonerConfig, backbone: Backbone, transitions: Transi
         backbone: Whose width the trust reads.
         transitions: The counts; None for a model without a memory.
     """
-    return None if transitions is None else ItemMemory(transitions, backbone.width, config.n_factors)
+    if transitions is None:
+        return None
+    is_apart = config.relations == "apart" and config.n_factors > 1
+    relations = [APART_RELATIONS[k % len(APART_RELATIONS)] for k in range(config.n_factors)] if is_apart else None
+    return ItemMemory(transitions, backbone.width, config.n_factors, relations)

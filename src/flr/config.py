@@ -98,6 +98,10 @@ class ReasonerConfig(Section):
     memory: Literal["none", "transitions"] = Field(
         "transitions", description="Factors also vote for what followed the items that they read."
     )
+    relations: Literal["apart", "shared"] = Field(
+        "apart",
+        description="Factors vote in turn for what soon followed and for what goes together, or all for half of each.",
+    )
     reads: Literal["tokens", "items"] = Field(
         "items", description="What factors attend to: every token of a prompt, or the last token of every item."
     )

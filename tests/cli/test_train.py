@@ -149,6 +149,19 @@ def test_stages_say_what_they_need(run: Run, calls: list[Any], arguments: tuple[
     assert not calls
 
 
+def test_of_several_processes_the_first_tells_the_result(
+    run: Run, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("train", "--data", "d", "--output", "o")
+    said = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        said.append(run(*arguments).stdout)
+    assert "-> o" in said[0]
+    assert said[1] == ""
+    assert len(calls) == 2
+
+
 def test_json_and_quiet(run: Run, calls: list[Any]) -> None:
     result = run("train", "--data", "d", "--output", "r", "--json", "--quiet")
     assert json.loads(result.stdout) == {"path": "r", "valid": {"ndcg@10": 0.064}}

@@ -69,3 +69,14 @@ def test_names_are_told_apart_by_further_values_and_then_by_numbers() -> None:
         "unspecialised #2",
         "War/Drama #2",
     ]
+
+
+def test_a_name_begins_with_what_the_factor_votes_for() -> None:
+    profiles = [replace(PLAIN, relation=relation) for relation in ("soon", "together", "next", "", "soon")]
+    assert factor_names(profiles) == [
+        "soon after: unspecialised",
+        "goes with: unspecialised",
+        "next after: unspecialised",
+        "unspecialised",
+        "soon after: unspecialised #2",
+    ]

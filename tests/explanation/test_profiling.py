@@ -145,6 +145,19 @@ def test_a_model_is_profiled_on_any_split(ring_run: Path) -> None:
         assert found.columns == ()
 
 
+@pytest.mark.parametrize(
+    ("settings", "relations"),
+    [
+        (["reasoner.memory=transitions"], ["soon", "together"] * 2),
+        (["reasoner.memory=transitions", "reasoner.relations=shared"], [""] * 4),
+        (["reasoner.memory=none"], [""] * 4),
+    ],
+)
+def test_a_profile_tells_what_a_factor_votes_for(make: Make, settings: list[str], relations: list[str]) -> None:
+    found = profile_factors(make("reasoner.n_factors=4", *settings), toy_sequences([5, 6]), split="train")
+    assert [one.relation for one in found.factors] == relations
+
+
 def test_what_cannot_be_profiled(make: Make) -> None:
     with pytest.raises(ConfigError, match=r"reasoner.kind = 'none'"):
         profile_factors(make("reasoner.kind=none"), toy_sequences([5, 6]), split="train")

@@ -77,10 +77,14 @@ def show_json(value: object) -> None:
     sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def speaks() -> bool:
+    """Return whether this process tells of results: of several that train together, the first one does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def progress(quiet: bool = False) -> Progress:
     """Return bars on a terminal, plain lines elsewhere, silence when asked for."""
-    # Of several processes that train together, the first speaks.
-    if quiet or os.environ.get("RANK", "0") != "0":
+    if quiet or not speaks():
         return SILENT
     return Bars() if _console(sys.stderr).is_terminal else Lines()
 

@@ -95,6 +95,8 @@ def train(
         from flr.training.run import train_run
 
         summary = train_run(resolved, data, output, **options)
+    if not console.speaks():
+        return
     if as_json:
         console.show_json(summary)
         return

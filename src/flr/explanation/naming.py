@@ -17,14 +17,17 @@ _POPULAR = 0.03
 _LIFT = 1.2
 #: Entropies below and above which attention is called a single place, and all places.
 _SINGLE, _WHOLE = 0.1, 0.9
+#: How a name begins that tells what a factor votes for.
+_RELATIONS = {"": "", "next": "next after: ", "soon": "soon after: ", "together": "goes with: "}
 
 
 def factor_names(profiles: Sequence[FactorProfile]) -> list[str]:
-    """Return a name for each factor, such as ``"recent Sci-Fi, popular"``; those of the profiles are not looked at.
+    """Return a name for each factor, such as ``"soon after: recent Sci-Fi, popular"``.
 
+    The names in the profiles are not looked at.
     Only what is beyond chance and what is large enough to matter gets a word. A factor of which nothing can be
     said is named by how it looks: ``"single token"``, ``"single item"``, ``"whole history"``, ``"unspecialised"``, or
-    ``"no title"`` where it looks outside all of them.
+    ``"no title"`` where it looks outside all of them. Where all its votes are of one kind, the name begins with it.
     """
     names = [_name(profile, n_values=2) for profile in profiles]
     shared = Counter(names)
@@ -40,6 +43,10 @@ def factor_names(profiles: Sequence[FactorProfile]) -> list[str]:
 
 
 def _name(profile: FactorProfile, n_values: int) -> str:
+    return _RELATIONS[profile.relation] + _reading(profile, n_values)
+
+
+def _reading(profile: FactorProfile, n_values: int) -> str:
     if profile.elsewhere > _ELSEWHERE:
         return "no title"
     liked = [lift.value for lift in profile.attributes if lift.is_sure and lift.lift >= _LIFT][:n_values]

@@ -81,6 +81,8 @@ class FactorProfile:
         attributes: Values it reads more of than the histories hold, then some it reads less of; in each, those that are
             sure first, by the difference of shares.
         items: Typical history items, highest lift first.
+        relation: What it votes for, of what it reads, where that is one thing: ``"next"``, ``"soon"`` or
+            ``"together"`` (`flr.data.transitions`); else empty.
     """
 
     factor: int
@@ -93,6 +95,7 @@ class FactorProfile:
     popularity: Interval
     attributes: tuple[AttributeLift, ...]
     items: tuple[TypicalItem, ...]
+    relation: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,7 @@ def _parse(content: dict[str, Any]) -> FactorProfiles:
             popularity=_interval(one["popularity"]),
             attributes=tuple(_lift(lift) for lift in one["attributes"]),
             items=tuple(_item(item) for item in one["items"]),
+            relation=_text(one.get("relation", "")),
         )
         for one in content["factors"]
     )

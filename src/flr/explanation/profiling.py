@@ -7,12 +7,14 @@ Intervals of recency and popularity are of ratio estimators over users (linearis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from scipy.stats import rankdata
 
+from flr.data.transitions import RELATIONS
 from flr.diagnostics.factor_records import FactorRecords, collect_factors
 from flr.errors import DataError
 from flr.evaluation.metrics import training_counts
@@ -30,6 +32,8 @@ MIN_USERS = 20
 #: Histories that hold an item, for it to be typical of a factor.
 MIN_READ = 5
 _N_ITEMS = 8
+#: Weight from which a relation is all that a factor votes for.
+_ALONE = 0.9
 
 
 def profile_factors(
@@ -55,11 +59,19 @@ def profile_factors(
     """
     records = collect_factors(recommender, sequences, split=split, progress=progress)
     counts = training_counts(sequences, recommender.catalogue.n_items)
-    return profile_records(records, recommender.catalogue, counts, split=split, min_users=min_users)
+    return profile_records(
+        records, recommender.catalogue, counts, split=split, min_users=min_users, relations=_relations(recommender)
+    )
 
 
 def profile_records(
-    records: FactorRecords, catalogue: Catalogue, counts: IntArray, *, split: str, min_users: int = MIN_USERS
+    records: FactorRecords,
+    catalogue: Catalogue,
+    counts: IntArray,
+    *,
+    split: str,
+    min_users: int = MIN_USERS,
+    relations: Sequence[str] = (),
 ) -> FactorProfiles:
     """Return profiles of factor records; see `profile_factors`.
 
@@ -69,6 +81,7 @@ def profile_records(
         counts: How often each item was taken in training, [N].
         split: Whose targets the records are of, for the label.
         min_users: See `profile_factors`.
+        relations: What each factor votes for (`FactorProfile.relation`); none of a model without a memory.
 
     Raises:
         DataError: The records are of fewer than two users.
@@ -91,6 +104,7 @@ def profile_records(
             popularity=looks.popularity(k, percentiles),
             attributes=attribute_lifts(looks, k, values, belongs, n_compared=n_compared),
             items=_typical(looks, k, catalogue),
+            relation=relations[k] if relations else "",
         )
         for k in range(records.n_factors)
     ]
@@ -103,6 +117,16 @@ def profile_records(
         n_values=len(values),
         factors=tuple(replace(profile, name=name) for profile, name in zip(unnamed, names, strict=True)),
     )
+
+
+def _relations(recommender: Recommender) -> list[str]:
+    memory = recommender.model.memory
+    if memory is None:
+        return []
+    return [
+        next((name for name, weight in zip(RELATIONS, weights, strict=True) if weight > _ALONE), "")
+        for weights in memory.relations().tolist()
+    ]
 
 
 def _typical(looks: Looks, k: int, catalogue: Catalogue) -> tuple[TypicalItem, ...]:

@@ -88,7 +88,7 @@ class ItemMemory(nn.Module):
         transitions: The counts.
         width: Hidden width D.
         n_factors: Factors K.
-        relation_weights: rho, of every factor, [Q], sums to 1.
+        relation_weights: rho, one row per factor, [K, Q], each sums to 1; None gives all `RELATION_WEIGHTS`.
 
     Attributes:
         relation: Logits of rho, divided by `LOGIT_GAIN`; the last is that of popularity, which has nothing, [K, Q + 1].
@@ -107,12 +107,13 @@ class ItemMemory(nn.Module):
         transitions: Transitions,
         width: int,
         n_factors: int,
-        relation_weights: Sequence[float] = RELATION_WEIGHTS,
+        relation_weights: Sequence[Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         self.transitions = transitions
-        rho = torch.tensor([*relation_weights, 0.0]).clamp(min=_NOTHING)
-        self.register_buffer("relation", rho.log().expand(n_factors, -1) / LOGIT_GAIN)
+        rows = relation_weights or [RELATION_WEIGHTS] * n_factors
+        rho = torch.tensor([[*row, 0.0] for row in rows]).clamp(min=_NOTHING)
+        self.register_buffer("relation", rho.log() / LOGIT_GAIN)
         self.trust = nn.Linear(width, 1)
         nn.init.zeros_(self.trust.weight)
         nn.init.zeros_(self.trust.bias)
@@ -138,7 +139,7 @@ class ItemMemory(nn.Module):
             popularity: p(target) by popularity, [B, P].
         """
         read = _by_item(thought.attentions[-1], places, evidence.shape[2])
-        relation = self._relations()
+        relation = self.relations()
         gates = thought.gates[-1].float()
         weights = torch.einsum("bpk,bpkw,km->bpwm", gates, read, relation)
         elsewhere = (gates.sum(-1) - weights.sum((-1, -2))).clamp(min=0)
@@ -157,7 +158,7 @@ class ItemMemory(nn.Module):
         gates = thought.gates[-1][:, 0].float()
         total = _summed(gates)
         gates = gates / total.clamp(min=1e-12)[:, None]  # factors may be turned off or up; votes stay a distribution
-        relation = self._relations()
+        relation = self.relations()
         by_factor = (gates[:, k, None, None] * read[:, k, :, None] * relation[k] for k in range(gates.shape[1]))
         weights = functools.reduce(torch.add, by_factor)
         n_places = read.shape[-1]
@@ -185,7 +186,7 @@ class ItemMemory(nn.Module):
         flat = votes.new_zeros(n_rows * n_items)
         return flat.index_add_(0, rows[owner] * n_items + self.followers[entry], votes).view(n_rows, n_items)
 
-    def _relations(self) -> Tensor:
+    def relations(self) -> Tensor:
         """Return rho without the share of popularity, which is what they lack of 1, [K, Q]."""
         return (LOGIT_GAIN * self.relation.float()).softmax(-1)[:, :-1]
 
