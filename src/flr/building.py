@@ -1,4 +1,4 @@
-"""From settings to the fresh parts of a model."""
+"""From settings to the fresh parts of a model, and the tokenizer of its titles."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Final
 
 import torch
 
+from flr.backbone.loading import pretrained_tokenizer
 from flr.backbone.streams import Backbone
-from flr.config import ReasonerConfig
+from flr.config import Config, ReasonerConfig
 from flr.reasoner.factors import MultiFactorAttention
 from flr.reasoner.memory import ItemMemory
-from flr.records import Transitions
+from flr.records import Catalogue, Transitions
+from flr.text.tokenizer import TitleTokenizer
 
 #: Items, counted from the last, whose age factors may tell apart.
 AGES: Final = 32
@@ -63,3 +65,15 @@ def build_memory(config: ReasonerConfig, backbone: Backbone, transitions: Transi
     is_apart = config.relations == "apart" and config.n_factors > 1
     relations = [APART_RELATIONS[k % len(APART_RELATIONS)] for k in range(config.n_factors)] if is_apart else None
     return ItemMemory(transitions, backbone.width, config.n_factors, relations)
+
+
+def title_tokenizer(config: Config, catalogue: Catalogue, source: str | None = None) -> TitleTokenizer:
+    """Return a source's tokenizer, by default the backbone's own; the compact one is trained on the titles."""
+    preamble, suffix = config.text.around_titles
+    source = source or config.backbone.source
+    if source == "compact":
+        return TitleTokenizer.train(
+            catalogue.leaf_titles, config.text.vocabulary_size, preamble=preamble, suffix=suffix
+        )
+    text = pretrained_tokenizer(source)
+    return TitleTokenizer.pretrained(text.tokenizer, preamble=preamble, suffix=suffix, end_id=text.end_id)

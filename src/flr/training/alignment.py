@@ -11,7 +11,6 @@ from flr.errors import ArtifactError, ConfigError
 from flr.persistence import file_sha256, read_json
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
-from flr.records import PreparedData
 from flr.seeding import derive_seed
 from flr.training.finished import finished_run_data
 from flr.training.folder import RunFolder, RunSummary
@@ -71,7 +70,7 @@ def align_run(
     loaded = Recommender.load(source, device=journey.arguments.device)
     recommender = Recommender(loaded.model, loaded.tokenizer, loaded.catalogue, config)
     module, validation = PolicyModule(recommender.model, config), Validation(recommender, prepared, progress)
-    rows = _rows(recommender, prepared)
+    rows = PolicyRows.of(config, prepared.sequences, recommender.compiled.packer(recommender.model.n_thoughts))
     journey.begin(facts)
     with progress.task("align", config.grpo.max_steps) as step:
         trainer = _trainer(recommender, module, (rows, validation), journey.arguments, reward)
@@ -116,20 +115,6 @@ def _trainer(
         environment=Environment(recommender.model, recommender.compiled, config.evaluation.seen_items == "exclude"),
         reward=reward,
         guard=Guard(module, max_drop=config.grpo.max_drop, patience=config.grpo.patience),
-    )
-
-
-def _rows(recommender: Recommender, prepared: PreparedData) -> PolicyRows:
-    config = recommender.config
-    return PolicyRows(
-        prepared.sequences,
-        recommender.compiled.packer(recommender.model.n_thoughts),
-        window=config.text.window,
-        row_tokens=config.training.row_tokens,
-        batch_tokens=config.grpo.batch_tokens,
-        seed=config.seed,
-        targets_per_row=config.grpo.targets_per_row,
-        updates_per_rollout=config.grpo.updates_per_rollout,
     )
 
 

@@ -23,7 +23,7 @@ from flr.backbone.loading import (
     compact_architecture,
     pretrained_architecture,
 )
-from flr.building import build_reasoner
+from flr.building import build_reasoner, title_tokenizer
 from flr.catalogue.titles import build_catalogue
 from flr.compiled import compile_catalogue
 from flr.config import Config, PolicyConfig, TrainingConfig
@@ -42,7 +42,6 @@ from flr.training.costs import (
     reasoner_bytes,
 )
 from flr.training.rollouts import PolicyRows
-from flr.training.run import title_tokenizer
 from flr.training.trainer import PackedRows
 
 #: Batches that are looked at.
@@ -209,23 +208,8 @@ def _measure(
         likelihood=config.objective.likelihood,
         max_title_tokens=config.text.max_title_tokens,
     )
-    common: dict[str, Any] = {
-        "window": config.text.window,
-        "row_tokens": config.training.row_tokens,
-        "seed": config.seed,
-    }
-    packer = compiled.packer(config.reasoner.n_thoughts)
-    if stage == "sft":
-        rows = PackedRows(prepared.sequences, packer, batch_tokens=config.training.batch_tokens, **common)
-    else:
-        rows = PolicyRows(
-            prepared.sequences,
-            packer,
-            batch_tokens=config.grpo.batch_tokens,
-            targets_per_row=config.grpo.targets_per_row,
-            updates_per_rollout=1,
-            **common,
-        )
+    kind = PackedRows if stage == "sft" else PolicyRows
+    rows = kind.of(config, prepared.sequences, compiled.packer(config.reasoner.n_thoughts))
     n_rows, n_targets = rows.epoch_size()
     n, sizes = rows.rows_per_batch, []
     for number in range(min(_N_BATCHES, max(1, n_rows // n))):

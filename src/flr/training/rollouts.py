@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from torch import Tensor
 
 from flr.backbone.streams import EncodedStreams
 from flr.compiled import CompiledCatalogue
+from flr.config import Config
 from flr.model import FLRModel
-from flr.records import Histories, IntArray, PackedBatch
+from flr.records import Histories, IntArray, PackedBatch, UserSequences
 from flr.seeding import derive_seed, generator
-from flr.text.packing import Windows
+from flr.text.packing import Packer, Windows
 from flr.training.rewards import Outcome
 from flr.training.trainer import PackedRows
 
@@ -73,6 +74,18 @@ class PolicyRows(PackedRows):
         super().__init__(*arguments, **settings)
         self.targets_per_row, self.updates_per_rollout = targets_per_row, updates_per_rollout
         self.batches_per_step = 1
+
+    @classmethod
+    def of(cls, config: Config, sequences: UserSequences, packer: Packer) -> Self:
+        """Return the rows that stage two is trained on; arguments as for stage one."""
+        return cls(
+            sequences,
+            packer,
+            batch_tokens=config.grpo.batch_tokens,
+            targets_per_row=config.grpo.targets_per_row,
+            updates_per_rollout=config.grpo.updates_per_rollout,
+            **cls._of_windows(config),
+        )
 
     def __getitem__(self, index: int) -> NumberedRow:  # type: ignore[override]
         step, place = divmod(index, self.rows_per_batch * self.batches_per_step)

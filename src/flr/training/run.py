@@ -13,8 +13,8 @@ from torch import distributed
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
-from flr.backbone.loading import compact_backbone, pretrained_backbone, pretrained_tokenizer
-from flr.building import build_memory, build_reasoner
+from flr.backbone.loading import compact_backbone, pretrained_backbone
+from flr.building import build_memory, build_reasoner, title_tokenizer
 from flr.catalogue.titles import build_catalogue
 from flr.config import Config, PolicyConfig, TrainingConfig
 from flr.data.storage import load_prepared
@@ -26,7 +26,6 @@ from flr.recommender import Recommender
 from flr.records import Catalogue, FloatArray, PreparedData, Transitions
 from flr.seeding import derive_seed
 from flr.text.packing import Evidence
-from flr.text.tokenizer import TitleTokenizer
 from flr.training.folder import RunFolder, RunSummary
 from flr.training.objective import Objective, TrainedModule
 from flr.training.sft import StageOneTrainer
@@ -80,7 +79,9 @@ def train_run(
     if config.reasoner.has_memory:
         transitions = count_transitions(prepared.sequences, catalogue.n_items)
     recommender = build_recommender(config, catalogue, journey.arguments.device, transitions)
-    rows, validation = _rows(recommender, prepared), Validation(recommender, prepared, progress)
+    packer = recommender.compiled.packer(recommender.model.n_thoughts, _evidence(recommender, prepared))
+    rows = PackedRows.of(config, prepared.sequences, packer)
+    validation = Validation(recommender, prepared, progress)
     journey.begin({"stage": "sft"})
     with progress.task("train", config.training.max_steps) as step:
         reporter = Reporter(progress, step, journey.folder.log)
@@ -223,36 +224,12 @@ def build_recommender(
     return Recommender(model.to(device), tokenizer, catalogue, config)
 
 
-def title_tokenizer(config: Config, catalogue: Catalogue, source: str | None = None) -> TitleTokenizer:
-    """Return a source's tokenizer, by default the backbone's own; the compact one is trained on the titles."""
-    preamble, suffix = config.text.around_titles
-    source = source or config.backbone.source
-    if source == "compact":
-        return TitleTokenizer.train(
-            catalogue.leaf_titles, config.text.vocabulary_size, preamble=preamble, suffix=suffix
-        )
-    text = pretrained_tokenizer(source)
-    return TitleTokenizer.pretrained(text.tokenizer, preamble=preamble, suffix=suffix, end_id=text.end_id)
-
-
 def _evidence(recommender: Recommender, prepared: PreparedData) -> tuple[Evidence, FloatArray] | None:
     """Return what a packer tells a model with a memory of its training targets; None for a model without one."""
     memory = recommender.model.memory
     if memory is None:
         return None
     return OthersEvidence(memory.transitions, prepared.sequences), memory.transitions.popularity
-
-
-def _rows(recommender: Recommender, prepared: PreparedData) -> PackedRows:
-    config = recommender.config
-    return PackedRows(
-        prepared.sequences,
-        recommender.compiled.packer(recommender.model.n_thoughts, _evidence(recommender, prepared)),
-        window=config.text.window,
-        row_tokens=config.training.row_tokens,
-        batch_tokens=config.training.batch_tokens,
-        seed=config.seed,
-    )
 
 
 def _trainer(

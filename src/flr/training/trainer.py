@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer
 
+from flr.config import Config
 from flr.errors import DataError
 from flr.records import TRAIN, IntArray, UserSequences, ragged_indices
 from flr.scoring.likelihood import ChildTable
@@ -65,6 +66,22 @@ class PackedRows(Dataset[Windows]):
         longest = self._longest_window()
         self.row_tokens = max(row_tokens or _ROW_WINDOWS * longest, longest)
         self.rows_per_batch = max(1, batch_tokens // self.row_tokens)
+
+    @classmethod
+    def of(cls, config: Config, sequences: UserSequences, packer: Packer) -> Self:
+        """Return the rows that stage one is trained on.
+
+        Args:
+            config: The run's settings.
+            sequences: All users.
+            packer: Knows the token lengths of windows.
+        """
+        return cls(sequences, packer, batch_tokens=config.training.batch_tokens, **cls._of_windows(config))
+
+    @staticmethod
+    def _of_windows(config: Config) -> dict[str, Any]:
+        """Return the settings that both stages share."""
+        return {"window": config.text.window, "row_tokens": config.training.row_tokens, "seed": config.seed}
 
     def _longest_window(self) -> int:
         """Return the most stream tokens that `window` items of one user take, wherever they start."""
