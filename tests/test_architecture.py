@@ -12,7 +12,7 @@ import flr
 
 ROOT = Path(flr.__file__).parent
 LEVELS = (
-    {"errors", "records", "seeding", "progress", "persistence", "fetching", "blocks"}
+    {"errors", "records", "seeding", "progress", "persistence", "fetching", "blocks", "transitions"}
     | {"config", "prepare_config", "sections"},
     {"data", "catalogue", "text", "backbone", "reasoner", "scoring"},
     {"building", "compiled", "lists", "live", "model", "recommender", "saving", "snapshot", "steering", "thoughts"},

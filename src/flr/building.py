@@ -11,13 +11,12 @@ from flr.backbone.streams import Backbone
 from flr.config import Config, ReasonerConfig
 from flr.reasoner.factors import MultiFactorAttention
 from flr.reasoner.memory import ItemMemory
-from flr.records import Catalogue, Transitions
+from flr.records import Catalogue
 from flr.text.tokenizer import TitleTokenizer
+from flr.transitions import APART_RELATIONS, Transitions
 
 #: Items, counted from the last, whose age factors may tell apart.
 AGES: Final = 32
-#: Weights of next, soon and together (`flr.data.transitions`), of one factor after the other and again from the first.
-APART_RELATIONS: Final = ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 def build_reasoner(

@@ -29,8 +29,9 @@ from flr.config import Config, parse_config
 from flr.errors import ArtifactError
 from flr.model import FLRModel
 from flr.persistence import new_folder, read_json, write_json
-from flr.records import ITEM_ID, TITLE, BoolArray, Catalogue, Transitions
+from flr.records import ITEM_ID, TITLE, BoolArray, Catalogue
 from flr.text.tokenizer import TitleTokenizer
+from flr.transitions import Transitions
 
 #: Layout of a saved recommender; raised when older folders become unreadable.
 FORMAT_VERSION = 1

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flr.data.transitions import RELATIONS, SMOOTHING, OthersEvidence, count_transitions
+from flr.data.transitions import SMOOTHING, OthersEvidence, count_transitions
 from flr.errors import DataError
-from flr.records import CONTEXT, TEST, TRAIN, Transitions, UserSequences
+from flr.records import CONTEXT, TEST, TRAIN, UserSequences
+from flr.transitions import RELATIONS, Transitions
 
 N = 9
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from flr.reasoner.memory import ItemMemory, Votes
-from flr.records import Thought, Transitions
+from flr.records import Thought
+from flr.transitions import Transitions
 
 N, K, D = 5, 2, 4
 

@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from flr.records import RELATION_WEIGHTS
 from flr.sections import Section
 from flr.seeding import generator
+from flr.transitions import RELATION_WEIGHTS
 
 BaselineName = Literal[
     "popularity", "last-item-markov", "item-knn", "transitions", "gru4rec", "caser", "sasrec", "bert4rec", "alpharec"

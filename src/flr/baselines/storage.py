@@ -29,7 +29,7 @@ from flr.baselines.settings import NetworkSettings
 from flr.baselines.transitions import TransitionMixture
 from flr.errors import ArtifactError
 from flr.persistence import new_folder, read_json, write_json
-from flr.records import Transitions
+from flr.transitions import Transitions
 
 #: Layout of a saved baseline; raised when older folders become unreadable.
 FORMAT_VERSION: Final = 1

@@ -10,7 +10,8 @@ import numpy as np
 from flr.baselines.neighbours import known_items
 from flr.baselines.popularity import Popularity
 from flr.data.transitions import count_transitions
-from flr.records import FloatArray, Histories, Transitions, UserSequences, ragged_indices
+from flr.records import FloatArray, Histories, UserSequences, ragged_indices
+from flr.transitions import Transitions
 
 #: Most recent items of a history that count.
 _WINDOW = 20

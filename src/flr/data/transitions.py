@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 
 from flr.errors import DataError
-from flr.records import TRAIN, BoolArray, FloatArray, IntArray, Transitions, UserSequences
+from flr.records import TRAIN, BoolArray, FloatArray, IntArray, UserSequences
+from flr.transitions import RELATIONS, Transitions
 
-#: How a pair of rows counts towards each relation, by the rows between them: the very next one; one of the next ten,
-#: the later the less; either direction, within twenty.
-RELATIONS: Final = ("next", "soon", "together")
+#: How a pair of rows counts towards each of `RELATIONS`, by the rows between them: the very next one; one of the next
+#: ten, the later the less; either direction, within twenty.
 _NEAR, _FADE, _FAR = 10, 0.8, 20
 #: Counts that popularity has beside those of what followed: what is seldom seen says little.
 SMOOTHING: Final = 10.0

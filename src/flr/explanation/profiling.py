@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 from scipy.stats import rankdata
 
-from flr.data.transitions import RELATIONS
 from flr.diagnostics.factor_records import FactorRecords, collect_factors
 from flr.errors import DataError
 from flr.evaluation.metrics import training_counts
@@ -26,6 +25,7 @@ from flr.explanation.profiles import FactorProfile, FactorProfiles, TypicalItem
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.records import Catalogue, IntArray, UserSequences
+from flr.transitions import RELATIONS
 
 #: Users whose histories hold a value, for it to be compared.
 MIN_USERS = 20

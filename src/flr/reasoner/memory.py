@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from flr.blocks import by_block
 from flr.reasoner.factors import LOGIT_GAIN
-from flr.records import RELATION_WEIGHTS, Thought, Transitions
+from flr.records import Thought
+from flr.transitions import RELATION_WEIGHTS, Transitions
 
 #: Weight of a relation that has none.
 _NOTHING: Final = 1e-6

@@ -23,7 +23,7 @@ from flr.errors import ConfigError, DataError, FlrError, StorageError
 from flr.model import FLRModel
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
-from flr.records import Catalogue, FloatArray, PreparedData, Transitions
+from flr.records import Catalogue, FloatArray, PreparedData
 from flr.seeding import derive_seed
 from flr.text.packing import Evidence
 from flr.training.folder import RunFolder, RunSummary
@@ -32,6 +32,7 @@ from flr.training.sft import StageOneTrainer
 from flr.training.trainer import PackedRows, PackedTrainer
 from flr.training.trust import settle_trust
 from flr.training.validation import BEST_METRIC, Reporter, Validation
+from flr.transitions import Transitions
 
 T = TypeVar("T")
 #: Optimiser steps between two lines of the log, where validations do not ask for more.
