@@ -38,6 +38,12 @@ def test_a_full_disk_is_a_warning(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert "free some space" in findings["disk"]["remedy"]
 
 
+def test_more_threads_than_cores_it_may_use_is_a_warning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flr.experiments.jobs.usable_cores", lambda: 0)
+    findings = {finding["subject"]: finding for finding in json.loads(run("doctor", "--json").stdout)}
+    assert findings["threads"]["state"] == "warn"
+
+
 def test_missing_extras_are_named_with_their_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
     assert {finding.remedy for finding in doctor._extras()} == {"pip install 'flr[llm]'"}

@@ -80,7 +80,9 @@ def _extras() -> list[Finding]:
 def _device() -> list[Finding]:
     import torch
 
-    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    from flr.experiments.jobs import usable_cores
+
+    threads, cores = torch.get_num_threads(), usable_cores()
     findings = [
         Finding("threads", "ok", f"{threads} of {cores} cores")
         if threads <= cores

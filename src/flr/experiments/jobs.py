@@ -69,7 +69,7 @@ def run_jobs(
         done: Folders of earlier jobs that these may come after.
         progress: Told about finished jobs.
     """
-    n_cores = _n_cores()
+    n_cores = usable_cores()
     jobs = jobs or (1 if torch.cuda.is_available() else n_cores)
     results: list[JobResult] = []
     if not todo:
@@ -83,7 +83,7 @@ def run_jobs(
     return results
 
 
-def _n_cores() -> int:
+def usable_cores() -> int:
     """Return how many cores this process may use, which a cluster's scheduler or `taskset` limits."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
