@@ -172,7 +172,13 @@ def _fuzz(url: str, n_requests: int) -> None:
                 # Where nothing can be varied there is one case, or none that is wrong.
                 n_cases = -(-n_requests // (2 * n_varied)) if operation.body or operation.query else 1
 
-                @settings(max_examples=n_cases, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+                @settings(
+                    max_examples=n_cases,
+                    database=None,
+                    deadline=None,
+                    print_blob=False,
+                    suppress_health_check=list(HealthCheck),
+                )
                 @given(case=operation.as_strategy(generation_mode=mode))
                 def check(case: schemathesis.Case) -> None:
                     asked = case.as_transport_kwargs(base_url=url)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+import torch
 
 from flr.catalogue.filters import ItemFilter
 from flr.errors import FlrError, RequestError, UnknownItemError
@@ -103,10 +104,28 @@ def test_filters_and_histories_must_be_as_many(recommender: Recommender) -> None
         recommender.recommend([["i0"]], filters=FILTERS)
 
 
+def with_memory() -> Recommender:
+    model, compiled, config = toy_model(
+        "reasoner.memory=transitions", "reasoner.reads=items", "reasoner.reads_age=true"
+    )
+    return Recommender(model, toy_tokenizer(compiled.catalogue, config), compiled.catalogue, config)
+
+
+def test_a_new_item_has_votes_if_it_is_like_a_known_one() -> None:
+    recommender = with_memory()
+    title = str(recommender.catalogue.titles[0])
+    recommender.add_items([{"item_id": "like", "title": f"{title} again"}, {"item_id": "unlike", "title": "Qxz"}])
+    with torch.inference_mode():
+        state = recommender.think(Histories(np.array([1, 2, 0]), np.array([0, 3]))).among(recommender.compiled)
+    assert state.votes is not None
+    like, unlike = state.votes.probs[0, -2:].tolist()
+    assert like > 0
+    assert unlike == 0
+    assert float(state.votes.probs.sum()) == pytest.approx(1, abs=1e-5)
+
+
 def test_votes_follow_a_catalogue_that_changes() -> None:
-    settings = ("reasoner.memory=transitions", "reasoner.reads=items", "reasoner.reads_age=true")
-    model, compiled, config = toy_model(*settings)
-    recommender = Recommender(model, toy_tokenizer(compiled.catalogue, config), compiled.catalogue, config)
+    recommender = with_memory()
     recommender.add_items([{"item_id": "new", "title": "Green House (2001)"}])
     recommender.remove_items(["i3", "i5"])
     histories = Histories(np.array([1, 2, 11, 3]), np.array([0, 2, 4]))  # the new item and a removed one are read

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flr.catalogue.likeness import Likeness, liken
 from flr.catalogue.trie import ancestors_of, build_trie, choice_paths, preorder
 from flr.records import BoolArray, Catalogue, FloatArray, TokenTrie, TriePaths
 from flr.scoring.exact import TreeSlice, item_log_probs, tree_slices
@@ -40,6 +41,8 @@ class CompiledCatalogue:
         n_sharing: Items of each leaf, retired ones left out, [n_leaves].
         above_leaves: Each (leaf, needed node above it), [n] each.
         retired: Indices of retired items; None where there are none.
+        likeness: Known items that others are like; None where votes are not lent.
+        lenders: Its items and weights on the model's device, [M, n] each.
     """
 
     catalogue: Catalogue
@@ -54,6 +57,8 @@ class CompiledCatalogue:
     n_sharing: Tensor
     above_leaves: tuple[Tensor, Tensor]
     retired: Tensor | None = None
+    likeness: Likeness | None = None
+    lenders: tuple[Tensor, Tensor] | None = None
 
     def by_item(self, leaf_log_probs: Tensor) -> Tensor:
         """Return log-probabilities of items from those of titles, -inf at retired items, [B, n_leaves] -> [B, N]."""
@@ -95,6 +100,8 @@ class CompiledCatalogue:
             n_sharing=self.n_sharing.to(device),
             above_leaves=(self.above_leaves[0].to(device), self.above_leaves[1].to(device)),
             retired=None if self.retired is None else self.retired.to(device),
+            likeness=self.likeness,
+            lenders=None if self.lenders is None else (self.lenders[0].to(device), self.lenders[1].to(device)),
         )
 
 
@@ -104,6 +111,7 @@ def compile_catalogue(
     *,
     likelihood: str,
     max_title_tokens: int,
+    n_known: int | None = None,
     before: CompiledCatalogue | None = None,
 ) -> CompiledCatalogue:
     """Return a catalogue made ready for models that share a tokenizer and a likelihood.
@@ -113,6 +121,7 @@ def compile_catalogue(
         tokenizer: Turns titles into tokens.
         likelihood: ``"catalogue"`` or ``"vocabulary"``, which decides what counts as a choice.
         max_title_tokens: Longer titles are cut where that keeps them distinct.
+        n_known: Items that a memory can vote for, which lend others their votes; None for a model without a memory.
         before: The same with other items; titles that it has are not tokenised again, which is most of the work.
     """
     names = list(catalogue.leaf_titles)
@@ -128,6 +137,7 @@ def compile_catalogue(
     paths = choice_paths(trie, only_branching=likelihood == "catalogue")
     counted = counted_nodes(trie, likelihood=likelihood)
     needed = ancestors_of(trie, counted)
+    likeness = None if n_known is None else _likeness(catalogue, n_known, before)
     return CompiledCatalogue(
         catalogue=catalogue,
         template=PromptTemplate(titles, catalogue.leaf, tokenizer.preamble_ids, tokenizer.suffix_ids),
@@ -141,7 +151,26 @@ def compile_catalogue(
         n_sharing=torch.from_numpy(np.bincount(live, minlength=n_leaves)),
         above_leaves=_above_leaves(trie, needed),
         retired=retired,
+        likeness=likeness,
+        lenders=None if likeness is None else (torch.from_numpy(likeness.items), torch.from_numpy(likeness.weights)),
     )
+
+
+def _likeness(catalogue: Catalogue, n_known: int, before: CompiledCatalogue | None) -> Likeness | None:
+    """Return who lends votes to new items, as before to those that were there and have not changed."""
+    if before is None or before.likeness is None or not _goes_on(before.catalogue, catalogue, n_known):
+        return liken(catalogue, n_known)
+    return liken(catalogue, n_known, before.likeness)
+
+
+def _goes_on(before: Catalogue, after: Catalogue, start: int) -> bool:
+    """Return whether all items from `start` on have kept their titles and attributes."""
+    end = before.n_items
+    if not np.array_equal(before.titles[start:end], after.titles[start:end]):
+        return False
+    if before.attributes is None or after.attributes is None:
+        return before.attributes is after.attributes
+    return before.attributes[start:end].equals(after.attributes[start:end])
 
 
 def _above_leaves(trie: TokenTrie, needed: BoolArray) -> tuple[Tensor, Tensor]:

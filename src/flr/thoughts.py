@@ -42,7 +42,7 @@ class ThoughtState:
         """Return the same with votes for a catalogue that has changed since training; see `Votes.among`."""
         if self.votes is None:
             return self
-        return replace(self, votes=self.votes.among(compiled.catalogue.n_items, compiled.retired))
+        return replace(self, votes=self.votes.among(compiled.catalogue.n_items, compiled.retired, compiled.lenders))
 
     def bound(self, compiled: CompiledCatalogue) -> Bound | None:
         """Return what items below a trie node can reach, given the memory's votes; None where titles decide alone."""

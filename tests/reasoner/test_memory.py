@@ -92,6 +92,16 @@ def test_items_that_the_memory_does_not_know_get_no_vote_and_give_none() -> None
     torch.testing.assert_close(mixed[0, N:], votes.log_distrust.exp().expand(2))
 
 
+def test_new_items_borrow_votes_of_those_that_they_are_like_and_retired_ones_lend_too() -> None:
+    votes = Votes(torch.tensor([-0.5]), torch.tensor([-0.9]), torch.tensor([[0.2, 0.3, 0.5]]))
+    lenders = torch.tensor([[0, 2], [1, 2]]), torch.tensor([[0.75, 0.25], [0.0, 0.0]])
+    grown = votes.among(5, lenders=lenders)
+    lent = 0.75 * 0.2 + 0.25 * 0.5
+    torch.testing.assert_close(grown.probs, torch.tensor([[0.2, 0.3, 0.5, lent, 0.0]]) / (1 + lent))
+    left = votes.among(5, torch.tensor([2]), lenders)
+    torch.testing.assert_close(left.probs, torch.tensor([[0.2, 0.3, 0.0, lent, 0.0]]) / (0.5 + lent))
+
+
 def test_mixing_is_a_weighted_mean_of_probabilities() -> None:
     trust = torch.tensor([0.3]).log()
     votes = Votes(trust, torch.tensor([0.7]).log(), torch.tensor([[0.5, 0.5, 0.0]]))

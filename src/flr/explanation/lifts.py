@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
+from flr.catalogue.attributes import ATTRIBUTE, VALUE
 from flr.diagnostics.factor_records import FactorRecords
-from flr.explanation.attributes import ATTRIBUTE, VALUE
 from flr.explanation.looks import CONFIDENCE, Looks
 from flr.explanation.profiles import AttributeLift
 from flr.records import ITEM_INDEX, FloatArray

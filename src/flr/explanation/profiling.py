@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 from scipy.stats import rankdata
 
+from flr.catalogue.attributes import ATTRIBUTE, attribute_values
 from flr.diagnostics.factor_records import FactorRecords, collect_factors
 from flr.errors import DataError
 from flr.evaluation.metrics import training_counts
-from flr.explanation.attributes import ATTRIBUTE, attribute_values
 from flr.explanation.lifts import attribute_lifts, compared_values
 from flr.explanation.looks import Looks
 from flr.explanation.naming import factor_names

@@ -47,15 +47,24 @@ class Votes:
     log_distrust: Tensor
     probs: Tensor
 
-    def among(self, n_items: int, retired: Tensor | None = None) -> Votes:
-        """Return votes for a catalogue that has changed: nobody voted for new items, votes for retired ones are void.
+    def among(self, n_items: int, retired: Tensor | None = None, lenders: tuple[Tensor, Tensor] | None = None) -> Votes:
+        """Return votes for a catalogue that has changed: new items borrow theirs, votes for retired ones are void.
 
         Args:
             n_items: Items of the catalogue, at least as many as there were.
             retired: Indices of those that are retired.
+            lenders: Items that each new item is like, and their weights, [M, n] each
+                (`flr.catalogue.likeness`); None gives new items no votes.
         """
         missing = n_items - self.probs.shape[-1]
-        votes = self if not missing else replace(self, probs=nn.functional.pad(self.probs, (0, missing)))
+        votes = self
+        if missing and lenders is None:
+            votes = replace(self, probs=nn.functional.pad(self.probs, (0, missing)))
+        elif missing and lenders is not None:
+            columns = zip(lenders[0].unbind(1), lenders[1].unbind(1), strict=True)
+            lent = functools.reduce(torch.add, (self.probs[..., items] * weights for items, weights in columns))
+            probs = torch.cat([self.probs, lent], -1)
+            votes = replace(self, probs=probs / probs.sum(-1, keepdim=True))
         if retired is None:
             return votes
         probs = votes.probs.index_fill(-1, retired, 0)

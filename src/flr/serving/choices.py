@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from flr.explanation.attributes import ATTRIBUTE, VALUE, attribute_values
+from flr.catalogue.attributes import ATTRIBUTE, VALUE, attribute_values
 from flr.live import LiveCatalogue
 from flr.serving.contract import Attribute, AttributeValue
 

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flr.explanation.attributes import attribute_values
+from flr.catalogue.attributes import attribute_values
 from toy import toy_catalogue
 
 
