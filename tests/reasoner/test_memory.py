@@ -102,6 +102,21 @@ def test_new_items_borrow_votes_of_those_that_they_are_like_and_retired_ones_len
     torch.testing.assert_close(left.probs, torch.tensor([[0.2, 0.3, 0.0, lent, 0.0]]) / (0.5 + lent))
 
 
+def test_votes_of_a_large_changed_catalogue_are_the_same_to_the_bit_in_any_company() -> None:
+    torch.manual_seed(0)
+    n_threads, trust = torch.get_num_threads(), torch.zeros(8)
+    votes = Votes(trust, trust, torch.rand(8, 200_000))
+    retired = torch.arange(0, 200_000, 7)
+    try:
+        torch.set_num_threads(2)  # which share the sum over one long row, but not those over several
+        together = votes.among(200_000, retired).probs
+        for row in range(8):
+            alone = Votes(trust[:1], trust[:1], votes.probs[row : row + 1]).among(200_000, retired).probs
+            assert torch.equal(alone[0], together[row])
+    finally:
+        torch.set_num_threads(n_threads)
+
+
 def test_mixing_is_a_weighted_mean_of_probabilities() -> None:
     trust = torch.tensor([0.3]).log()
     votes = Votes(trust, torch.tensor([0.7]).log(), torch.tensor([[0.5, 0.5, 0.0]]))

@@ -32,6 +32,8 @@ from flr.transitions import RELATION_WEIGHTS, Transitions
 
 #: Weight of a relation that has none.
 _NOTHING: Final = 1e-6
+#: Items whose votes are added at a time.
+_PART: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,11 @@ class Votes:
             columns = zip(lenders[0].unbind(1), lenders[1].unbind(1), strict=True)
             lent = functools.reduce(torch.add, (self.probs[..., items] * weights for items, weights in columns))
             probs = torch.cat([self.probs, lent], -1)
-            votes = replace(self, probs=probs / probs.sum(-1, keepdim=True))
+            votes = replace(self, probs=probs / _mass(probs))
         if retired is None:
             return votes
         probs = votes.probs.index_fill(-1, retired, 0)
-        left = probs.sum(-1, keepdim=True)
+        left = _mass(probs)
         silent = left[..., 0] <= 0
         trust = self.log_trust.masked_fill(silent, -torch.inf)
         return Votes(trust, self.log_distrust.masked_fill(silent, 0), probs / left.clamp(min=1e-30))
@@ -203,6 +205,12 @@ class ItemMemory(nn.Module):
     def _trust(self, thought: Thought) -> tuple[Tensor, Tensor]:
         logit = by_block(self.trust, thought.states[:, :, -1].detach())[..., 0].float()
         return nn.functional.logsigmoid(logit), nn.functional.logsigmoid(-logit)
+
+
+def _mass(probs: Tensor) -> Tensor:
+    """Return the sums over all items, [..., N] -> [..., 1], in parts: threads would share one long row, not several."""
+    parts = nn.functional.pad(probs, (0, -probs.shape[-1] % _PART)).unflatten(-1, (-1, _PART))
+    return parts.sum(-1).sum(-1, keepdim=True)
 
 
 def _summed(values: Tensor) -> Tensor:
