@@ -10,7 +10,15 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from flr.config import CONFIG_VERSION, Config, describe_settings, load_config, parse_config
+from flr.config import (
+    CONFIG_VERSION,
+    Config,
+    ReasonerConfig,
+    as_trained,
+    describe_settings,
+    load_config,
+    parse_config,
+)
 from flr.errors import ConfigError
 from flr.prepare_config import PrepareConfig
 
@@ -201,3 +209,13 @@ def test_a_width_of_factors_is_given_once() -> None:
     assert odd.reasoner.width_of_factors(192) == 64
     assert load_config(None, ["reasoner.full_width_factors=true"]).reasoner.width_of_factors(192) == 192
     assert load_config().reasoner.width_of_factors(192) == 48
+
+
+def test_saved_settings_mean_what_they_meant() -> None:
+    old = as_trained({"seed": 3, "reasoner": {"n_factors": 2}})
+    assert old["seed"] == 3
+    assert parse_config(old).reasoner == ReasonerConfig(
+        n_factors=2, memory="none", relations="shared", reads="tokens", reads_age=False
+    )
+    new = load_config(None, ["reasoner.n_factors=2"]).model_dump(mode="json")
+    assert as_trained(new) == new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,6 +123,22 @@ def test_a_new_item_has_votes_if_it_is_like_a_known_one() -> None:
     assert like > 0
     assert unlike == 0
     assert float(state.votes.probs.sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_borrowed_votes_do_not_depend_on_the_path_of_edits(tmp_path: Path) -> None:
+    recommender = with_memory()
+    known = [str(title) for title in recommender.catalogue.titles]
+    histories = Histories(np.array([1, 2, 0]), np.array([0, 3]))
+    recommender.add_items([{"item_id": "a", "title": f"{known[0]} again"}])
+    recommender.add_items([{"item_id": "b", "title": f"{known[4]} again"}])
+    before = recommender.score(histories)
+    recommender.remove_items(["i4"])
+    recommender.add_items([{"item_id": "i4", "title": "Something Else"}])  # what b was like is no more
+    scores = recommender.score(histories)
+    assert scores[0, -1] != before[0, -1]
+    recommender.save(tmp_path / "saved")
+    again = Recommender.load(tmp_path / "saved")
+    np.testing.assert_array_equal(again.score(histories), scores)
 
 
 def test_votes_follow_a_catalogue_that_changes() -> None:

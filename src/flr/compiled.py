@@ -111,7 +111,7 @@ def compile_catalogue(
     *,
     likelihood: str,
     max_title_tokens: int,
-    n_known: int | None = None,
+    lends: BoolArray | None = None,
     before: CompiledCatalogue | None = None,
 ) -> CompiledCatalogue:
     """Return a catalogue made ready for models that share a tokenizer and a likelihood.
@@ -121,7 +121,8 @@ def compile_catalogue(
         tokenizer: Turns titles into tokens.
         likelihood: ``"catalogue"`` or ``"vocabulary"``, which decides what counts as a choice.
         max_title_tokens: Longer titles are cut where that keeps them distinct.
-        n_known: Items that a memory can vote for, which lend others their votes; None for a model without a memory.
+        lends: True at items of the memory that somebody has taken, which lend new ones their votes, [known]; None for a
+            model without a memory.
         before: The same with other items; titles that it has are not tokenised again, which is most of the work.
     """
     names = list(catalogue.leaf_titles)
@@ -137,7 +138,7 @@ def compile_catalogue(
     paths = choice_paths(trie, only_branching=likelihood == "catalogue")
     counted = counted_nodes(trie, likelihood=likelihood)
     needed = ancestors_of(trie, counted)
-    likeness = None if n_known is None else _likeness(catalogue, n_known, before)
+    likeness = None if lends is None else _likeness(catalogue, lends, before)
     return CompiledCatalogue(
         catalogue=catalogue,
         template=PromptTemplate(titles, catalogue.leaf, tokenizer.preamble_ids, tokenizer.suffix_ids),
@@ -156,21 +157,20 @@ def compile_catalogue(
     )
 
 
-def _likeness(catalogue: Catalogue, n_known: int, before: CompiledCatalogue | None) -> Likeness | None:
-    """Return who lends votes to new items, as before to those that were there and have not changed."""
-    if before is None or before.likeness is None or not _goes_on(before.catalogue, catalogue, n_known):
-        return liken(catalogue, n_known)
-    return liken(catalogue, n_known, before.likeness)
+def _likeness(catalogue: Catalogue, lends: BoolArray, before: CompiledCatalogue | None) -> Likeness | None:
+    """Return who lends votes to new items; of those that were there before, as before, if none has changed."""
+    goes_on = before is not None and _goes_on(before.catalogue, catalogue)
+    return liken(catalogue, lends, before.likeness if before is not None and goes_on else None)
 
 
-def _goes_on(before: Catalogue, after: Catalogue, start: int) -> bool:
-    """Return whether all items from `start` on have kept their titles and attributes."""
-    end = before.n_items
-    if not np.array_equal(before.titles[start:end], after.titles[start:end]):
+def _goes_on(before: Catalogue, after: Catalogue) -> bool:
+    """Return whether all items of before have kept their titles and attributes."""
+    n = before.n_items
+    if not np.array_equal(before.titles, after.titles[:n]):
         return False
     if before.attributes is None or after.attributes is None:
         return before.attributes is after.attributes
-    return before.attributes[start:end].equals(after.attributes[start:end])
+    return before.attributes.equals(after.attributes[:n])
 
 
 def _above_leaves(trie: TokenTrie, needed: BoolArray) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
@@ -17,6 +17,8 @@ from flr.sections import Section, checked, read_settings
 
 #: Raised when a change makes older resolved configs unreadable.
 CONFIG_VERSION = 1
+#: Settings of a reasoner that older runs do not mention, as they were.
+_FORMERLY: Final = {"memory": "none", "relations": "shared", "reads": "tokens", "reads_age": False}
 #: Characters of a default that listings show.
 _LONGEST_DEFAULT = 24
 
@@ -87,7 +89,7 @@ class ReasonerConfig(Section):
     full_width_factors: bool = Field(False, description="Factor width D instead of D / K.")
     factor_width: int | None = Field(None, ge=1, description="Factor width d_f; unset: D / K, or D as above.")
     shuffle_factors: bool = Field(
-        False, description="Mix the factors of every training target in a random order, so that none has a role."
+        False, description="Mix what factors add to the thought in a random order for every training target."
     )
     thought_positions: Literal["last", "all"] = Field(
         "last", description="Feed z^R as one thought position, or z^1..z^R as R of them."
@@ -100,7 +102,7 @@ class ReasonerConfig(Section):
     )
     relations: Literal["apart", "shared"] = Field(
         "apart",
-        description="Factors vote in turn for what soon followed and for what goes together, or all for half of each.",
+        description="Several factors vote in turn for what soon followed and what goes together, or all for both.",
     )
     reads: Literal["tokens", "items"] = Field(
         "items", description="What factors attend to: every token of a prompt, or the last token of every item."
@@ -313,6 +315,11 @@ def parse_config(settings: Mapping[str, Any]) -> Config:
             "remove the keys that changed (see CHANGELOG.md) and set version accordingly"
         )
     return checked(Config, settings)
+
+
+def as_trained(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a saved run with those that came later, as they were when nobody could set them."""
+    return {**settings, "reasoner": _FORMERLY | settings.get("reasoner", {})}
 
 
 def describe_settings(section: type[BaseModel] = Config, prefix: str = "") -> list[tuple[str, str, str]]:

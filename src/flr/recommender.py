@@ -271,6 +271,6 @@ def _compile(
         tokenizer,
         likelihood=config.objective.likelihood,
         max_title_tokens=config.text.max_title_tokens,
-        n_known=None if model.memory is None else model.memory.transitions.n_items,
+        lends=None if model.memory is None else model.memory.transitions.popularity > 0,
         before=before,
     ).to(model.device)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,7 +25,7 @@ from torch import Tensor
 from flr.backbone.loading import architecture, backbone_from_config, merge_lora
 from flr.building import build_memory, build_reasoner
 from flr.catalogue.titles import build_catalogue
-from flr.config import Config, parse_config
+from flr.config import Config, as_trained, parse_config
 from flr.errors import ArtifactError
 from flr.model import FLRModel
 from flr.persistence import new_folder, read_json, write_json
@@ -37,8 +37,6 @@ from flr.transitions import Transitions
 FORMAT_VERSION = 1
 _META, _WEIGHTS, _TOKENIZER, _ITEMS = "recommender.json", "model.safetensors", "tokenizer.json", "items.parquet"
 _MEMORY = "memory.safetensors"
-#: Settings of a reasoner that older folders do not mention.
-_BEFORE_MEMORY: Final = {"memory": "none", "reads": "tokens", "reads_age": False}
 _META_KEYS = ("config", "architecture", "tied", "n_items")
 
 
@@ -90,7 +88,7 @@ def load_parts(path: Path, device: str | torch.device | None) -> SavedParts:
         )
     if missing := [name for name in _META_KEYS if name not in meta]:
         raise ArtifactError(f"{str(folder / _META)!r} lacks {missing[0]!r}, so it is damaged; train again")
-    config = parse_config(_as_trained(meta["config"]))
+    config = parse_config(as_trained(meta["config"]))
     tokenizer = TitleTokenizer.from_json(read_json(folder / _TOKENIZER, "tokenizer"))
     catalogue = build_catalogue(_read_items(folder / _ITEMS, meta), _retired(folder, meta))
     transitions = _read_transitions(folder / _MEMORY) if config.reasoner.has_memory else None
@@ -99,11 +97,6 @@ def load_parts(path: Path, device: str | torch.device | None) -> SavedParts:
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return SavedParts(model.to(device), tokenizer, catalogue, config)
-
-
-def _as_trained(config: dict[str, Any]) -> dict[str, Any]:
-    """Return saved settings with those that came later, as they were when nobody could set them."""
-    return config | {"reasoner": _BEFORE_MEMORY | config.get("reasoner", {})}
 
 
 def _items_frame(catalogue: Catalogue) -> pl.DataFrame:

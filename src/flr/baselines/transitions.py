@@ -22,8 +22,8 @@ class TransitionMixture:
     """Mixes what followed each item of a history, every item weighted by its age alone.
 
     ``p(y) = sum_i w_i sum_q rho_q p_q(y | x_i)``, ``w_i`` proportional to ``decay^(items after x_i)``, with the
-    relations q and probabilities of `flr.records.Transitions`. It is what a model with a memory must beat to show that
-    its factors read histories better than a fading glance does.
+    relations q and probabilities of `flr.transitions.Transitions`. It is what a model with a memory must beat to
+    show that its factors read histories better than a fading glance does.
 
     Attributes:
         popularity: Of an empty history.

@@ -20,36 +20,42 @@ VALUE: Final = "value"
 _SEPARATORS: Final = {"|": 20, ";": 20, ",": 20, " ": 6}
 
 
-def attribute_values(catalogue: Catalogue) -> pl.DataFrame:
-    """Return one row per item and value it has: ``item_index`` (Int64), ``attribute``, ``value`` (String)."""
+def attribute_values(catalogue: Catalogue, n_ruling: int | None = None) -> pl.DataFrame:
+    """Return one row per item and value it has: ``item_index`` (Int64), ``attribute``, ``value`` (String).
+
+    Args:
+        catalogue: Its items.
+        n_ruling: The first items, which decide alone what is an attribute and where texts are parted; None: all.
+    """
     schema = pl.Schema({ITEM_INDEX: pl.Int64, ATTRIBUTE: pl.String, VALUE: pl.String})
     if catalogue.attributes is None:
         return pl.DataFrame(schema=schema)
-    parts = [_values(column) for column in catalogue.attributes.iter_columns()]
+    parts = [_values(column, n_ruling or len(column)) for column in catalogue.attributes.iter_columns()]
     return pl.concat([pl.DataFrame(schema=schema), *(part.cast(schema) for part in parts if part is not None)])
 
 
-def _values(column: pl.Series) -> pl.DataFrame | None:
+def _values(column: pl.Series, n_ruling: int) -> pl.DataFrame | None:
     """Return the rows of one column, None if it is no attribute."""
-    listed = _listed(column)
+    listed = _listed(column, n_ruling)
     if listed is None:
         return None
     rows = pl.DataFrame({ITEM_INDEX: pl.int_range(len(column), eager=True), VALUE: listed}).explode(VALUE)
     rows = rows.with_columns(pl.col(VALUE).str.strip_chars()).filter(pl.col(VALUE).str.len_chars() > 0).unique()
-    if 2 * rows[VALUE].n_unique() > rows[ITEM_INDEX].n_unique():
+    ruling = rows.filter(pl.col(ITEM_INDEX) < n_ruling)
+    if 2 * ruling[VALUE].n_unique() > ruling[ITEM_INDEX].n_unique():
         return None
     return rows.sort(ITEM_INDEX, VALUE).select(ITEM_INDEX, pl.lit(column.name).alias(ATTRIBUTE), VALUE)
 
 
-def _listed(column: pl.Series) -> pl.Series | None:
+def _listed(column: pl.Series, n_ruling: int) -> pl.Series | None:
     """Return the values of each item as a list of texts, None where the type holds no values to share."""
     kind = column.dtype
     if isinstance(kind, pl.List) and isinstance(kind.inner, pl.String | pl.Categorical | pl.Enum):
         return column.cast(pl.List(pl.String))
     if kind.is_integer() or isinstance(kind, pl.Boolean | pl.Categorical | pl.Enum):
         return column.cast(pl.String).reshape((-1, 1)).cast(pl.List(pl.String))
-    if isinstance(kind, pl.String) and not _is_fractional(column):
-        return _taken_apart(column)
+    if isinstance(kind, pl.String) and not _is_fractional(column[:n_ruling]):
+        return _taken_apart(column, n_ruling)
     return None
 
 
@@ -58,8 +64,8 @@ def _is_fractional(column: pl.Series) -> bool:
     return 2 * len(numbers) > len(column.drop_nulls()) and bool((numbers % 1 != 0).any())
 
 
-def _taken_apart(column: pl.Series) -> pl.Series:
-    texts = column.drop_nulls()
+def _taken_apart(column: pl.Series, n_ruling: int) -> pl.Series:
+    texts = column[:n_ruling].drop_nulls()
     for separator, most in _SEPARATORS.items():
         n_parts = texts.str.count_matches(separator, literal=True).mean()
         if not isinstance(n_parts, float) or not 0 < n_parts < most:

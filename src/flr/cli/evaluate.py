@@ -73,5 +73,5 @@ def _show_cold(run: Path, as_json: bool, **options: Any) -> None:
         console.show_json(table.to_dicts())
         return
     shown = table.select(name for name in table.columns if not name.startswith("mrr@"))
-    about = "withheld items were added by their titles; nothing was trained"
+    about = "withheld items were added by titles and attributes; nothing was trained"
     console.show_table(shown.columns, shown.rows(), title=about)

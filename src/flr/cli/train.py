@@ -9,7 +9,7 @@ import typer
 
 from flr.cli import console
 from flr.cli.guard import AsJson, Quiet
-from flr.config import Config, describe_settings, load_config
+from flr.config import Config, as_trained, describe_settings, load_config
 from flr.errors import ConfigError
 from flr.persistence import read_json
 
@@ -69,7 +69,7 @@ def train(
     """
     overrides = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
     if estimate:
-        defaults = None if source is None else read_json(source / "run.json", "run").get("config")
+        defaults = None if source is None else _settings_of(source)
         _estimate(load_config(config, overrides, defaults), data, stage, (device_tflops, utilisation), as_json=as_json)
         return
     if output is None:
@@ -80,7 +80,7 @@ def train(
     if stage == "grpo":
         if source is None:
             raise ConfigError("--stage grpo got no --from; name the run of stage one whose thoughts it optimises")
-        resolved = load_config(config, overrides, read_json(source / "run.json", "run").get("config"))
+        resolved = load_config(config, overrides, _settings_of(source))
         from flr.experiments.policy_report import write_policy_report
         from flr.training.alignment import align_run
         from flr.training.run import on_first_process
@@ -101,6 +101,10 @@ def train(
         console.show_json(summary)
         return
     console.show_line(str(summary))
+
+
+def _settings_of(run: Path) -> dict[str, Any]:
+    return as_trained(read_json(run / "run.json", "run").get("config", {}))
 
 
 def _estimate(

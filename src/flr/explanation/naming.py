@@ -43,15 +43,12 @@ def factor_names(profiles: Sequence[FactorProfile]) -> list[str]:
 
 
 def _name(profile: FactorProfile, n_values: int) -> str:
-    return _RELATIONS[profile.relation] + _reading(profile, n_values)
-
-
-def _reading(profile: FactorProfile, n_values: int) -> str:
     if profile.elsewhere > _ELSEWHERE:
-        return "no title"
+        return "no title"  # and votes for what is popular, whatever its relation
     liked = [lift.value for lift in profile.attributes if lift.is_sure and lift.lift >= _LIFT][:n_values]
     first = " ".join(filter(None, [_place(profile), "/".join(liked)]))
-    return ", ".join(filter(None, [first, _popularity(profile)])) or _look(profile)
+    reading = ", ".join(filter(None, [first, _popularity(profile)])) or _look(profile)
+    return _RELATIONS[profile.relation] + reading
 
 
 def _place(profile: FactorProfile) -> str:

@@ -59,17 +59,15 @@ class Votes:
                 (`flr.catalogue.likeness`); None gives new items no votes.
         """
         missing = n_items - self.probs.shape[-1]
-        votes = self
-        if missing and lenders is None:
-            votes = replace(self, probs=nn.functional.pad(self.probs, (0, missing)))
-        elif missing and lenders is not None:
+        if retired is None and not missing:
+            return self
+        probs = nn.functional.pad(self.probs, (0, missing))
+        if lenders is not None:
             columns = zip(lenders[0].unbind(1), lenders[1].unbind(1), strict=True)
             lent = functools.reduce(torch.add, (self.probs[..., items] * weights for items, weights in columns))
             probs = torch.cat([self.probs, lent], -1)
-            votes = replace(self, probs=probs / _mass(probs))
-        if retired is None:
-            return votes
-        probs = votes.probs.index_fill(-1, retired, 0)
+        if retired is not None:
+            probs = probs.index_fill(-1, retired, 0)
         left = _mass(probs)
         silent = left[..., 0] <= 0
         trust = self.log_trust.masked_fill(silent, -torch.inf)
@@ -209,8 +207,9 @@ class ItemMemory(nn.Module):
 
 def _mass(probs: Tensor) -> Tensor:
     """Return the sums over all items, [..., N] -> [..., 1], in parts: threads would share one long row, not several."""
-    parts = nn.functional.pad(probs, (0, -probs.shape[-1] % _PART)).unflatten(-1, (-1, _PART))
-    return parts.sum(-1).sum(-1, keepdim=True)
+    padded = nn.functional.pad(probs, (0, -probs.shape[-1] % _PART))
+    parts = padded.reshape(*probs.shape[:-1], -1, _PART).sum(-1)
+    return parts.sum(-1, keepdim=True)
 
 
 def _summed(values: Tensor) -> Tensor:

@@ -209,7 +209,8 @@ def _measure(
         max_title_tokens=config.text.max_title_tokens,
     )
     kind = PackedRows if stage == "sft" else PolicyRows
-    rows = kind.of(config, prepared.sequences, compiled.packer(config.reasoner.n_thoughts))
+    once = config.model_copy(update={"grpo": config.grpo.model_copy(update={"updates_per_rollout": 1})})
+    rows = kind.of(once, prepared.sequences, compiled.packer(config.reasoner.n_thoughts))
     n_rows, n_targets = rows.epoch_size()
     n, sizes = rows.rows_per_batch, []
     for number in range(min(_N_BATCHES, max(1, n_rows // n))):
