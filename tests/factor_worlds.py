@@ -15,6 +15,7 @@ def records_of(
     gates: np.ndarray | None = None,
     contributions: np.ndarray | None = None,
     item_attention: list[np.ndarray] | None = None,
+    voted: np.ndarray | None = None,
 ) -> FactorRecords:
     """Return records of given factors [n, R, K, d_f]; a user per target, and a history of four items if none is given.
 
@@ -37,4 +38,5 @@ def records_of(
         contributions=even if contributions is None else contributions,
         token_entropy=np.full((n, n_steps, n_factors), 0.5),
         item_attention=np.concatenate(attention),
+        voted=np.empty((n, n_factors, 0), dtype=np.int32) if voted is None else voted,
     )

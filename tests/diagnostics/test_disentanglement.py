@@ -17,6 +17,7 @@ from flr.diagnostics.disentanglement import (
     gate_entropy,
     item_overlap,
     pair_cosines,
+    voted_overlap,
 )
 
 
@@ -41,6 +42,19 @@ def test_item_overlap_by_hand() -> None:
     found = item_overlap(records, 2)
     assert found[0, 0, 0] == pytest.approx(1 / 3)
     assert np.isnan(found[1, 0, 0])
+
+
+def test_voted_overlap_by_hand() -> None:
+    """Of two items each, the first target's factors share one and the second's both."""
+    voted = np.array([[[4, 7], [7, 1]], [[2, 3], [3, 2]]])
+    records = records_of(np.ones((2, 1, 2, 3)), voted=voted)
+    np.testing.assert_allclose(voted_overlap(records)[:, 0], [1 / 3, 1])
+    np.testing.assert_allclose(voted_overlap(records, np.array([1, 0]))[:, 0], [0, 0])
+    table = disentanglement(records, np.random.default_rng(0), n_resamples=20)
+    assert value(table, "voted_overlap", "0-1")["value"] == pytest.approx(2 / 3)
+    without = records_of(np.ones((2, 1, 2, 3)))
+    assert np.isnan(voted_overlap(without)).all()
+    assert "voted_overlap" not in disentanglement(without, np.random.default_rng(0), n_resamples=20)["statistic"]
 
 
 def test_overlap_by_chance_is_that_of_random_choices() -> None:

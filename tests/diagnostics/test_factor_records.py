@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,26 @@ def test_records_are_what_the_model_thinks_one_by_one(overrides: tuple[str, ...]
         assert alone.histories.item_index.tolist() == history.window(6).item_index.tolist()
         expected = _attention_by_loop(recommender, history.window(6), thought.attentions[:, 0, 0].numpy())
         np.testing.assert_allclose(alone.item_attention, expected, atol=1e-5)
+
+
+def test_what_each_factor_votes_for_alone_is_kept() -> None:
+    recommender, world = make("reasoner.memory=transitions", "reasoner.reads=items"), sequences()
+    records = collect_factors(recommender, world, batch_size=3)
+    model = recommender.model
+    assert model.memory is not None
+    assert records.voted.shape == (len(records), records.n_factors, 10)
+    users, rows = world.targets(TEST)
+    history = Histories.before(world, users[[4]], rows[[4]]).window(6)
+    with torch.inference_mode():
+        streams = recommender.snapshot.read(history)
+        thought = model.think(streams).thought
+        assert thought is not None
+        for k in range(records.n_factors):
+            gates = torch.zeros_like(thought.gates)
+            gates[..., k] = 1
+            votes = model.memory.on_items(replace(thought, gates=gates), streams.items, streams.places)
+            assert records.voted[4, k].tolist() == votes.probs[0].topk(10).indices.tolist()
+    assert collect_factors(make(), world).voted.shape == (len(records), records.n_factors, 0)
 
 
 def _attention_by_loop(recommender: Recommender, history: Histories, attention: np.ndarray) -> np.ndarray:

@@ -67,6 +67,23 @@ def item_overlap(records: FactorRecords, n_top: int) -> FloatArray:
     return overlap
 
 
+def voted_overlap(records: FactorRecords, other: IntArray | None = None) -> FloatArray:
+    """Return the Jaccard index of the items that each factor pair votes for most, [n, pairs]; NaN without votes.
+
+    Args:
+        records: What was thought.
+        other: The target that the second factor of each pair is taken from, [n]; None takes the same.
+    """
+    first, second = records.pairs()
+    n_voted = records.voted.shape[-1]
+    if not n_voted:
+        return np.full((len(records), len(first)), np.nan)
+    others = records.voted if other is None else records.voted[other]
+    shared = (records.voted[:, first, :, None] == others[:, second, None, :]).sum((2, 3))
+    overlap: FloatArray = shared / (2 * n_voted - shared).astype(np.float64)
+    return overlap
+
+
 def chance_overlap(lengths: IntArray, n_top: int) -> FloatArray:
     """Return the expected Jaccard index of two random choices of `n_top` items from histories of given lengths, [n].
 
@@ -122,7 +139,8 @@ def disentanglement(
 
     Returns:
         Columns as `SCHEMA` has them. `step` counts from 1; `part` is ``"all"``, a factor ``"2"`` or a pair ``"0-1"``.
-        ``cosine`` and ``absolute_cosine``, ``correlation``, ``linear_cka``, ``top_item_overlap`` compare pairs;
+        ``cosine`` and ``absolute_cosine``, ``correlation``, ``linear_cka``, ``top_item_overlap`` and, with a memory,
+        ``voted_overlap`` (at step 1, for votes are cast once) compare pairs;
         ``attention_entropy``, ``gate``, ``contribution`` are of factors; ``gate_entropy`` and ``distance`` (D(r)) of
         steps; ``effective_rank`` of factors and of whole thoughts.
     """
@@ -138,6 +156,10 @@ def disentanglement(
     if has_choice.any():
         chance = chance_overlap(records.histories.lengths[has_choice], n_top).mean()
         table.add("top_item_overlap", overlap, pairs, np.full(overlap.shape[1:], chance))
+    if records.voted.shape[-1] and pairs:
+        permuted = np.stack([voted_overlap(records, rng.permutation(len(records))) for _ in range(_N_PERMUTATIONS)])
+        # Votes are cast once, after the last step.
+        table.add("voted_overlap", voted_overlap(records)[:, None], pairs, permuted.mean((0, 1))[None])
     table.add("attention_entropy", records.token_entropy, factors)
     table.add("gate", records.gates, factors)
     table.add("contribution", records.contributions, factors)

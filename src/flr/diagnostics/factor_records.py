@@ -7,15 +7,19 @@ histories; what falls on the preamble and the suffix is kept as one number.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from flr.errors import ConfigError, DataError
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.records import SPLITS, FloatArray, Histories, IntArray, UserSequences
+
+#: Items kept of what a factor votes for.
+N_VOTED: Final = 10
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class FactorRecords:
             ``|W_o^k g_k f_k| / sum_j |W_o^j g_j f_j|``.
         token_entropy: Entropy of each attention by the logarithm of its tokens, 0..1, [n, R, K].
         item_attention: Attention that each item of `histories` gets, in their flat order, [sum of lengths, R, K].
+        voted: Items that each factor alone votes for most, best first, [n, K, V]; V = 0 without a memory.
     """
 
     users: IntArray
@@ -46,6 +51,7 @@ class FactorRecords:
     contributions: FloatArray
     token_entropy: FloatArray
     item_attention: FloatArray
+    voted: IntArray
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -81,6 +87,7 @@ class FactorRecords:
             self.contributions[chosen],
             self.token_entropy[chosen],
             self.item_attention[entries],
+            self.voted[chosen],
         )
 
 
@@ -131,10 +138,12 @@ def collect_factors(
     return sorted_by_length.take(np.argsort(order, kind="stable"))
 
 
-def _think(recommender: Recommender, histories: Histories) -> dict[str, FloatArray]:
+def _think(recommender: Recommender, histories: Histories) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays of `FactorRecords` for a few histories."""
-    reasoner = recommender.model.reasoner
-    thought = recommender.think(histories).thought
+    model = recommender.model
+    reasoner = model.reasoner
+    streams = recommender.snapshot.read(histories)
+    thought = model.think(streams).thought
     assert reasoner is not None
     assert thought is not None
     mix = reasoner.mix.weight.view(-1, reasoner.n_factors, reasoner.factor_width)
@@ -148,12 +157,18 @@ def _think(recommender: Recommender, histories: Histories) -> dict[str, FloatArr
         "gates": thought.gates[:, :, 0].transpose(0, 1),
         "contributions": (lengths / lengths.sum(-1, keepdim=True).clamp(min=1e-30))[:, :, 0].transpose(0, 1),
     }
-    found: dict[str, FloatArray] = {name: tensor.float().cpu().numpy() for name, tensor in arrays.items()}
+    found: dict[str, npt.NDArray[Any]] = {name: tensor.float().cpu().numpy() for name, tensor in arrays.items()}
     by_token = thought.attentions[:, :, 0].float().permute(1, 3, 0, 2).cpu().numpy()  # [B, L, R, K]
-    streams = recommender.compiled.template.streams(histories)
+    template = recommender.compiled.template
+    n_read = histories.lengths if reasoner.reads_items else template.streams(histories).lengths
+    voted = np.empty((len(histories), reasoner.n_factors, 0), dtype=np.int32)
+    if model.memory is not None and streams.items is not None and streams.places is not None:
+        votes = model.memory.of_each(thought, streams.items, streams.places)
+        voted = votes.topk(min(N_VOTED, votes.shape[-1])).indices.cpu().numpy().astype(np.int32)
     return found | {
-        "token_entropy": _token_entropy(by_token, histories.lengths if reasoner.reads_items else streams.lengths),
-        "item_attention": recommender.compiled.template.sum_by_item(by_token, histories).astype(np.float32),
+        "token_entropy": _token_entropy(by_token, n_read),
+        "item_attention": template.sum_by_item(by_token, histories).astype(np.float32),
+        "voted": voted,
     }
 
 

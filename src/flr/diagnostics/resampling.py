@@ -20,6 +20,7 @@ from flr.diagnostics.disentanglement import (
     gate_entropy,
     item_overlap,
     pair_cosines,
+    voted_overlap,
 )
 from flr.diagnostics.factor_records import FactorRecords
 from flr.diagnostics.mutual_information import ksg, one_per_user, principal_components
@@ -39,9 +40,9 @@ def resampled_figures(
         n_resamples: Resamples of users.
 
     Returns:
-        ``absolute_cosine``, ``correlation``, ``linear_cka``, ``top_item_overlap`` (NaN with one factor),
-        ``attention_entropy``, ``gate_entropy``, ``effective_rank`` (of the thought), ``dead_factors`` (of all targets,
-        not resampled) and D(r) as ``distance 1`` to ``distance R``.
+        ``absolute_cosine``, ``correlation``, ``linear_cka``, ``top_item_overlap`` and ``voted_overlap`` (NaN with one
+        factor, the last without votes too), ``attention_entropy``, ``gate_entropy``, ``effective_rank`` (of the
+        thought), ``dead_factors`` (of all targets, not resampled) and D(r) as ``distance 1`` to ``distance R``.
 
     Raises:
         DataError: All targets are of one user.
@@ -54,7 +55,7 @@ def resampled_figures(
     for weights in _weights(user, len(users), rng, n_resamples):
         row = {name: _mean(values, weights) for name, values in of_targets.items()}
         rows.append(row | _alignments(records, weights) | {"effective_rank": _effective_rank(records, weights)})
-    names = ("absolute_cosine", "correlation", "linear_cka", "top_item_overlap")
+    names = ("absolute_cosine", "correlation", "linear_cka", "top_item_overlap", "voted_overlap")
     frame = pl.DataFrame(rows)
     frame = frame.with_columns(pl.lit(float(len(dead_factors(records)))).alias("dead_factors"))
     return frame.select(*names, pl.all().exclude(names))
@@ -68,6 +69,7 @@ def _per_target(records: FactorRecords, n_top: int) -> dict[str, FloatArray]:
     found = {
         "absolute_cosine": abs(pair_cosines(records)[:, -1]).mean(-1) if has_pairs else none,
         "top_item_overlap": item_overlap(records, n_top)[:, -1].mean(-1) if has_pairs else none,
+        "voted_overlap": voted_overlap(records).mean(-1) if has_pairs else none,
         "attention_entropy": records.token_entropy[:, -1].mean(-1),
         "gate_entropy": gate_entropy(records)[:, -1],
     }

@@ -144,6 +144,8 @@ def load_records(subject: Subject, settings: BaseModel | None) -> FactorRecords 
             arrays = dict(saved)
         histories = Histories(arrays.pop("read_items"), arrays.pop("read_offsets"))
         nothing = np.empty((len(arrays["rows"]), 0), dtype=np.float32)
+        none_voted = np.empty((len(nothing), arrays["gates"].shape[-1], 0), dtype=np.int32)
+        arrays.setdefault("voted", none_voted)  # older evidence did not ask
         return FactorRecords(histories=histories, vectors=nothing, states=nothing, **arrays)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"cannot read the evidence {str(path)!r}: {error}; remove it and run again") from error

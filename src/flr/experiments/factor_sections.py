@@ -20,7 +20,8 @@ _SHARED: Final = {
     CRITIC: "MI, critic",
     "correlation": "correlation",
     "absolute_cosine": "abs. cosine",
-    "top_item_overlap": "top items",
+    "top_item_overlap": "items read",
+    "voted_overlap": "items voted for",
 }
 _USE: Final = {
     "attention_entropy": "entropy of attention",

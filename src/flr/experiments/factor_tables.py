@@ -20,7 +20,7 @@ from flr.seeding import generator
 #: Statistics of `disentanglement` that come from nearest neighbours and from a critic.
 NEIGHBOURS, CRITIC = "mutual_information", "mutual_information_critic"
 #: Statistics with a null of permuted (or random) targets, by name in the pairs' table.
-_WITH_NULL: Final = ("absolute_cosine", "correlation", "linear_cka", "top_item_overlap")
+_WITH_NULL: Final = ("absolute_cosine", "correlation", "linear_cka", "top_item_overlap", "voted_overlap")
 _NAN: Final = float("nan")
 
 

@@ -185,6 +185,16 @@ class ItemMemory(nn.Module):
         silent = total <= 0
         return Votes(trust.masked_fill(silent, -torch.inf), distrust.masked_fill(silent, 0.0), probs)
 
+    def of_each(self, thought: Thought, items: Tensor, places: Tensor) -> Tensor:
+        """Return what each factor alone votes for, from what it reads in the company of the others, [B, K, N].
+
+        Arguments as for `on_items`.
+        """
+        n_factors = thought.gates.shape[-1]
+        one_each = torch.eye(n_factors, device=items.device).view(n_factors, 1, 1, 1, -1)
+        alone = (replace(thought, gates=one.expand_as(thought.gates)) for one in one_each)
+        return torch.stack([self.on_items(one, items, places).probs for one in alone], 1)
+
     def _followers(self, rows: Tensor, sources: Tensor, weights: Tensor, n_rows: int) -> Tensor:
         """Return the sum of weighted follower shares, [n_rows, N]; one entry of the others per item read."""
         starts, n = self.starts[sources], self.starts[sources + 1] - self.starts[sources]
