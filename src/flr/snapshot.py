@@ -158,17 +158,16 @@ class Snapshot:
 
     def think(self, histories: Histories, factor_weights: Tensor | None = None) -> ThoughtState:
         """Read histories (cut to the window) and think once at the end of each."""
-        self.model.eval()
         streams = self.read(histories.window(self.config.text.window))
         return self.model.think(streams, factor_weights)
 
     def read(self, histories: Histories) -> EncodedStreams:
         """Read histories, none longer than the window."""
+        self.model.eval()
         return (self.reader or self.model.read)(self.compiled.template.streams(histories))
 
     def _think_apart(self, read: Histories) -> tuple[ThoughtState, Tensor]:
         """Return histories thought about in each factor alone, K rows each, and the gates of the whole, [B, K]."""
-        self.model.eval()
         streams = self.read(read)
         thought = self.model.think(streams).thought
         assert thought is not None
