@@ -41,8 +41,8 @@ class CompiledCatalogue:
         n_sharing: Items of each leaf, retired ones left out, [n_leaves].
         above_leaves: Each (leaf, needed node above it), [n] each.
         retired: Indices of retired items; None where there are none.
-        likeness: Known items that others are like; None where votes are not lent.
-        lenders: Its items and weights on the model's device, [M, n] each.
+        lenders: Known items that each new one is like, and their weights, [M, n] each (`flr.catalogue.likeness`); None
+            where no votes are lent.
     """
 
     catalogue: Catalogue
@@ -57,7 +57,6 @@ class CompiledCatalogue:
     n_sharing: Tensor
     above_leaves: tuple[Tensor, Tensor]
     retired: Tensor | None = None
-    likeness: Likeness | None = None
     lenders: tuple[Tensor, Tensor] | None = None
 
     def by_item(self, leaf_log_probs: Tensor) -> Tensor:
@@ -100,7 +99,6 @@ class CompiledCatalogue:
             n_sharing=self.n_sharing.to(device),
             above_leaves=(self.above_leaves[0].to(device), self.above_leaves[1].to(device)),
             retired=None if self.retired is None else self.retired.to(device),
-            likeness=self.likeness,
             lenders=None if self.lenders is None else (self.lenders[0].to(device), self.lenders[1].to(device)),
         )
 
@@ -138,7 +136,6 @@ def compile_catalogue(
     paths = choice_paths(trie, only_branching=likelihood == "catalogue")
     counted = counted_nodes(trie, likelihood=likelihood)
     needed = ancestors_of(trie, counted)
-    likeness = None if lends is None else _likeness(catalogue, lends, before)
     return CompiledCatalogue(
         catalogue=catalogue,
         template=PromptTemplate(titles, catalogue.leaf, tokenizer.preamble_ids, tokenizer.suffix_ids),
@@ -152,15 +149,18 @@ def compile_catalogue(
         n_sharing=torch.from_numpy(np.bincount(live, minlength=n_leaves)),
         above_leaves=_above_leaves(trie, needed),
         retired=retired,
-        likeness=likeness,
-        lenders=None if likeness is None else (torch.from_numpy(likeness.items), torch.from_numpy(likeness.weights)),
+        lenders=None if lends is None else _lenders(catalogue, lends, before),
     )
 
 
-def _likeness(catalogue: Catalogue, lends: BoolArray, before: CompiledCatalogue | None) -> Likeness | None:
+def _lenders(catalogue: Catalogue, lends: BoolArray, before: CompiledCatalogue | None) -> tuple[Tensor, Tensor] | None:
     """Return who lends votes to new items; of those that were there before, as before, if none has changed."""
-    goes_on = before is not None and _goes_on(before.catalogue, catalogue)
-    return liken(catalogue, lends, before.likeness if before is not None and goes_on else None)
+    known = None
+    if before is not None and before.lenders is not None and _goes_on(before.catalogue, catalogue):
+        items, weights = before.lenders
+        known = Likeness(items.cpu().numpy(), weights.cpu().numpy())
+    found = liken(catalogue, lends, known)
+    return None if found is None else (torch.from_numpy(found.items), torch.from_numpy(found.weights))
 
 
 def _goes_on(before: Catalogue, after: Catalogue) -> bool:
