@@ -13,7 +13,7 @@ from flr.reasoner.factors import MultiFactorAttention
 from flr.reasoner.memory import ItemMemory
 from flr.records import Catalogue
 from flr.text.tokenizer import TitleTokenizer
-from flr.transitions import APART_RELATIONS, Transitions
+from flr.transitions import APART_RELATIONS, RELATION_WEIGHTS, Transitions
 
 #: Items, counted from the last, whose age factors may tell apart.
 AGES: Final = 32
@@ -62,8 +62,8 @@ def build_memory(config: ReasonerConfig, backbone: Backbone, transitions: Transi
     if transitions is None:
         return None
     is_apart = config.relations == "apart" and config.n_factors > 1
-    relations = [APART_RELATIONS[k % len(APART_RELATIONS)] for k in range(config.n_factors)] if is_apart else None
-    return ItemMemory(transitions, backbone.width, config.n_factors, relations)
+    in_turn = APART_RELATIONS if is_apart else (RELATION_WEIGHTS,)
+    return ItemMemory(transitions, backbone.width, [in_turn[k % len(in_turn)] for k in range(config.n_factors)])
 
 
 def title_tokenizer(config: Config, catalogue: Catalogue, source: str | None = None) -> TitleTokenizer:

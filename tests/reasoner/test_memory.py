@@ -46,7 +46,7 @@ HALF = [(0.5, 0.5)] * K
 
 
 def test_votes_are_the_followers_of_what_each_factor_reads() -> None:
-    memory = ItemMemory(transitions(), D, K, [(1.0, 0.0), (0.0, 1.0)])
+    memory = ItemMemory(transitions(), D, [(1.0, 0.0), (0.0, 1.0)])
     read = thought([[0.2, 0.3, 0.1, 0.4], [0.0, 0.5, 0.5, 0.0]], [0.25, 0.75])
     votes = memory.on_items(read, ITEMS, PLACES)
     popularity = transitions().popularity
@@ -59,7 +59,7 @@ def test_votes_are_the_followers_of_what_each_factor_reads() -> None:
 
 def test_votes_for_a_target_equal_those_for_all_items() -> None:
     torch.manual_seed(0)
-    memory = ItemMemory(transitions(), D, K, HALF)
+    memory = ItemMemory(transitions(), D, HALF)
     torch.nn.init.normal_(memory.relation, std=0.1)
     read = thought([[0.2, 0.3, 0.1, 0.4], [0.1, 0.5, 0.2, 0.2]], [0.6, 0.4])
     of_all = memory.on_items(read, ITEMS, PLACES)
@@ -71,7 +71,7 @@ def test_votes_for_a_target_equal_those_for_all_items() -> None:
 
 
 def test_turning_a_factor_off_leaves_the_votes_of_the_others_and_turning_all_off_silences_the_memory() -> None:
-    memory = ItemMemory(transitions(), D, K, HALF)
+    memory = ItemMemory(transitions(), D, HALF)
     attention = [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
     alone = memory.on_items(thought(attention, [0.3, 0.0]), ITEMS, PLACES)
     whole = memory.on_items(thought(attention, [1.0, 0.0]), ITEMS, PLACES)
@@ -82,7 +82,7 @@ def test_turning_a_factor_off_leaves_the_votes_of_the_others_and_turning_all_off
 
 
 def test_items_that_the_memory_does_not_know_get_no_vote_and_give_none() -> None:
-    memory = ItemMemory(transitions(), D, K, HALF)
+    memory = ItemMemory(transitions(), D, HALF)
     new = torch.tensor([[-1, N, N, 0]])
     votes = memory.on_items(thought([[0.0, 0.5, 0.5, 0.0]] * 2, [0.5, 0.5]), new, PLACES)
     torch.testing.assert_close(votes.probs[0].detach(), torch.from_numpy(transitions().popularity))

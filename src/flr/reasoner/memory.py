@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from flr.blocks import by_block
 from flr.reasoner.factors import LOGIT_GAIN
 from flr.records import Thought
-from flr.transitions import RELATION_WEIGHTS, Transitions
+from flr.transitions import Transitions
 
 #: Weight of a relation that has none.
 _NOTHING: Final = 1e-6
@@ -61,8 +61,9 @@ class Votes:
         missing = n_items - self.probs.shape[-1]
         if retired is None and not missing:
             return self
-        probs = nn.functional.pad(self.probs, (0, missing))
-        if lenders is not None:
+        if lenders is None:
+            probs = nn.functional.pad(self.probs, (0, missing))
+        else:
             columns = zip(lenders[0].unbind(1), lenders[1].unbind(1), strict=True)
             lent = functools.reduce(torch.add, (self.probs[..., items] * weights for items, weights in columns))
             probs = torch.cat([self.probs, lent], -1)
@@ -97,8 +98,7 @@ class ItemMemory(nn.Module):
     Args:
         transitions: The counts.
         width: Hidden width D.
-        n_factors: Factors K.
-        relation_weights: rho, one row per factor, [K, Q], each sums to 1; None gives all `RELATION_WEIGHTS`.
+        relation_weights: rho, one row per factor, [K, Q], each sums to 1.
 
     Attributes:
         relation: Logits of rho, divided by `LOGIT_GAIN`; the last is that of popularity, which has nothing, [K, Q + 1].
@@ -112,17 +112,10 @@ class ItemMemory(nn.Module):
     back_off: Tensor
     popularity: Tensor
 
-    def __init__(
-        self,
-        transitions: Transitions,
-        width: int,
-        n_factors: int,
-        relation_weights: Sequence[Sequence[float]] | None = None,
-    ) -> None:
+    def __init__(self, transitions: Transitions, width: int, relation_weights: Sequence[Sequence[float]]) -> None:
         super().__init__()
         self.transitions = transitions
-        rows = relation_weights or [RELATION_WEIGHTS] * n_factors
-        rho = torch.tensor([[*row, 0.0] for row in rows]).clamp(min=_NOTHING)
+        rho = torch.tensor([[*row, 0.0] for row in relation_weights]).clamp(min=_NOTHING)
         self.register_buffer("relation", rho.log() / LOGIT_GAIN)
         self.trust = nn.Linear(width, 1)
         nn.init.zeros_(self.trust.weight)
