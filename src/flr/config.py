@@ -322,6 +322,11 @@ def as_trained(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "reasoner": _FORMERLY | settings.get("reasoner", {})}
 
 
+def parse_saved(settings: Mapping[str, Any]) -> Config:
+    """Return the checked settings of a saved run, as they were meant; see `load_config` for what is raised."""
+    return parse_config(as_trained(settings))
+
+
 def describe_settings(section: type[BaseModel] = Config, prefix: str = "") -> list[tuple[str, str, str]]:
     """Return (key, default, meaning) of every setting, for `--help` and the docs."""
     rows: list[tuple[str, str, str]] = []

@@ -25,7 +25,7 @@ from torch import Tensor
 from flr.backbone.loading import architecture, backbone_from_config, merge_lora
 from flr.building import build_memory, build_reasoner
 from flr.catalogue.titles import build_catalogue
-from flr.config import Config, as_trained, parse_config
+from flr.config import Config, parse_saved
 from flr.errors import ArtifactError
 from flr.model import FLRModel
 from flr.persistence import new_folder, read_json, write_json
@@ -88,7 +88,7 @@ def load_parts(path: Path, device: str | torch.device | None) -> SavedParts:
         )
     if missing := [name for name in _META_KEYS if name not in meta]:
         raise ArtifactError(f"{str(folder / _META)!r} lacks {missing[0]!r}, so it is damaged; train again")
-    config = parse_config(as_trained(meta["config"]))
+    config = parse_saved(meta["config"])
     tokenizer = TitleTokenizer.from_json(read_json(folder / _TOKENIZER, "tokenizer"))
     catalogue = build_catalogue(_read_items(folder / _ITEMS, meta), _retired(folder, meta))
     transitions = _read_transitions(folder / _MEMORY) if config.reasoner.has_memory else None

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from flr.baselines.settings import BaselineSettings
-from flr.config import as_trained, parse_config
+from flr.config import parse_saved
 from flr.errors import ArtifactError
 from flr.evaluation.reports import load_report
 from flr.experiments.baselines import run_baselines
@@ -152,7 +152,7 @@ def is_done(cell: Cell) -> bool:
     if not folder.facts.exists():
         return False
     saved = read_json(folder.facts, "run")
-    if parse_config(as_trained(saved.get("config", {}))) != cell.config:
+    if parse_saved(saved.get("config", {})) != cell.config:
         raise ArtifactError(
             f"{str(cell.folder)!r} was trained with other settings than the study has now; remove it, or name another "
             "--output for the changed study"

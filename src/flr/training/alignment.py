@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import TrainingArguments, set_seed
 
-from flr.config import Config, as_trained, parse_config
+from flr.config import Config, parse_saved
 from flr.errors import ArtifactError, ConfigError
 from flr.persistence import file_sha256, read_json
 from flr.progress import SILENT, Progress
@@ -119,7 +119,7 @@ def _trainer(
 
 
 def _check_model_settings(config: Config, source: Path) -> None:
-    trained = parse_config(as_trained(read_json(RunFolder(source).facts, "run")["config"]))
+    trained = parse_saved(read_json(RunFolder(source).facts, "run")["config"])
     for section in _OF_THE_MODEL:
         given, expected = getattr(config, section), getattr(trained, section)
         for name in type(given).model_fields:

@@ -28,7 +28,7 @@ import torch
 import yaml
 from transformers.trainer_utils import get_last_checkpoint
 
-from flr.config import Config, as_trained, parse_config
+from flr.config import Config, parse_saved
 from flr.errors import ArtifactError
 from flr.persistence import read_json, write_json, write_text
 from flr.records import PreparedData
@@ -189,7 +189,7 @@ class RunFolder:
                 f"{str(self.path)!r} was trained on data {saved.get('data_hash')}, got {data_hash}; "
                 "give the data it was started on"
             )
-        if parse_config(as_trained(saved.get("config", {}))) != config:
+        if parse_saved(saved.get("config", {})) != config:
             raise ArtifactError(
                 f"{str(self.path)!r} was started with other settings than given now; resume with its config.yaml"
             )
