@@ -100,13 +100,29 @@ def trial_settings(name: BaselineName, settings: BaselineSettings) -> list[dict[
     """
     if name in UNTUNED:
         return [{}]
-    of_name = {
-        "item-knn": (settings.neighbours, NEIGHBOUR_GRID),
-        "transitions": (settings.transitions, TRANSITION_GRID),
-    }
-    section, grid = of_name.get(name, (settings.network, NETWORK_GRID))
-    given = section.model_dump()
+    section, grid = _tuned(name)
+    given = getattr(settings, section).model_dump()
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     order = generator(0, "baseline grid").permutation(len(points))
     others = [points[i] for i in order if any(given[key] != value for key, value in points[i].items())]
     return [given, *({**given, **point} for point in others[: settings.trials - 1])]
+
+
+def settled(name: str, settings: BaselineSettings, chosen: Mapping[str, Any]) -> BaselineSettings:
+    """Return settings whose only trial is one that another seed chose.
+
+    Args:
+        name: Which baseline.
+        settings: What else there is to set.
+        chosen: Settings of the other seed's best trial.
+    """
+    if name in UNTUNED:
+        return settings
+    section, _ = _tuned(name)
+    return BaselineSettings.model_validate(settings.model_dump() | {section: dict(chosen), "trials": 1})
+
+
+def _tuned(name: str) -> tuple[str, Mapping[str, Sequence[Any]]]:
+    """Return the section of the settings that a baseline has, and its grid."""
+    of_name = {"item-knn": ("neighbours", NEIGHBOUR_GRID), "transitions": ("transitions", TRANSITION_GRID)}
+    return of_name.get(name, ("network", NETWORK_GRID))

@@ -73,12 +73,7 @@ def load_baseline(path: Path) -> FittedBaseline:
     Raises:
         ArtifactError: The folder is missing, half-written, corrupt or of another version.
     """
-    meta = read_json(path / META_FILE, "saved baseline")
-    if meta.get("format_version") != FORMAT_VERSION:
-        raise ArtifactError(
-            f"{str(path)!r} has format version {meta.get('format_version')!r}, this flr reads {FORMAT_VERSION}; "
-            "fit the baseline again, or install the flr that wrote it"
-        )
+    meta = _meta(path)
     try:
         arrays = load_file(path / _ARRAYS)
         trials = tuple(_trial(trial) for trial in meta["trials"])
@@ -86,6 +81,29 @@ def load_baseline(path: Path) -> FittedBaseline:
     except (OSError, SafetensorError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(f"cannot read the baseline {str(path)!r}: {error}; fit it again") from error
     return FittedBaseline(meta["name"], scorer, trials, meta["best"])
+
+
+def best_settings(path: Path) -> dict[str, Any]:
+    """Return the settings of the trial that a saved baseline is of; empty where nothing is chosen.
+
+    Raises:
+        ArtifactError: The folder is missing, corrupt or of another version.
+    """
+    meta = _meta(path)
+    try:
+        return dict(meta["trials"][meta["best"]]["settings"])
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ArtifactError(f"cannot read the baseline {str(path)!r}: {error}; fit it again") from error
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    meta = read_json(path / META_FILE, "saved baseline")
+    if meta.get("format_version") != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{str(path)!r} has format version {meta.get('format_version')!r}, this flr reads {FORMAT_VERSION}; "
+            "fit the baseline again, or install the flr that wrote it"
+        )
+    return meta
 
 
 def _arrays(scorer: Baseline) -> dict[str, Tensor]:

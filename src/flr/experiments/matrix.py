@@ -63,7 +63,9 @@ class Study(_Part):
     reference: str = Field(description="Variant that all others and all baselines are compared with.")
     controls: tuple[str, ...] = Field((), description="Variants that the reference must beat for its claim to hold.")
     baselines: tuple[str, ...] = Field((), description="Baselines by name; alpharec reads titles with the reference.")
-    trials: int = Field(3, ge=1, description="Settings tried for each baseline, chosen on validation.")
+    trials: int = Field(
+        3, ge=1, description="Settings tried for each baseline with its first seed, chosen on validation for all seeds."
+    )
     seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=2, description="Seeds of every cell.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of every variant.")
     evidence: EvidenceSettings = Field(EvidenceSettings(), description="What is looked at beside the metrics.")

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from flr.baselines.settings import BaselineSettings
+from flr.baselines.settings import BaselineSettings, settled
+from flr.baselines.storage import best_settings
 from flr.config import parse_saved
 from flr.errors import ArtifactError
 from flr.evaluation.reports import load_report
@@ -79,18 +80,21 @@ def study_jobs(study: Study, output: Path) -> Iterator[Job]:
 
 
 def _baseline_jobs(study: Study, output: Path, reference: Cell) -> Iterator[Job]:
+    """Yield the baselines of a seed; the first seed chooses the settings of them all."""
     settings = BaselineSettings(trials=study.trials, seen_items=reference.config.evaluation.seen_items)
     data = study.data[reference.data].folder
     for name in study.baselines:
-        folder = baseline_folders(study, output, reference.data, name).get(reference.seed)
-        if folder is None:
+        folders = baseline_folders(study, output, reference.data, name)
+        if reference.seed not in folders:
             continue
+        folder, first = folders[reference.seed], next(iter(folders.values()))
         source = reference.folder if name == _READS_TITLES else None
+        chooser = None if folder == first else first
         yield Job(
             f"{reference.data}, {name}, seed {reference.seed}",
             folder,
-            () if source is None else (source,),
-            partial(_fit, name, data, folder.parent, source=source, settings=settings, seed=reference.seed),
+            tuple(path for path in (source, chooser) if path is not None),
+            partial(_fit, name, data, folder, source=source, chooser=chooser, settings=settings, seed=reference.seed),
         )
 
 
@@ -137,8 +141,19 @@ def _train(cell: Cell, data: Path) -> str:
     return f"test NDCG@10 {load_report(cell.folder, 'test').metrics['ndcg@10']:.4f}"
 
 
-def _fit(name: str, data: Path, folder: Path, *, source: Path | None, settings: BaselineSettings, seed: int) -> str:
-    (result,) = run_baselines(data, folder, only=[name], titles_from=source, settings=settings, seed=seed)
+def _fit(
+    name: str,
+    data: Path,
+    folder: Path,
+    *,
+    source: Path | None,
+    chooser: Path | None,
+    settings: BaselineSettings,
+    seed: int,
+) -> str:
+    if chooser is not None:
+        settings = settled(name, settings, best_settings(chooser))
+    (result,) = run_baselines(data, folder.parent, only=[name], titles_from=source, settings=settings, seed=seed)
     return f"test NDCG@10 {result.test.metrics['ndcg@10']:.4f}"
 
 
