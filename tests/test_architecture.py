@@ -14,7 +14,7 @@ ROOT = Path(flr.__file__).parent
 LEVELS = (
     {"errors", "records", "seeding", "progress", "persistence", "fetching", "blocks", "transitions"}
     | {"config", "prepare_config", "sections"},
-    {"data", "catalogue", "text", "backbone", "reasoner", "scoring"},
+    {"data", "catalogue", "text", "backbone", "reasoner", "scoring", "sequential"},
     {"building", "compiled", "lists", "live", "model", "recommender", "saving", "snapshot", "steering", "thoughts"},
     {"training", "evaluation", "baselines", "diagnostics", "explanation", "experiments"},
     {"serving", "calls", "client", "cli", "__main__"},

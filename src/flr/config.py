@@ -218,6 +218,35 @@ class PolicyConfig(Section):
         return self
 
 
+class NetworkConfig(Section):
+    """A sequential network over item identities, and its training; base of those who have one."""
+
+    width: int = Field(64, ge=4, description="Width of item embeddings and states.")
+    n_layers: int = Field(2, ge=1, description="Layers (transformers).")
+    n_heads: int = Field(2, ge=1, description="Attention heads (transformers).")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Dropout.")
+    learning_rate: float = Field(1e-3, gt=0, description="Learning rate (AdamW).")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
+    batch_targets: int = Field(1024, ge=1, description="Targets of a batch, about.")
+    max_epochs: int = Field(200, ge=1, description="Passes over all training targets.")
+    patience: int = Field(5, ge=1, description="Stop after this many epochs without a better NDCG@10 on validation.")
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> NetworkConfig:
+        if self.width % self.n_heads:
+            raise ValueError(f"width {self.width} must be a multiple of n_heads {self.n_heads}")
+        return self
+
+
+class AssistantConfig(NetworkConfig):
+    """A second opinion on what factors vote for, by a small network of item identities (D3's text-free assistant)."""
+
+    kind: Literal["none", "sasrec"] = Field(
+        "sasrec", description="Which network; where there is no memory, there is none."
+    )
+    learning_rate: float = Field(3e-3, gt=0, description="Learning rate (AdamW).")
+
+
 class EvaluationConfig(Section):
     """Ranking of the whole catalogue."""
 
@@ -262,6 +291,7 @@ class Config(Section):
     reasoner: ReasonerConfig = ReasonerConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     training: TrainingConfig = TrainingConfig()
+    assistant: AssistantConfig = AssistantConfig()
     grpo: PolicyConfig = PolicyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
@@ -319,7 +349,8 @@ def parse_config(settings: Mapping[str, Any]) -> Config:
 
 def as_trained(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a saved run with those that came later, as they were when nobody could set them."""
-    return {**settings, "reasoner": _FORMERLY | settings.get("reasoner", {})}
+    formerly = {**settings, "reasoner": _FORMERLY | settings.get("reasoner", {})}
+    return {"assistant": {"kind": "none"}} | formerly
 
 
 def parse_saved(settings: Mapping[str, Any]) -> Config:

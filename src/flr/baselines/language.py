@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flr.baselines.networks import SequenceNetwork
 from flr.recommender import Recommender
 from flr.records import FloatArray, ragged_indices
+from flr.sequential.networks import SequenceNetwork
 from flr.text.template import TokenStreams
 
 #: Hidden width of the network over titles, relative to its output.

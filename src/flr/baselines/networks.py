@@ -1,57 +1,14 @@
-"""Sequential networks: item sequences in, a state at every position out, scored against the whole catalogue.
-
-Written here on torch's own layers: RecBole 1.2.1 sets ``np.float_``, which NumPy 2 no longer has, and RecTools asks for
-NumPy below 2 on Python 3.11, so neither fits beside what the rest of the package needs.
-
-Where they depart from their papers: all are trained by the softmax over all items instead of sampled negatives; none
-has user embeddings, so that people never seen in training can be served; all tie output to input embeddings.
-"""
+"""The sequential networks that are rivals only; see `flr.sequential.networks` for what they have in common."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-#: Standard deviation of new item embeddings.
-_INIT_STD: Final = 0.02
-#: Width of a transformer's feed-forward layers, relative to its states.
-_FEED_FORWARD: Final = 2
-
-
-class SequenceNetwork(nn.Module, ABC):
-    """Base of all: embeddings of N items, of padding (index N) and of the masked place (index N + 1).
-
-    Args:
-        n_items: Size of the catalogue N.
-        width: Width D of embeddings and states.
-        dropout: Dropout on the input embeddings, and within where a network says so.
-
-    Attributes:
-        is_cloze: Whether a state predicts the item that is masked at its own place, instead of the item after it.
-    """
-
-    is_cloze: ClassVar[bool] = False
-
-    def __init__(self, n_items: int, *, width: int, dropout: float) -> None:
-        super().__init__()
-        self.n_items = n_items
-        self.items = nn.Embedding(n_items + 2, width, padding_idx=n_items)
-        self.bias = nn.Parameter(torch.zeros(n_items))
-        self.dropout = nn.Dropout(dropout)
-        with torch.no_grad():
-            self.items.weight.normal_(std=_INIT_STD)[n_items] = 0
-
-    @abstractmethod
-    def forward(self, items: Tensor) -> Tensor:
-        """Return the state at every position, [B, T, D], from items [B, T] that are padded at the right."""
-
-    def logits(self, states: Tensor) -> Tensor:
-        """Return the scores of all items for states [S, D], [S, N]."""
-        return functional.linear(states, self.items.weight[: self.n_items], self.bias)
+from flr.sequential.networks import SequenceNetwork, SequenceTransformer
 
 
 class GRU4Rec(SequenceNetwork):
@@ -102,41 +59,7 @@ class Caser(SequenceNetwork):
         return states
 
 
-class _Transformer(SequenceNetwork):
-    """Item and position embeddings under pre-norm transformer layers.
-
-    Args:
-        window: Most positions of a sequence.
-        n_layers, n_heads: Layers, and heads of each.
-    """
-
-    def __init__(self, n_items: int, *, width: int, dropout: float, n_layers: int, n_heads: int, window: int) -> None:
-        super().__init__(n_items, width=width, dropout=dropout)
-        self.positions = nn.Parameter(torch.empty(window, width).normal_(std=_INIT_STD))
-        layer = nn.TransformerEncoderLayer(
-            width, n_heads, _FEED_FORWARD * width, dropout, functional.gelu, batch_first=True, norm_first=True
-        )
-        # Dropping attention weights too takes the fast kernel away: a third of the time, for a third kind of dropout.
-        layer.self_attn.dropout = 0.0
-        self.encoder = nn.TransformerEncoder(layer, n_layers, nn.LayerNorm(width), enable_nested_tensor=False)
-
-    def embed(self, items: Tensor) -> Tensor:
-        embedded: Tensor = self.items(items) * self.items.embedding_dim**0.5 + self.positions[: items.shape[1]]
-        dropped: Tensor = self.dropout(embedded)
-        return dropped
-
-
-class SASRec(_Transformer):
-    """Self-attention to earlier items (Kang and McAuley 2018), in the strong form: cross-entropy over all items."""
-
-    def forward(self, items: Tensor) -> Tensor:
-        n = items.shape[1]
-        later = torch.ones(n, n, dtype=torch.bool, device=items.device).triu(1)
-        states: Tensor = self.encoder(self.embed(items), mask=later)
-        return states
-
-
-class BERT4Rec(_Transformer):
+class BERT4Rec(SequenceTransformer):
     """Self-attention to both sides of masked places (Sun et al. 2019); the next item is a mask at the end."""
 
     is_cloze: ClassVar[bool] = True

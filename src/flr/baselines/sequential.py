@@ -1,11 +1,8 @@
-"""One training loop and one scorer for all networks: cross-entropy over all items, early stopping on validation."""
+"""One scorer for all networks, and how each is built and trained."""
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -15,16 +12,16 @@ from torch.nn import functional
 
 from flr.baselines.language import AlphaRec
 from flr.baselines.neighbours import known_items
-from flr.baselines.networks import BERT4Rec, Caser, GRU4Rec, SASRec, SequenceNetwork
+from flr.baselines.networks import BERT4Rec, Caser, GRU4Rec
 from flr.baselines.popularity import Popularity
 from flr.baselines.settings import NetworkSettings
-from flr.baselines.windows import SequenceBatch, TrainingWindows, padded
-from flr.errors import ConfigError, FlrError
+from flr.errors import ConfigError
 from flr.progress import SILENT, Progress
 from flr.records import FloatArray, Histories, UserSequences
-from flr.seeding import derive_seed, generator
+from flr.sequential.fitting import Training, fit_network
+from flr.sequential.networks import SASRec, SequenceNetwork
+from flr.sequential.windows import TrainingWindows, padded
 
-_MAX_GRAD_NORM: Final = 5.0
 #: Histories per forward of a scorer.
 _SCORED_ROWS: Final = 256
 
@@ -59,21 +56,6 @@ class SequenceScorer:
         items, ends = padded(histories, self.network.n_items, is_cloze=self.network.is_cloze)
         states = self.network(items.to(device))
         return functional.log_softmax(self.network.logits(states[torch.arange(len(items)), ends.to(device)]), dim=-1)
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a network's training went.
-
-    Attributes:
-        valid: NDCG@10 on validation after each epoch.
-        best_epoch: The epoch whose weights were kept, from 1.
-        seconds: Wall-clock time.
-    """
-
-    valid: tuple[float, ...]
-    best_epoch: int
-    seconds: float
 
 
 def build_network(
@@ -129,44 +111,14 @@ def train_network(
         DataError: There is no training target.
         FlrError: The loss is no longer finite.
     """
-    windows = TrainingWindows(sequences, scorer.network.n_items, settings.window)
-    network, started = scorer.network, time.perf_counter()
-    optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    mask_share = settings.mask_share if network.is_cloze else None
-    valid: list[float] = []
-    best, kept = -1, copy.deepcopy(network.state_dict())
-    with torch.random.fork_rng(), progress.task(f"train {scorer.name}", settings.max_epochs) as step:
-        torch.manual_seed(derive_seed(seed, "baseline dropout"))
-        for epoch in range(settings.max_epochs):
-            batches = windows.epoch(generator(seed, "baseline windows", epoch), settings.batch_targets, mask_share)
-            losses = [_update(network, optimizer, batch) for batch in batches]
-            valid.append(validate(scorer))
-            step(1, f"loss {np.mean(losses):.3f}, valid NDCG@10 {valid[-1]:.4f}")
-            if best < 0 or valid[-1] > valid[best]:
-                best, kept = epoch, copy.deepcopy(network.state_dict())
-            if epoch - best >= settings.patience:
-                break
-    network.load_state_dict(kept)
-    return Training(tuple(valid), best + 1, time.perf_counter() - started)
-
-
-def _update(network: SequenceNetwork, optimizer: torch.optim.Optimizer, batch: SequenceBatch) -> float:
-    """Take one step on the mean cross-entropy over a batch's targets, and return it."""
-    network.train()
-    device = next(network.parameters()).device
-    targets = batch.targets.to(device)
-    asked = targets >= 0
-    states = network(batch.items.to(device))
-    loss = functional.cross_entropy(network.logits(states[asked]), targets[asked])
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRAD_NORM)
-    optimizer.step()
-    value = loss.item()
-    if not np.isfinite(value):
-        raise FlrError(f"the loss became {value}; train again with a learning rate below {_rate(optimizer)}")
-    return value
-
-
-def _rate(optimizer: torch.optim.Optimizer) -> float:
-    return float(optimizer.param_groups[0]["lr"])
+    network = scorer.network
+    return fit_network(
+        network,
+        TrainingWindows(sequences, network.n_items, settings.window),
+        settings,
+        lambda: validate(scorer),
+        name=scorer.name,
+        seed=seed,
+        mask_share=settings.mask_share if network.is_cloze else None,
+        progress=progress,
+    )

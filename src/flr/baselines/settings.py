@@ -10,8 +10,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from flr.config import NetworkConfig
 from flr.sections import Section
 from flr.seeding import generator
 from flr.transitions import RELATION_WEIGHTS
@@ -41,27 +42,12 @@ class TransitionSettings(Section):
     )
 
 
-class NetworkSettings(Section):
+class NetworkSettings(NetworkConfig):
     """Settings of the networks and of their training."""
 
     window: int = Field(50, ge=2, description="Most recent items of a history that a network reads.")
-    width: int = Field(64, ge=4, description="Width of embeddings and states.")
-    n_layers: int = Field(2, ge=1, description="Layers (SASRec, BERT4Rec).")
-    n_heads: int = Field(2, ge=1, description="Attention heads (SASRec, BERT4Rec).")
-    dropout: float = Field(0.3, ge=0, lt=1, description="Dropout.")
     mask_share: float = Field(0.3, gt=0, lt=1, description="Share of places masked (BERT4Rec).")
     temperature: float = Field(0.1, gt=0, description="Divides the cosines (AlphaRec).")
-    learning_rate: float = Field(1e-3, gt=0, description="Learning rate (AdamW).")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
-    batch_targets: int = Field(1024, ge=1, description="Targets of a batch, about.")
-    max_epochs: int = Field(200, ge=1, description="Passes over all training targets.")
-    patience: int = Field(5, ge=1, description="Stop after this many epochs without a better NDCG@10 on validation.")
-
-    @model_validator(mode="after")
-    def _check_heads(self) -> NetworkSettings:
-        if self.width % self.n_heads:
-            raise ValueError(f"width {self.width} must be a multiple of n_heads {self.n_heads}")
-        return self
 
 
 class BaselineSettings(Section):

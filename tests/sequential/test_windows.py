@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flr.baselines.windows import TrainingWindows, padded
 from flr.errors import DataError
 from flr.records import TEST, Histories
+from flr.sequential.windows import TrainingWindows, padded
 from toy import toy_sequences
 
 N = 11

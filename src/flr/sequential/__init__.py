@@ -1,0 +1,1 @@
+"""Recommenders over item identities: networks, their training batches and their training."""

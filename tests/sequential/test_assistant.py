@@ -1,0 +1,70 @@
+"""A second opinion on votes: a product of distributions, the same to the bit in any company, silent on strangers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flr.config import AssistantConfig
+from flr.sequential.assistant import Advice, SequenceAssistant, build_assistant
+
+N, WINDOW = 29, 7
+
+
+@pytest.fixture(scope="module")
+def assistant() -> SequenceAssistant:
+    torch.manual_seed(0)
+    built = build_assistant(AssistantConfig(width=16), N, WINDOW)
+    assert built is not None
+    for parameter in built.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    built.weight.fill_(0.4)
+    return built
+
+
+def histories(*taken: list[int]) -> torch.Tensor:
+    longest = max(len(items) for items in taken)
+    return torch.tensor([items + [-1] * (longest - len(items)) for items in taken])
+
+
+def test_advice_multiplies_votes_and_leaves_a_distribution(assistant: SequenceAssistant) -> None:
+    votes = torch.rand(2, N).softmax(-1)
+    advice = assistant(histories([3, 1, 4], [5]))
+    assert torch.allclose(advice.log_probs.exp().sum(1), torch.ones(2))
+    product = votes**0.6 * advice.log_probs.exp() ** 0.4
+    assert torch.allclose(advice.on(votes), product / product.sum(1, keepdim=True), atol=1e-6)
+
+
+def test_what_nobody_has_counted_can_still_be_advised() -> None:
+    votes, likely = torch.zeros(1, 4), torch.tensor([[0.1, 0.1, 0.1, 0.7]]).log()
+    votes[0, 0] = 1
+    after = Advice(likely, torch.tensor([0.9])).on(votes)
+    assert float(after[0, 3]) > float(after[0, 1]) > 0
+
+
+def test_it_says_what_the_network_says_of_the_items_it_knows(assistant: SequenceAssistant) -> None:
+    known = assistant(histories([3, 1, 4])).log_probs
+    with torch.no_grad():
+        logits = assistant.network.logits(assistant.network(torch.tensor([[3, 1, 4]]))[:, -1])
+    assert torch.allclose(known, logits.log_softmax(-1), atol=1e-5)
+    assert torch.equal(assistant(histories([3, N + 2, 1, N, 4])).log_probs, known), "new items are left out"
+
+
+def test_a_history_of_strangers_gets_no_advice(assistant: SequenceAssistant) -> None:
+    advice, votes = assistant(histories([N + 1], [2])), torch.rand(2, N).softmax(-1)
+    assert advice.weight.tolist() == pytest.approx([0, 0.4])
+    after = advice.on(votes)
+    assert torch.allclose(after[0], votes[0], atol=1e-6)
+    assert not torch.allclose(after[1], votes[1], atol=1e-3)
+
+
+def test_advice_is_the_same_to_the_bit_in_any_company(assistant: SequenceAssistant) -> None:
+    taken = [torch.randint(N, (n,)).tolist() for n in (1, 7, 3, 2, 5, 6, 4, 1, 7)]
+    votes = torch.rand(len(taken), N).softmax(-1)
+    together = assistant(histories(*taken)).on(votes)
+    alone = [assistant(histories(items)).on(votes[row, None]) for row, items in enumerate(taken)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_there_is_none_where_none_is_asked_for() -> None:
+    assert build_assistant(AssistantConfig(kind="none"), N, WINDOW) is None
