@@ -5,7 +5,8 @@ padded columns adds in another order when the padding shifts what is real; both 
 PyTorch's CPU build (MKL): a row of a product is the same to the bit in any company of at least 16 rows, and attention
 is the same when columns shift by multiples of 16 or more padding follows, up to 384 columns in all. So streams,
 thoughts and trie nodes are padded to whole blocks, products of fewer rows are padded to one block, and what grows past
-`SHARED_COLUMNS` is read alone. A server checks on its own processor that this holds (`flr.serving.engine`).
+`SHARED_COLUMNS` is read alone, in chunks that begin at the same columns however long it becomes. A server checks on its
+own processor that this holds (`flr.serving.engine`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ BLOCK: Final = 16
 _QUERIES: Final = 8
 #: Columns that rows of unlike length may share: a product on a CPU sums over more of them in parts.
 SHARED_COLUMNS: Final = 384
+#: Tokens of a longer stream that are read at once; its last chunk is as long as what is left.
+CHUNK: Final = 128
 
 
 def whole_blocks(n: int) -> int:

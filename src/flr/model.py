@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,17 +18,18 @@ from flr.backbone.streams import (
     item_ends,
     readable_columns,
 )
-from flr.blocks import SHARED_COLUMNS, whole_blocks
+from flr.blocks import CHUNK, SHARED_COLUMNS, whole_blocks
 from flr.compiled import CompiledCatalogue
 from flr.errors import ConfigError
 from flr.reasoner.factors import FactorEdit, MultiFactorAttention
-from flr.reasoner.memory import ItemMemory, Votes
+from flr.reasoner.memory import ItemMemory, Votes, items_in_order
 from flr.reasoner.regularizers import diversity, orthogonality, sparsity
 from flr.records import PackedBatch, Thought
 from flr.scoring.beam import Beam, BestTitles, beam_search
 from flr.scoring.exact import catalogue_log_probs
 from flr.scoring.likelihood import ChildTable, choice_log_probs
 from flr.scoring.pruned import Bound, Floor, Wanted, leaf_log_probs_above
+from flr.sequential.assistant import Advice, SequenceAssistant
 from flr.text.template import TokenStreams
 from flr.thoughts import ThoughtState
 
@@ -56,15 +58,21 @@ class FLRModel(nn.Module):
         backbone: Reads histories and titles.
         reasoner: Turns hidden states into thoughts; None for a model that writes titles at once (BIGRec).
         memory: Lets factors vote for items; None for a model that only writes titles.
+        assistant: Gives a second opinion on the votes once it is trained; None for none.
     """
 
     def __init__(
-        self, backbone: Backbone, reasoner: MultiFactorAttention | None, memory: ItemMemory | None = None
+        self,
+        backbone: Backbone,
+        reasoner: MultiFactorAttention | None,
+        memory: ItemMemory | None = None,
+        assistant: SequenceAssistant | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.reasoner = reasoner
         self.memory = memory
+        self.assistant = assistant
 
     @property
     def n_thoughts(self) -> int:
@@ -75,6 +83,11 @@ class FLRModel(nn.Module):
     def is_bottleneck(self) -> bool:
         """Whether titles see the thought alone."""
         return self.reasoner is not None and self.reasoner.is_bottleneck
+
+    def count_parameters(self) -> tuple[int, int]:
+        """Return how many weights there are, and how many are trained; an assistant's are its own."""
+        counted = [p for name, p in self.named_parameters() if not name.startswith("assistant.")]
+        return sum(p.numel() for p in counted), sum(p.numel() for p in counted if p.requires_grad)
 
     @property
     def device(self) -> torch.device:
@@ -216,24 +229,41 @@ class FLRModel(nn.Module):
 
         Args:
             streams: Token ids; where there is a past, only the tokens that are new.
-            past: What was read of the same rows before. After whole blocks without padding, the result is the same
-                to the bit as that of reading all at once.
+            past: What was read of the same rows before. After whole blocks without padding (whole chunks, where it all
+                comes to more than `SHARED_COLUMNS`), the result is the same to the bit as that of reading anew.
         """
+        encoded = past
+        for part in self._parts(streams, past):
+            encoded = self._read_on(part, encoded)
+        assert encoded is not None
+        if past is None:
+            return encoded.of_items(streams.items, streams.places)
+        if past.items is None or past.places is None:
+            return encoded  # whoever kept no items of the past has to tell what they were
+        real = encoded.real[:, past.real.shape[1] :]
+        items, places = (torch.full(real.shape, -1, device=self.device) for _ in range(2))
+        items[real], places[real] = (torch.from_numpy(of).to(self.device) for of in (streams.items, streams.places))
+        places = torch.where(places < 0, -1, places + past.places.amax(1, keepdim=True) + 1)
+        return replace(encoded, items=torch.cat([past.items, items], 1), places=torch.cat([past.places, places], 1))
+
+    def _parts(self, streams: TokenStreams, past: EncodedStreams | None) -> Iterator[TokenStreams]:
+        """Yield what is read at once: everything, or chunks of a stream that is long for a processor."""
+        longest = int(streams.lengths.max())
+        n_before = 0 if past is None else past.real.shape[1]
+        if self.device.type != "cpu" or n_before + whole_blocks(longest) <= SHARED_COLUMNS:
+            yield streams
+            return
+        for start in range(0, longest, CHUNK):
+            yield streams.columns(start, start + CHUNK)
+
+    def _read_on(self, streams: TokenStreams, past: EncodedStreams | None) -> EncodedStreams:
         lengths = torch.from_numpy(streams.lengths).to(self.device)
         columns = torch.arange(whole_blocks(int(lengths.max())), device=self.device)
         real = columns < lengths[:, None]
         ids = torch.zeros(real.shape, dtype=torch.long, device=self.device)
         ids[real] = torch.from_numpy(streams.ids).to(self.device)
         before = 0 if past is None else past.real.sum(1, keepdim=True)
-        encoded = self.backbone.encode(ids, (columns + before).expand_as(ids), torch.where(real, 0, -1), past)
-        if past is None:
-            return encoded.of_items(streams.items, streams.places)
-        if past.items is None or past.places is None:
-            return encoded  # whoever kept no items of the past has to tell what they were
-        items, places = (torch.full_like(ids, -1) for _ in range(2))
-        items[real], places[real] = (torch.from_numpy(of).to(self.device) for of in (streams.items, streams.places))
-        places = torch.where(places < 0, -1, places + past.places.amax(1, keepdim=True) + 1)
-        return replace(encoded, items=torch.cat([past.items, items], 1), places=torch.cat([past.places, places], 1))
+        return self.backbone.encode(ids, (columns + before).expand_as(ids), torch.where(real, 0, -1), past)
 
     def think(
         self,
@@ -266,14 +296,17 @@ class FLRModel(nn.Module):
         extended = self._with_thoughts(streams, thought.vectors[:, 0] if vectors is None else vectors)
         n_before = 0 if self.is_bottleneck else streams.real.shape[1]
         root = extended.hidden[:, n_before + self.n_thoughts - 1]
-        return ThoughtState(extended, root, next_position + self.n_thoughts, thought, self._votes(thought, streams))
+        votes, advice = self._votes(thought, streams)
+        return ThoughtState(extended, root, next_position + self.n_thoughts, thought, votes, advice)
 
-    def _votes(self, thought: Thought, streams: EncodedStreams) -> Votes | None:
+    def _votes(self, thought: Thought, streams: EncodedStreams) -> tuple[Votes | None, Advice | None]:
         if self.memory is None:
-            return None
+            return None, None
         if streams.items is None or streams.places is None:
             raise ValueError("a memory needs to know the items of the histories; see `EncodedStreams.of_items`")
-        return self.memory.on_items(thought, streams.items, streams.places)
+        votes = self.memory.on_items(thought, streams.items, streams.places)
+        advice = None if self.assistant is None else self.assistant(items_in_order(streams.items, streams.places))
+        return votes, advice
 
     def _with_thoughts(self, streams: EncodedStreams, vectors: Tensor) -> EncodedStreams:
         """Return what titles see: histories, one per row, with thoughts [B, n_thoughts, D] appended, or these alone.

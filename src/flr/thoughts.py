@@ -11,6 +11,7 @@ from flr.compiled import CompiledCatalogue
 from flr.reasoner.memory import Votes
 from flr.records import Thought
 from flr.scoring.pruned import Bound
+from flr.sequential.assistant import Advice
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ThoughtState:
         next_position: Position of that first token, [B].
         thought: What the reasoner did; None for a model without a thought.
         votes: What the memory says of all items; None for a model without one.
+        advice: A second opinion that `among` has not heard yet; None where there is none.
     """
 
     streams: EncodedStreams
@@ -30,19 +32,24 @@ class ThoughtState:
     next_position: Tensor
     thought: Thought | None
     votes: Votes | None = None
+    advice: Advice | None = None
 
     def histories_of(self, rows: Tensor) -> tuple[EncodedStreams, Tensor]:
-        """Return some of the histories, and the position of the first token of a title in each."""
-        streams = self.streams.rows(rows)
-        if len(rows) < len(self.next_position):
-            streams = streams.without_empty_blocks()  # as if others had never been there
+        """Return some of the histories, ascending rows, and the position of the first token of a title in each."""
+        if len(rows) == len(self.next_position):
+            return self.streams, self.next_position
+        streams = self.streams.rows(rows).without_empty_blocks()  # as if others had never been there
         return streams, self.next_position[rows]
 
     def among(self, compiled: CompiledCatalogue) -> ThoughtState:
-        """Return the same with votes for a catalogue that has changed since training; see `Votes.among`."""
-        if self.votes is None:
+        """Return the same with advised votes, for a catalogue that has changed since training; see `Votes.among`."""
+        votes = self.votes
+        if votes is None:
             return self
-        return replace(self, votes=self.votes.among(compiled.catalogue.n_items, compiled.retired, compiled.lenders))
+        if self.advice is not None:
+            votes = replace(votes, probs=self.advice.on(votes.probs))
+        votes = votes.among(compiled.catalogue.n_items, compiled.retired, compiled.lenders)
+        return replace(self, votes=votes, advice=None)
 
     def bound(self, compiled: CompiledCatalogue) -> Bound | None:
         """Return what items below a trie node can reach, given the memory's votes; None where titles decide alone."""

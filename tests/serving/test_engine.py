@@ -68,6 +68,19 @@ def test_a_history_that_grew_is_read_on_with_the_same_bits(engine: Engine) -> No
     assert engine.cache.n_reused > engine.cache.n_read
 
 
+def test_long_histories_that_grow_get_the_same_bits_and_are_read_on() -> None:
+    recommender = make_recommender("text.window=300", "reasoner.memory=transitions")
+    engine = Engine(recommender, EngineSettings())
+    assert engine.warm_up()
+    n_reused, n_read = engine.cache.n_reused, engine.cache.n_read
+    history = [f"i{item}" for item in np.random.default_rng(5).integers(0, 11, 240)]
+    for n in range(150, 240, 9):
+        (found,) = ask(engine, history[:n], k=4).result(60)  # type: ignore[misc]
+        assert found == recommender.recommend([history[:n]], 4)[0]
+    assert engine.cache.n_reused - n_reused > 2 * (engine.cache.n_read - n_read)
+    engine.close(10)
+
+
 def test_questions_of_every_kind_may_wait_together(engine: Engine) -> None:
     recommender = engine.recommender
     histories = histories_of(6, seed=5)

@@ -45,9 +45,10 @@ class PrefixReader:
             streams, self.first_position = self.histories_of(active)
             sees = streams.real[row]
         else:
-            kept = torch.searchsorted(self.active, active)
-            streams, self.first_position = self.streams.rows(kept), self.first_position[kept]
-            sees = self.sees[parents]
+            streams, sees = self.streams, self.sees[parents]
+            if len(active) < len(self.active):
+                kept = torch.searchsorted(self.active, active)
+                streams, self.first_position = streams.rows(kept), self.first_position[kept]
         counts = torch.bincount(row, minlength=len(active))
         slot = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[row]
         n_slots = self.backbone.whole_slots(int(counts.max()), len(active))

@@ -2,9 +2,9 @@
 
 A block is known by all tokens up to its end, so histories that begin alike share blocks, whoever they are of. What is
 kept are whole blocks only, at the columns they will have again; so reading on gives the same bits as reading anew (see
-`flr.blocks`). Histories of more than `SHARED_COLUMNS` tokens are read anew each time, and so is a history whose window
-has slid: it begins with another item. Items that come and go change nothing here: tokens stay tokens. Which item a
-token is of, where titles are shared, is not kept but told each time.
+`flr.blocks`). Of histories of more than `SHARED_COLUMNS` tokens, which are read in chunks, whole chunks are kept. A
+history whose window has slid is read anew: it begins with another item. Items that come and go change nothing here:
+tokens stay tokens. Which item a token is of, where titles are shared, is not kept but told each time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from flr.backbone.streams import EncodedStreams
-from flr.blocks import BLOCK, SHARED_COLUMNS, whole_blocks
+from flr.blocks import BLOCK, CHUNK, SHARED_COLUMNS
 from flr.records import IntArray
 from flr.text.template import TokenStreams
 
@@ -81,14 +81,15 @@ class PrefixCache:
     def _known(self, ids: IntArray) -> list[_Block]:
         """Return the blocks that are kept of a stream's beginning, as many as there are in a row."""
         found: list[_Block] = []
-        if not self.max_tokens or whole_blocks(len(ids)) > SHARED_COLUMNS:
+        if not self.max_tokens:
             return found
-        for end in range(BLOCK, len(ids) + 1, BLOCK):
+        for end in range(BLOCK, _lasting(len(ids)) + 1, BLOCK):
             block = self._blocks.get(ids[:end].tobytes())
             if block is None:
                 break
             found.append(block)
-        return found
+        per_chunk = CHUNK // BLOCK
+        return found if len(ids) <= SHARED_COLUMNS else found[: len(found) // per_chunk * per_chunk]
 
     def _read_on(self, rows: Sequence[IntArray], known: Sequence[list[_Block]]) -> EncodedStreams:
         """Return streams of which equally many blocks are known."""
@@ -110,8 +111,8 @@ class PrefixCache:
 
     def _keep(self, ids: IntArray, n_known: int, encoded: EncodedStreams, row: int) -> None:
         """Keep the whole blocks of one stream, and note that those known before were used."""
-        n_whole = len(ids) // BLOCK
-        if not self.max_tokens or not n_whole or whole_blocks(len(ids)) > SHARED_COLUMNS:
+        n_whole = _lasting(len(ids)) // BLOCK
+        if not self.max_tokens or not n_whole:
             return
         memory = None
         # Backwards: the beginning is the most recently used, so that no block outlives the ones before it.
@@ -128,8 +129,19 @@ class PrefixCache:
             self._blocks.popitem(last=False)
 
 
+def _lasting(n_tokens: int) -> int:
+    """Return how many tokens of a stream are read alike however it goes on: whole blocks, of a long one whole chunks.
+
+    >>> _lasting(100), _lasting(384), _lasting(500), _lasting(520)
+    (96, 384, 384, 512)
+    """
+    return n_tokens // BLOCK * BLOCK if n_tokens <= SHARED_COLUMNS else n_tokens // CHUNK * CHUNK
+
+
 def _together(parts: Sequence[tuple[list[int], EncodedStreams]]) -> EncodedStreams:
     """Return rows of several reads in their own order, padded to the longest."""
+    if len(parts) == 1:  # in order, then
+        return parts[0][1]
     n_columns = max(part.real.shape[1] for _, part in parts)
     order = torch.tensor([place for places, _ in parts for place in places]).argsort()
 

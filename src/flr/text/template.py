@@ -36,6 +36,19 @@ class TokenStreams:
     def lengths(self) -> IntArray:
         return np.diff(self.offsets)
 
+    def columns(self, start: int, end: int) -> TokenStreams:
+        """Return the tokens of some columns, without `item_ends`.
+
+        >>> none = np.empty(0, dtype=np.int64)
+        >>> streams = TokenStreams(np.array([7, 8, 9, 5]), np.array([0, 3, 4]), none, np.zeros(4), np.zeros(4))
+        >>> streams.columns(1, 3).ids.tolist(), streams.columns(1, 3).lengths.tolist()
+        ([8, 9], [2, 0])
+        """
+        lengths = (self.lengths - start).clip(0, end - start)
+        indices, offsets = ragged_indices(self.offsets[:-1] + start, lengths)
+        nothing = np.empty(0, dtype=np.int64)
+        return TokenStreams(self.ids[indices], offsets, nothing, self.items[indices], self.places[indices])
+
 
 class PromptTemplate:
     """Writes histories as token streams.
