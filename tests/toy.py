@@ -26,6 +26,7 @@ from flr.data.transitions import count_transitions
 from flr.model import FLRModel
 from flr.prepare_config import PrepareConfig
 from flr.records import CONTEXT, TRAIN, Catalogue, Interactions, UserSequences
+from flr.sequential.assistant import build_assistant
 from flr.text.tokenizer import TitleTokenizer
 
 TITLES = [
@@ -54,6 +55,8 @@ SMALL = [
     "reasoner.reads_age=false",
     "objective.lambda_div=0.1",
     "objective.lambda_sparse=0.01",
+    "assistant.width=8",
+    "assistant.max_epochs=4",
     "text.vocabulary_size=300",
     "text.window=6",
 ]
@@ -99,7 +102,11 @@ def toy_model(*overrides: str, titles: list[str] = TITLES, seed: int = 0) -> tup
     if config.reasoner.has_memory:
         transitions = count_transitions(toy_sequences([9, 12, 30, 4, 7], len(titles), seed=5), len(titles))
     memory = build_memory(config.reasoner, backbone, transitions)
-    model = FLRModel(backbone, build_reasoner(config.reasoner, backbone), memory)
+    assistant = None if memory is None else build_assistant(config.assistant, len(titles), config.text.window)
+    if assistant is not None:
+        torch.nn.init.normal_(assistant.network.items.weight, std=0.5)
+        assistant.weight.fill_(0.3)
+    model = FLRModel(backbone, build_reasoner(config.reasoner, backbone), memory, assistant)
     if model.reasoner is not None and model.reasoner.gate_weight is not None:
         torch.nn.init.normal_(model.reasoner.gate_weight, std=0.3)
     if model.reasoner is not None and model.reasoner.age_bias is not None:

@@ -1,8 +1,8 @@
 """A recommender on disk: safetensors, JSON and Parquet, whole or not at all.
 
 ========================  ==========================================================================
-recommender.json          layout, settings, architecture, number of items, indices of retired ones
-model.safetensors         weights of the backbone (adapters merged in), the reasoner and the memory
+recommender.json          layout, settings, architecture, items, indices of retired ones, whether there is an assistant
+model.safetensors         weights of the backbone (adapters merged in), the reasoner, the memory and the assistant
 memory.safetensors        the counts that a memory looks up, where the model has one
 tokenizer.json            the tokenizer with its prompts
 items.parquet             item_id, title and attributes, in the order of item indices
@@ -30,6 +30,7 @@ from flr.errors import ArtifactError
 from flr.model import FLRModel
 from flr.persistence import new_folder, read_json, write_json
 from flr.records import ITEM_ID, TITLE, BoolArray, Catalogue
+from flr.sequential.assistant import build_assistant
 from flr.text.tokenizer import TitleTokenizer
 from flr.transitions import Transitions
 
@@ -58,12 +59,15 @@ def save_parts(parts: SavedParts, path: Path, *, overwrite: bool) -> None:
         weights |= {f"reasoner.{name}": tensor for name, tensor in model.reasoner.state_dict().items()}
     if model.memory is not None:
         weights |= {f"memory.{name}": tensor for name, tensor in model.memory.state_dict().items()}
+    if model.assistant is not None:
+        weights |= {f"assistant.{name}": tensor for name, tensor in model.assistant.state_dict().items()}
     meta = {
         "format_version": FORMAT_VERSION,
         "config": parts.config.model_dump(mode="json"),
         "architecture": architecture(model.backbone),
         "tied": model.backbone.output is None,
         "n_items": catalogue.n_items,
+        "assisted": model.assistant is not None,
         "retired": [] if catalogue.retired is None else np.flatnonzero(catalogue.retired).tolist(),
     }
     with new_folder(path, overwrite=overwrite) as folder:
@@ -143,7 +147,10 @@ def _build(meta: dict[str, Any], config: Config, transitions: Transitions | None
     dtype = torch.bfloat16 if config.backbone.dtype == "bfloat16" else torch.float32
     backbone = backbone_from_config(meta["architecture"], tied=meta["tied"]).to(dtype)
     memory = build_memory(config.reasoner, backbone, transitions)
-    return FLRModel(backbone, build_reasoner(config.reasoner, backbone), memory)
+    assistant = None
+    if transitions is not None and meta.get("assisted", False):  # older folders, and what is not trained, have none
+        assistant = build_assistant(config.assistant, transitions.n_items, config.text.window)
+    return FLRModel(backbone, build_reasoner(config.reasoner, backbone), memory, assistant)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

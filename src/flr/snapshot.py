@@ -166,6 +166,11 @@ class Snapshot:
         self.model.eval()
         return (self.reader or self.model.read)(self.compiled.template.streams(histories))
 
+    def thoughts(self, histories: Histories) -> Iterator[tuple[IntArray, ThoughtState]]:
+        """Yield places of histories of similar length, and what is thought of them; votes are not advised yet."""
+        for rows, read in self._batches(histories, self._rows_per_forward(histories, 1)):
+            yield rows, self.think(read)
+
     def _think_apart(self, read: Histories) -> tuple[ThoughtState, Tensor]:
         """Return histories thought about in each factor alone, K rows each, and the gates of the whole, [B, K]."""
         streams = self.read(read)

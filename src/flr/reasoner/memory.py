@@ -164,9 +164,7 @@ class ItemMemory(nn.Module):
         relation = self.relations()
         by_factor = (gates[:, k, None, None] * read[:, k, :, None] * relation[k] for k in range(gates.shape[1]))
         weights = functools.reduce(torch.add, by_factor)
-        n_places = read.shape[-1]
-        of_place = items.new_full((len(items), n_places + 1), -1)
-        of_place = of_place.scatter(1, places % (n_places + 1), items)[:, :n_places]  # -1 goes to the end, and away
+        of_place = items_in_order(items, places)
         rows, columns = torch.nonzero((of_place >= 0) & (of_place < len(self.popularity)), as_tuple=True)
         found = of_place[rows, columns]
         weights = weights[rows, columns]
@@ -206,6 +204,16 @@ class ItemMemory(nn.Module):
     def _trust(self, thought: Thought) -> tuple[Tensor, Tensor]:
         logit = by_block(self.trust, thought.states[:, :, -1].detach())[..., 0].float()
         return nn.functional.logsigmoid(logit), nn.functional.logsigmoid(-logit)
+
+
+def items_in_order(items: Tensor, places: Tensor) -> Tensor:
+    """Return the items of each history from the oldest on, -1 after the last, [B, L] -> [B, W].
+
+    Arguments as for `ItemMemory.on_items`.
+    """
+    n_places = int(places.max()) + 1
+    of_place = items.new_full((len(items), n_places + 1), -1)
+    return of_place.scatter(1, places % (n_places + 1), items)[:, :n_places]  # -1 goes to the end, and away
 
 
 def _mass(probs: Tensor) -> Tensor:

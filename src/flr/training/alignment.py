@@ -22,7 +22,7 @@ from flr.training.run import Journey, open_journey
 from flr.training.validation import Reporter, Validation
 
 #: Sections of the settings that belong to the model and must stay as stage one left them.
-_OF_THE_MODEL = ("text", "backbone", "reasoner", "objective")
+_OF_THE_MODEL = ("text", "backbone", "reasoner", "objective", "assistant")
 
 
 def align_run(
@@ -82,14 +82,14 @@ def align_run(
             guard.load(journey.folder.checkpoints, int(journey.checkpoint.rsplit("-", 1)[1]))
         seconds = journey.train(trainer)
     guard.restore()
-    parameters = list(recommender.model.parameters())
+    n_parameters, n_trained_parameters = recommender.model.count_parameters()
     summary = RunSummary(
         path=output,
         best_step=guard.best_step,
         n_steps=trainer.state.global_step,
         valid=guard.best_metrics,
-        n_parameters=sum(p.numel() for p in parameters),
-        n_trained_parameters=sum(p.numel() for p in parameters if p.requires_grad),
+        n_parameters=n_parameters,
+        n_trained_parameters=n_trained_parameters,
         train_seconds=seconds,
         stage_one=stage_one,
     )

@@ -45,7 +45,7 @@ class RunSummary:
         best_step: Optimiser step whose weights were kept.
         n_steps: Optimiser steps taken.
         valid: Validation metrics of the kept weights.
-        n_parameters: Weights in all.
+        n_parameters: Weights in all, without the assistant's.
         n_trained_parameters: Weights that were trained.
         train_seconds: Wall-clock time of training, validations included.
         stage_one: Validation metrics that stage two started from; None for a run of stage one.

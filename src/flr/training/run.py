@@ -26,6 +26,7 @@ from flr.recommender import Recommender
 from flr.records import Catalogue, FloatArray, PreparedData
 from flr.seeding import derive_seed
 from flr.text.packing import Evidence
+from flr.training.assisting import give_assistant
 from flr.training.folder import RunFolder, RunSummary
 from flr.training.objective import Objective, TrainedModule
 from flr.training.sft import StageOneTrainer
@@ -89,7 +90,12 @@ def train_run(
         trainer = _trainer(recommender, (rows, validation), journey.arguments, reporter)
         seconds = journey.train(trainer)
         summary = _summary(trainer, recommender, output, seconds)
-        moved, valid = settle_trust(recommender, validation, trainer.accelerator, summary.valid)
+        valid = summary.valid
+        weight = give_assistant(recommender, validation, trainer.accelerator, progress)
+        if weight:
+            valid = validation(trainer.accelerator)
+            progress.message(f"assistant has {weight:g} of the say in votes: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
+        moved, valid = settle_trust(recommender, validation, trainer.accelerator, valid)
         if moved:
             progress.message(f"trust in votes moved by {moved:+g}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
     return journey.finish(recommender, replace(summary, valid=valid))
@@ -287,7 +293,7 @@ def training_arguments(config: Config, stage: TrainingConfig | PolicyConfig, fol
 
 
 def _summary(trainer: StageOneTrainer, recommender: Recommender, output: Path, seconds: float) -> RunSummary:
-    parameters = list(recommender.model.parameters())
+    n_parameters, n_trained_parameters = recommender.model.count_parameters()
     best_step = trainer.state.best_global_step or trainer.state.global_step
     history = [entry for entry in trainer.state.log_history if f"eval_{BEST_METRIC}" in entry]
     best = next((entry for entry in history if entry["step"] == best_step), history[-1])
@@ -296,7 +302,7 @@ def _summary(trainer: StageOneTrainer, recommender: Recommender, output: Path, s
         best_step=best_step,
         n_steps=trainer.state.global_step,
         valid={name.removeprefix("eval_"): value for name, value in best.items() if "@" in name},
-        n_parameters=sum(p.numel() for p in parameters),
-        n_trained_parameters=sum(p.numel() for p in parameters if p.requires_grad),
+        n_parameters=n_parameters,
+        n_trained_parameters=n_trained_parameters,
         train_seconds=seconds,
     )

@@ -1,0 +1,161 @@
+"""The assistant's training, beside the model's, and how much it gets to say.
+
+It learns from the same training rows, stops early on validation users, and then the one number alpha is moved
+to where validation ranks best by votes alone, as a baseline's settings are chosen.
+
+Source: `flr.sequential.assistant`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, distributed
+
+from flr.baselines.popularity import Popularity
+from flr.baselines.sequential import SequenceScorer
+from flr.evaluation.metrics import ndcg, rank_statistics
+from flr.evaluation.protocol import evaluate
+from flr.progress import SILENT, Progress
+from flr.recommender import Recommender
+from flr.records import VALID, Histories, IntArray
+from flr.seeding import derive_seed, generator
+from flr.sequential.assistant import SequenceAssistant, build_assistant
+from flr.sequential.fitting import fit_network
+from flr.sequential.windows import TrainingWindows
+from flr.training.validation import Validation
+
+#: What alpha may be; ties go to the smaller.
+WEIGHTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8)
+_CUTOFF: Final = 10
+#: Most validation users that are asked: votes are quick to count, and 300 users are too few to settle a number on.
+_USERS: Final = 2000
+#: Histories whose votes are held at a time.
+_HELD: Final = 256
+
+
+def give_assistant(
+    recommender: Recommender, validation: Validation, accelerator: Accelerator, progress: Progress = SILENT
+) -> float:
+    """Train an assistant and let the model listen to it as far as validation gains by it.
+
+    Args:
+        recommender: The trained model, changed in place; nothing happens where it has no memory, or where its settings
+            ask for no assistant.
+        validation: Knows the users.
+        accelerator: Joins the processes, which all call this.
+        progress: Told about epochs.
+
+    Returns:
+        alpha; 0 where the model has no assistant in the end.
+
+    Raises:
+        DataError: There is no training target.
+        FlrError: The loss is no longer finite.
+    """
+    model = recommender.model
+    if model.memory is None:
+        return 0.0
+    assistant = train_assistant(recommender, validation, progress)
+    if assistant is None:
+        return 0.0
+    model.assistant = assistant
+    weight = _best_weight(recommender, validation, accelerator)
+    assistant.weight.fill_(weight)
+    if not weight:
+        model.assistant = None
+    return weight
+
+
+def train_assistant(
+    recommender: Recommender, validation: Validation, progress: Progress = SILENT
+) -> SequenceAssistant | None:
+    """Return a trained assistant that nobody listens to yet; None where the settings ask for none.
+
+    All processes train the same one; the first one's weights count.
+    """
+    config, n_items = recommender.config, recommender.catalogue.n_items
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(config.seed, "weights of the assistant"))
+        assistant = build_assistant(config.assistant, n_items, config.text.window)
+    if assistant is None:
+        return None
+    assistant.to(recommender.model.device)
+    network = assistant.network.requires_grad_(requires_grad=True)
+    sequences = validation.sequences
+    scorer = SequenceScorer("assistant", network, config.text.window, Popularity.fit(sequences, n_items))
+
+    def validate() -> float:
+        report = evaluate(
+            scorer,
+            sequences,
+            n_items,
+            split="valid",
+            cutoffs=(_CUTOFF,),
+            seen_items=config.evaluation.seen_items,
+            users=_users(recommender, validation),
+        )
+        return report.metrics[f"ndcg@{_CUTOFF}"]
+
+    windows = TrainingWindows(sequences, n_items, config.text.window)
+    training = fit_network(
+        network, windows, config.assistant, validate, name="assistant", seed=config.seed, progress=progress
+    )
+    progress.message(
+        f"assistant: valid NDCG@{_CUTOFF} {training.valid[training.best_epoch - 1]:.4f} by itself, "
+        f"epoch {training.best_epoch} of {len(training.valid)}, {training.seconds:.0f} s"
+    )
+    if distributed.is_initialized():
+        for tensor in network.state_dict().values():
+            distributed.broadcast(tensor, 0)
+    network.requires_grad_(requires_grad=False).eval()
+    return assistant
+
+
+@torch.no_grad()
+def _best_weight(recommender: Recommender, validation: Validation, accelerator: Accelerator) -> float:
+    """Return the alpha by which votes rank the validation targets best, in one reading of their histories."""
+    sequences, n_items = validation.sequences, recommender.catalogue.n_items
+    excludes = recommender.config.evaluation.seen_items == "exclude"
+    users, rows = sequences.targets(VALID)
+    mine = _users(recommender, validation)[accelerator.process_index :: accelerator.num_processes]
+    chosen = np.isin(users, mine)
+    users, rows = users[chosen], rows[chosen]
+    sums = np.zeros(1 + len(WEIGHTS))
+    for start in range(0, len(rows), _HELD):
+        part = slice(start, start + _HELD)
+        histories = Histories.before(sequences, users[part], rows[part])
+        targets = sequences.item_index[rows[part]].astype(np.int64)
+        seen = np.zeros((len(histories), n_items), dtype=np.bool_)
+        if excludes:
+            seen[np.repeat(np.arange(len(histories)), histories.lengths), histories.item_index] = True
+        for places, state in recommender.snapshot.thoughts(histories):
+            if state.votes is None or state.advice is None:
+                continue
+            for number, weight in enumerate(WEIGHTS, start=1):
+                advice = replace(state.advice, weight=torch.full_like(state.advice.weight, weight))
+                scores = advice.on(state.votes.probs).cpu().numpy()
+                sums[number] += ndcg(*rank_statistics(scores, targets[places], seen[places]), _CUTOFF).sum()
+            sums[0] += len(places)
+    total = _gathered(torch.from_numpy(sums), accelerator)
+    return WEIGHTS[int(total[1:].argmax())]
+
+
+def _users(recommender: Recommender, validation: Validation) -> IntArray:
+    """Return whom the assistant is validated on: those of the model where they are enough, else more."""
+    everybody = np.unique(validation.sequences.targets(VALID)[0])
+    n = max(_USERS, len(validation.users))
+    if n >= len(everybody):
+        return everybody
+    return np.sort(generator(recommender.config.seed, "assistant's users").choice(everybody, n, replace=False))
+
+
+def _gathered(sums: Tensor, accelerator: Accelerator) -> Tensor:
+    device = accelerator.device
+    precise = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+    total: Tensor = accelerator.gather(sums[None].to(device=device, dtype=precise)).sum(0)
+    return total.cpu()

@@ -1,0 +1,90 @@
+"""Training an assistant beside the model, and settling on validation how much it gets to say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from flr.catalogue.titles import build_catalogue
+from flr.config import load_config
+from flr.data.preparation import prepare
+from flr.data.storage import load_prepared, save_prepared
+from flr.data.synthetic import pattern_world
+from flr.data.transitions import count_transitions
+from flr.prepare_config import PrepareConfig
+from flr.recommender import Recommender
+from flr.training import assisting
+from flr.training.assisting import WEIGHTS, give_assistant
+from flr.training.run import build_recommender, train_run
+from flr.training.validation import Validation
+from toy import TINY, small_config
+
+#: Votes count pairs, and in this world only the last two items together say what comes next.
+ASSISTED = [*TINY, "reasoner.memory=transitions", "assistant.max_epochs=30", "assistant.width=32"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world") / "data"
+    interactions = pattern_world(n_items=17, n_users=200, length=8, order=2).interactions
+    save_prepared(prepare(interactions, PrepareConfig()), folder)
+    return folder
+
+
+def untrained(world: Path, *overrides: str) -> tuple[Recommender, Validation]:
+    config, prepared = small_config(*ASSISTED, *overrides), load_prepared(world)
+    torch.manual_seed(0)
+    counted = count_transitions(prepared.sequences, prepared.items.height) if config.reasoner.has_memory else None
+    recommender = build_recommender(config, build_catalogue(prepared.items), torch.device("cpu"), counted)
+    return recommender, Validation(recommender, prepared)
+
+
+def test_an_assistant_that_knows_what_pairs_cannot_say_is_listened_to(world: Path) -> None:
+    recommender, validation = untrained(world)
+    recommender.model.eval()
+    assert recommender.model.memory is not None
+    recommender.model.memory.trust.bias.data.fill_(8.0)  # random titles say nothing
+    before = validation(Accelerator(cpu=True))
+    weight = give_assistant(recommender, validation, Accelerator(cpu=True))
+    assert weight in WEIGHTS[1:]
+    assert recommender.model.assistant is not None
+    assert float(recommender.model.assistant.weight) == pytest.approx(weight)
+    assert not any(parameter.requires_grad for parameter in recommender.model.assistant.parameters())
+    after = validation(Accelerator(cpu=True))
+    assert after["ndcg@10"] > 1.1 * before["ndcg@10"]
+
+
+def test_one_that_is_wrong_is_sent_away(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender, validation = untrained(world)
+    wrong = assisting.train_assistant(recommender, validation)
+    assert wrong is not None
+    wrong.network.bias.normal_(std=50)
+    monkeypatch.setattr(assisting, "train_assistant", lambda *_: wrong)
+    assert give_assistant(recommender, validation, Accelerator(cpu=True)) == 0
+    assert recommender.model.assistant is None
+
+
+@pytest.mark.parametrize("override", ["assistant.kind=none", "reasoner.memory=none"])
+def test_a_model_that_cannot_or_shall_not_have_one_is_left_alone(world: Path, override: str) -> None:
+    recommender, validation = untrained(world, override)
+    assert give_assistant(recommender, validation, Accelerator(cpu=True)) == 0
+    assert recommender.model.assistant is None
+
+
+def test_it_is_part_of_the_run_and_comes_out_the_same_twice(world: Path, tmp_path: Path) -> None:
+    config = load_config(None, [*ASSISTED, "training.max_steps=8", "training.eval_steps=4"])
+    first, second = (train_run(config, world, tmp_path / name) for name in ("first", "second"))
+    one, other = (load_file(run.path / "model" / "model.safetensors") for run in (first, second))
+    assert any(name.startswith("assistant.") for name in one)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert first.n_parameters == sum(
+        tensor.numel() for name, tensor in one.items() if not name.startswith(("assistant.", "memory.relation"))
+    )
+    loaded = Recommender.load(first.path)
+    assert loaded.model.assistant is not None
+    validation = Validation(loaded, load_prepared(world))
+    assert validation(Accelerator(cpu=True))["ndcg@10"] == pytest.approx(first.valid["ndcg@10"], abs=1e-9)
