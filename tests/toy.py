@@ -105,7 +105,9 @@ def toy_model(*overrides: str, titles: list[str] = TITLES, seed: int = 0) -> tup
     assistant = None if memory is None else build_assistant(config.assistant, len(titles), config.text.window)
     if assistant is not None:
         torch.nn.init.normal_(assistant.network.items.weight, std=0.5)
+        torch.nn.init.normal_(assistant.log_popularity)
         assistant.weight.fill_(0.3)
+        assistant.discount.fill_(0.1)
     model = FLRModel(backbone, build_reasoner(config.reasoner, backbone), memory, assistant)
     if model.reasoner is not None and model.reasoner.gate_weight is not None:
         torch.nn.init.normal_(model.reasoner.gate_weight, std=0.3)

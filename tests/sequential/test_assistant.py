@@ -19,6 +19,8 @@ def assistant() -> SequenceAssistant:
     for parameter in built.network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     built.weight.fill_(0.4)
+    built.discount.fill_(0.1)
+    torch.nn.init.normal_(built.log_popularity)
     return built
 
 
@@ -31,14 +33,14 @@ def test_advice_multiplies_votes_and_leaves_a_distribution(assistant: SequenceAs
     votes = torch.rand(2, N).softmax(-1)
     advice = assistant(histories([3, 1, 4], [5]))
     assert torch.allclose(advice.log_probs.exp().sum(1), torch.ones(2))
-    product = votes**0.6 * advice.log_probs.exp() ** 0.4
+    product = votes**0.6 * advice.log_probs.exp() ** 0.4 / assistant.log_popularity.exp() ** 0.1
     assert torch.allclose(advice.on(votes), product / product.sum(1, keepdim=True), atol=1e-6)
 
 
 def test_what_nobody_has_counted_can_still_be_advised() -> None:
     votes, likely = torch.zeros(1, 4), torch.tensor([[0.1, 0.1, 0.1, 0.7]]).log()
     votes[0, 0] = 1
-    after = Advice(likely, torch.tensor([0.9])).on(votes)
+    after = Advice(likely, torch.zeros(4), torch.tensor([0.9]), torch.zeros(1)).on(votes)
     assert float(after[0, 3]) > float(after[0, 1]) > 0
 
 

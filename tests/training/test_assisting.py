@@ -18,7 +18,7 @@ from flr.data.transitions import count_transitions
 from flr.prepare_config import PrepareConfig
 from flr.recommender import Recommender
 from flr.training import assisting
-from flr.training.assisting import WEIGHTS, give_assistant
+from flr.training.assisting import DISCOUNTS, WEIGHTS, give_assistant
 from flr.training.run import build_recommender, train_run
 from flr.training.validation import Validation
 from toy import TINY, small_config
@@ -49,10 +49,13 @@ def test_an_assistant_that_knows_what_pairs_cannot_say_is_listened_to(world: Pat
     assert recommender.model.memory is not None
     recommender.model.memory.trust.bias.data.fill_(8.0)  # random titles say nothing
     before = validation(Accelerator(cpu=True))
-    weight = give_assistant(recommender, validation, Accelerator(cpu=True))
+    weight, discount = give_assistant(recommender, validation, Accelerator(cpu=True))
     assert weight in WEIGHTS[1:]
+    assert discount in DISCOUNTS
     assert recommender.model.assistant is not None
     assert float(recommender.model.assistant.weight) == pytest.approx(weight)
+    assert float(recommender.model.assistant.discount) == pytest.approx(discount)
+    assert float(recommender.model.assistant.log_popularity.exp().sum()) == pytest.approx(1)
     assert not any(parameter.requires_grad for parameter in recommender.model.assistant.parameters())
     after = validation(Accelerator(cpu=True))
     assert after["ndcg@10"] > 1.1 * before["ndcg@10"]
@@ -64,14 +67,15 @@ def test_one_that_is_wrong_is_sent_away(world: Path, monkeypatch: pytest.MonkeyP
     assert wrong is not None
     wrong.network.bias.normal_(std=50)
     monkeypatch.setattr(assisting, "train_assistant", lambda *_: wrong)
-    assert give_assistant(recommender, validation, Accelerator(cpu=True)) == 0
+    monkeypatch.setattr(assisting, "DISCOUNTS", (0.0,))
+    assert give_assistant(recommender, validation, Accelerator(cpu=True)) == (0, 0)
     assert recommender.model.assistant is None
 
 
 @pytest.mark.parametrize("override", ["assistant.kind=none", "reasoner.memory=none"])
 def test_a_model_that_cannot_or_shall_not_have_one_is_left_alone(world: Path, override: str) -> None:
     recommender, validation = untrained(world, override)
-    assert give_assistant(recommender, validation, Accelerator(cpu=True)) == 0
+    assert give_assistant(recommender, validation, Accelerator(cpu=True)) == (0, 0)
     assert recommender.model.assistant is None
 
 

@@ -2,14 +2,15 @@
 
 Factors vote by counts: who followed whom, one pair of items at a time. Which items together mean what, only training on
 many targets tells, more of them than a language model sees in an affordable run. A network of item embeddings sees them
-all in minutes, and what it says is multiplied into the votes,
+all in minutes, and what it says is multiplied into the votes, less what is popular anyway:
 
-    p_votes(y) ~ p_factors(y)^(1 - alpha) p_assistant(y)^alpha
+    p_votes(y) ~ p_factors(y)^(1 - alpha) p_assistant(y)^alpha popularity(y)^(-gamma)
 
-with alpha settled on validation (`flr.training.assisting`). The product keeps what both find likely; a sum, which keeps
-what either does, ranked worse.
+with alpha and gamma settled on validation (`flr.training.assisting`). The product keeps what both find likely; a sum,
+which keeps what either does, ranked worse.
 
-Source: the text-free assistant of D3 (Bao et al. 2024), which does so to every token of a beam; over votes it is ours.
+Source: the text-free assistant of D3 (Bao et al. 2024), which does so to every token of a beam, and logit adjustment
+(Menon et al. 2021); over votes it is ours.
 """
 
 from __future__ import annotations
@@ -34,16 +35,20 @@ class Advice:
 
     Attributes:
         log_probs: log p_assistant of all items, float32, [B, N].
-        weight: alpha of each history, 0 where it knows nothing of it, [B].
+        log_popularity: Of all items, [N].
+        weight, discount: alpha and gamma of each history, 0 where it knows nothing of it, [B].
     """
 
     log_probs: Tensor
+    log_popularity: Tensor
     weight: Tensor
+    discount: Tensor
 
     def on(self, probs: Tensor) -> Tensor:
         """Return votes after this second opinion, each row a distribution, [B, N]."""
-        alpha = self.weight[:, None]
-        return ((1 - alpha) * probs.clamp(min=_LEAST).log() + alpha * self.log_probs).softmax(-1)
+        alpha, gamma = self.weight[:, None], self.discount[:, None]
+        before = probs.clamp(min=_LEAST).log()
+        return ((1 - alpha) * before + alpha * self.log_probs - gamma * self.log_popularity).softmax(-1)
 
 
 class SequenceAssistant(nn.Module):
@@ -54,15 +59,20 @@ class SequenceAssistant(nn.Module):
         window: Most items of a history that it reads.
 
     Attributes:
-        weight: alpha, a buffer.
+        weight, discount: alpha and gamma, buffers.
+        log_popularity: Logarithm of the share that each item has of what was taken, [N], a buffer.
     """
 
     weight: Tensor
+    discount: Tensor
+    log_popularity: Tensor
 
     def __init__(self, network: SequenceNetwork, window: int) -> None:
         super().__init__()
         self.network, self.window = network.requires_grad_(requires_grad=False).eval(), window
         self.register_buffer("weight", torch.zeros(()))
+        self.register_buffer("discount", torch.zeros(()))
+        self.register_buffer("log_popularity", torch.zeros(network.n_items))
 
     def forward(self, items: Tensor) -> Advice:
         """Return what it says to each history: the same to the bit in any company.
@@ -84,7 +94,8 @@ class SequenceAssistant(nn.Module):
         ends = (n_known - 1).clamp(min=0)
         last = states[torch.arange(len(items), device=items.device), ends]
         log_probs = by_block(self.network.logits, last).float().log_softmax(-1)
-        return Advice(log_probs, self.weight * (n_known > 0))
+        is_known = n_known > 0
+        return Advice(log_probs, self.log_popularity, self.weight * is_known, self.discount * is_known)
 
 
 def build_assistant(config: AssistantConfig, n_items: int, window: int) -> SequenceAssistant | None:

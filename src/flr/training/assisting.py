@@ -1,6 +1,6 @@
 """The assistant's training, beside the model's, and how much it gets to say.
 
-It learns from the same training rows, stops early on validation users, and then the one number alpha is moved
+It learns from the same training rows, stops early on validation users, and then alpha and gamma, two numbers, are moved
 to where validation ranks best by votes alone, as a baseline's settings are chosen.
 
 Source: `flr.sequential.assistant`.
@@ -8,6 +8,7 @@ Source: `flr.sequential.assistant`.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Final
 
@@ -29,8 +30,9 @@ from flr.sequential.fitting import fit_network
 from flr.sequential.windows import TrainingWindows
 from flr.training.validation import Validation
 
-#: What alpha may be; ties go to the smaller.
-WEIGHTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8)
+#: What alpha and gamma may be; ties go to the smaller.
+WEIGHTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)
+DISCOUNTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2)
 _CUTOFF: Final = 10
 #: Most validation users that are asked: votes are quick to count, and 300 users are too few to settle a number on.
 _USERS: Final = 2000
@@ -40,7 +42,7 @@ _HELD: Final = 256
 
 def give_assistant(
     recommender: Recommender, validation: Validation, accelerator: Accelerator, progress: Progress = SILENT
-) -> float:
+) -> tuple[float, float]:
     """Train an assistant and let the model listen to it as far as validation gains by it.
 
     Args:
@@ -51,24 +53,25 @@ def give_assistant(
         progress: Told about epochs.
 
     Returns:
-        alpha; 0 where the model has no assistant in the end.
+        alpha and gamma; 0 where the model has no assistant in the end.
 
     Raises:
         DataError: There is no training target.
         FlrError: The loss is no longer finite.
     """
     model = recommender.model
-    if model.memory is None:
-        return 0.0
-    assistant = train_assistant(recommender, validation, progress)
+    assistant = None if model.memory is None else train_assistant(recommender, validation, progress)
     if assistant is None:
-        return 0.0
+        return 0.0, 0.0
+    popularity = Popularity.fit(validation.sequences, assistant.network.n_items)
+    assistant.log_popularity.copy_(torch.from_numpy(np.log(popularity.probabilities)))
     model.assistant = assistant
-    weight = _best_weight(recommender, validation, accelerator)
+    weight, discount = _best(recommender, validation, accelerator)
     assistant.weight.fill_(weight)
-    if not weight:
+    assistant.discount.fill_(discount)
+    if not (weight or discount):
         model.assistant = None
-    return weight
+    return weight, discount
 
 
 def train_assistant(
@@ -117,15 +120,16 @@ def train_assistant(
 
 
 @torch.no_grad()
-def _best_weight(recommender: Recommender, validation: Validation, accelerator: Accelerator) -> float:
-    """Return the alpha by which votes rank the validation targets best, in one reading of their histories."""
+def _best(recommender: Recommender, validation: Validation, accelerator: Accelerator) -> tuple[float, float]:
+    """Return alpha and gamma by which votes rank the validation targets best, in one reading of their histories."""
     sequences, n_items = validation.sequences, recommender.catalogue.n_items
     excludes = recommender.config.evaluation.seen_items == "exclude"
     users, rows = sequences.targets(VALID)
     mine = _users(recommender, validation)[accelerator.process_index :: accelerator.num_processes]
     chosen = np.isin(users, mine)
     users, rows = users[chosen], rows[chosen]
-    sums = np.zeros(1 + len(WEIGHTS))
+    points = list(itertools.product(WEIGHTS, DISCOUNTS))
+    sums = np.zeros(len(points))
     for start in range(0, len(rows), _HELD):
         part = slice(start, start + _HELD)
         histories = Histories.before(sequences, users[part], rows[part])
@@ -134,15 +138,13 @@ def _best_weight(recommender: Recommender, validation: Validation, accelerator: 
         if excludes:
             seen[np.repeat(np.arange(len(histories)), histories.lengths), histories.item_index] = True
         for places, state in recommender.snapshot.thoughts(histories):
-            if state.votes is None or state.advice is None:
-                continue
-            for number, weight in enumerate(WEIGHTS, start=1):
-                advice = replace(state.advice, weight=torch.full_like(state.advice.weight, weight))
+            assert state.votes is not None and state.advice is not None
+            for number, (weight, discount) in enumerate(points):
+                every = torch.ones_like(state.advice.weight)
+                advice = replace(state.advice, weight=weight * every, discount=discount * every)
                 scores = advice.on(state.votes.probs).cpu().numpy()
                 sums[number] += ndcg(*rank_statistics(scores, targets[places], seen[places]), _CUTOFF).sum()
-            sums[0] += len(places)
-    total = _gathered(torch.from_numpy(sums), accelerator)
-    return WEIGHTS[int(total[1:].argmax())]
+    return points[int(_gathered(torch.from_numpy(sums), accelerator).argmax())]
 
 
 def _users(recommender: Recommender, validation: Validation) -> IntArray:

@@ -91,10 +91,11 @@ def train_run(
         seconds = journey.train(trainer)
         summary = _summary(trainer, recommender, output, seconds)
         valid = summary.valid
-        weight = give_assistant(recommender, validation, trainer.accelerator, progress)
-        if weight:
+        weight, discount = give_assistant(recommender, validation, trainer.accelerator, progress)
+        if weight or discount:
             valid = validation(trainer.accelerator)
-            progress.message(f"assistant has {weight:g} of the say in votes: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
+            heard = f"assistant has {weight:g} of the say in votes, popularity {-discount:g}"
+            progress.message(f"{heard}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
         moved, valid = settle_trust(recommender, validation, trainer.accelerator, valid)
         if moved:
             progress.message(f"trust in votes moved by {moved:+g}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
