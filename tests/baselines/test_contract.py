@@ -154,4 +154,5 @@ def test_it_learns_what_follows_what(fit: Fit, name: BaselineName) -> None:
     if name == "popularity":  # all of the three unseen items are alike
         assert report.metrics["hr@1"] == pytest.approx(1 / 3)
     else:
-        assert report.metrics["hr@1"] > (0.8 if name == "alpharec" else 0.9)
+        # AlphaRec takes the mean of a history, which knows no order: two of the seven places remain alike.
+        assert report.metrics["hr@1"] > (0.7 if name == "alpharec" else 0.9)

@@ -26,7 +26,7 @@ from flr.config import AssistantConfig
 from flr.sequential.networks import SASRec, SequenceNetwork
 
 #: No vote goes below: a product would silence what nobody has counted yet.
-_LEAST: Final = 1e-12
+LEAST: Final = 1e-12
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,12 @@ class Advice:
 
     def on(self, probs: Tensor) -> Tensor:
         """Return votes after this second opinion, each row a distribution, [B, N]."""
+        return self.logits_on(probs.clamp(min=LEAST).log()).softmax(-1)
+
+    def logits_on(self, log_votes: Tensor) -> Tensor:
+        """Return the logarithm of the product, not normalised, [B, N]."""
         alpha, gamma = self.weight[:, None], self.discount[:, None]
-        before = probs.clamp(min=_LEAST).log()
-        return ((1 - alpha) * before + alpha * self.log_probs - gamma * self.log_popularity).softmax(-1)
+        return (1 - alpha) * log_votes + alpha * self.log_probs - gamma * self.log_popularity
 
 
 class SequenceAssistant(nn.Module):

@@ -25,7 +25,7 @@ from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.records import VALID, Histories, IntArray
 from flr.seeding import derive_seed, generator
-from flr.sequential.assistant import SequenceAssistant, build_assistant
+from flr.sequential.assistant import LEAST, SequenceAssistant, build_assistant
 from flr.sequential.fitting import fit_network
 from flr.sequential.windows import TrainingWindows
 from flr.training.validation import Validation
@@ -36,6 +36,8 @@ DISCOUNTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2)
 _CUTOFF: Final = 10
 #: Most validation users that are asked: votes are quick to count, and 300 users are too few to settle a number on.
 _USERS: Final = 2000
+#: Most scores of one training batch: 512 MiB.
+_SCORES: Final = 2**27
 #: Histories whose votes are held at a time.
 _HELD: Final = 256
 
@@ -105,9 +107,9 @@ def train_assistant(
         return report.metrics[f"ndcg@{_CUTOFF}"]
 
     windows = TrainingWindows(sequences, n_items, config.text.window)
-    training = fit_network(
-        network, windows, config.assistant, validate, name="assistant", seed=config.seed, progress=progress
-    )
+    fitting = min(config.assistant.batch_targets, max(1, _SCORES // n_items))
+    settings = config.assistant.model_copy(update={"batch_targets": fitting})
+    training = fit_network(network, windows, settings, validate, name="assistant", seed=config.seed, progress=progress)
     progress.message(
         f"assistant: valid NDCG@{_CUTOFF} {training.valid[training.best_epoch - 1]:.4f} by itself, "
         f"epoch {training.best_epoch} of {len(training.valid)}, {training.seconds:.0f} s"
@@ -139,10 +141,11 @@ def _best(recommender: Recommender, validation: Validation, accelerator: Acceler
             seen[np.repeat(np.arange(len(histories)), histories.lengths), histories.item_index] = True
         for places, state in recommender.snapshot.thoughts(histories):
             assert state.votes is not None and state.advice is not None
+            log_votes = state.votes.probs.clamp(min=LEAST).log()
             for number, (weight, discount) in enumerate(points):
                 every = torch.ones_like(state.advice.weight)
                 advice = replace(state.advice, weight=weight * every, discount=discount * every)
-                scores = advice.on(state.votes.probs).cpu().numpy()
+                scores = advice.logits_on(log_votes).cpu().numpy()
                 sums[number] += ndcg(*rank_statistics(scores, targets[places], seen[places]), _CUTOFF).sum()
     return points[int(_gathered(torch.from_numpy(sums), accelerator).argmax())]
 

@@ -1,0 +1,71 @@
+"""The loop that trains all networks keeps the running mean of the weights that did best on validation."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from flr.config import NetworkConfig
+from flr.sequential import fitting
+from flr.sequential.fitting import fit_network
+from flr.sequential.networks import SASRec
+from flr.sequential.windows import TrainingWindows
+from toy import toy_sequences
+
+N, WINDOW = 11, 6
+
+
+def network() -> SASRec:
+    torch.manual_seed(0)
+    return SASRec(N, width=8, dropout=0.0, n_layers=1, n_heads=1, window=WINDOW)
+
+
+def windows() -> TrainingWindows:
+    return TrainingWindows(toy_sequences([30, 12, 20]), N, WINDOW)
+
+
+def test_the_mean_of_the_steps_so_far_is_validated_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, steps, update = network(), list[torch.Tensor](), fitting._update
+
+    def recorded(*arguments: Any) -> float:
+        loss = update(*arguments)
+        steps.append(trained.bias.detach().clone())
+        return loss
+
+    monkeypatch.setattr(fitting, "_update", recorded)
+    validated = list[torch.Tensor]()
+
+    def validate() -> float:
+        validated.append(trained.bias.detach().clone())
+        return [0.1, 0.3, 0.2][len(validated) - 1]
+
+    settings = NetworkConfig(max_epochs=3, batch_targets=16)
+    training = fit_network(trained, windows(), settings, validate, name="sasrec", seed=0)
+    per_epoch = len(steps) // 3
+    mean, means = steps[0], [steps[0]]
+    for n, step in enumerate(steps[1:], start=1):
+        mean = mean + (step - mean) * max(0.01, 9 / (10 + n))
+        means.append(mean)
+    for epoch, seen in enumerate(validated, start=1):
+        assert torch.allclose(seen, means[epoch * per_epoch - 1], atol=1e-6)
+    assert training.best_epoch == 2
+    assert torch.equal(trained.bias, validated[1])
+    assert not torch.allclose(validated[1], steps[2 * per_epoch - 1], atol=1e-4)
+
+
+def test_training_goes_on_from_the_last_step_and_not_from_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, steps, update = network(), list[torch.Tensor](), fitting._update
+
+    def recorded(*arguments: Any) -> float:
+        loss = update(*arguments)
+        steps.append(trained.bias.detach().clone())
+        return loss
+
+    monkeypatch.setattr(fitting, "_update", recorded)
+    settings = NetworkConfig(max_epochs=4, batch_targets=16)
+    fit_network(trained, windows(), settings, lambda: 0.0, name="sasrec", seed=0)
+    moved = [float((after - before).abs().max()) for before, after in itertools.pairwise(steps)]
+    assert max(moved) <= 1.5e-3, "a step of Adam moves a weight by about the learning rate"
