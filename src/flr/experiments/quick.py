@@ -24,6 +24,8 @@ _SETTINGS = {
     "training.learning_rate": 0.01,
     "training.warmup_steps": 10,
     "training.eval_steps": 120,
+    "assistant.width": 32,
+    "assistant.max_epochs": 30,
     "grpo.max_steps": 4,
     "grpo.eval_steps": 2,
     "grpo.batch_tokens": 512,
