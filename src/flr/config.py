@@ -225,7 +225,7 @@ class NetworkConfig(Section):
     n_layers: int = Field(2, ge=1, description="Layers (transformers).")
     n_heads: int = Field(2, ge=1, description="Attention heads (transformers).")
     dropout: float = Field(0.3, ge=0, lt=1, description="Dropout.")
-    learning_rate: float = Field(1e-3, gt=0, description="Learning rate (AdamW).")
+    learning_rate: float = Field(3e-3, gt=0, description="Learning rate (AdamW).")
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
     batch_targets: int = Field(1024, ge=1, description="Targets of a batch, about.")
     max_epochs: int = Field(200, ge=1, description="Passes over all training targets.")
@@ -244,7 +244,6 @@ class AssistantConfig(NetworkConfig):
     kind: Literal["none", "sasrec"] = Field(
         "sasrec", description="Which network; where there is no memory, there is none."
     )
-    learning_rate: float = Field(3e-3, gt=0, description="Learning rate (AdamW).")
 
 
 class EvaluationConfig(Section):

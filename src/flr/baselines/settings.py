@@ -72,7 +72,7 @@ TRANSITION_GRID: Final[Mapping[str, Sequence[Any]]] = {
     "relations": ((0.0, 1.0, 0.0), RELATION_WEIGHTS, (0.0, 0.0, 1.0)),
 }
 NETWORK_GRID: Final[Mapping[str, Sequence[Any]]] = {
-    "learning_rate": (5e-4, 1e-3, 3e-3),
+    "learning_rate": (1e-3, 3e-3, 1e-2),
     "dropout": (0.1, 0.3, 0.5),
     "width": (64, 128),
 }
