@@ -42,7 +42,7 @@ def test_the_mean_of_the_steps_so_far_is_validated_and_kept(monkeypatch: pytest.
         validated.append(trained.bias.detach().clone())
         return [0.1, 0.3, 0.2][len(validated) - 1]
 
-    settings = NetworkConfig(max_epochs=3, batch_targets=16)
+    settings = NetworkConfig(max_epochs=3, batch_targets=16, learning_rate=1e-3)
     training = fit_network(trained, windows(), settings, validate, name="sasrec", seed=0)
     per_epoch = len(steps) // 3
     mean, means = steps[0], [steps[0]]
@@ -65,7 +65,7 @@ def test_training_goes_on_from_the_last_step_and_not_from_the_mean(monkeypatch: 
         return loss
 
     monkeypatch.setattr(fitting, "_update", recorded)
-    settings = NetworkConfig(max_epochs=4, batch_targets=16)
+    settings = NetworkConfig(max_epochs=4, batch_targets=16, learning_rate=1e-3)
     fit_network(trained, windows(), settings, lambda: 0.0, name="sasrec", seed=0)
     moved = [float((after - before).abs().max()) for before, after in itertools.pairwise(steps)]
     assert max(moved) <= 1.5e-3, "a step of Adam moves a weight by about the learning rate"

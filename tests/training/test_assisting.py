@@ -24,7 +24,13 @@ from flr.training.validation import Validation
 from toy import TINY, small_config
 
 #: Votes count pairs, and in this world only the last two items together say what comes next.
-ASSISTED = [*TINY, "reasoner.memory=transitions", "assistant.max_epochs=30", "assistant.width=32"]
+ASSISTED = [
+    *TINY,
+    "reasoner.memory=transitions",
+    "assistant.max_epochs=30",
+    "assistant.width=32",
+    "assistant.batch_targets=128",
+]
 
 
 @pytest.fixture(scope="module")
