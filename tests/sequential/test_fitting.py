@@ -27,8 +27,9 @@ def windows() -> TrainingWindows:
     return TrainingWindows(toy_sequences([30, 12, 20]), N, WINDOW)
 
 
-def test_the_mean_of_the_steps_so_far_is_validated_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained, steps, update = network(), list[torch.Tensor](), fitting._update
+def recorded_steps(trained: SASRec, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """Return a list that gets the network's biases after every step."""
+    steps, update = list[torch.Tensor](), fitting._update
 
     def recorded(*arguments: Any) -> float:
         loss = update(*arguments)
@@ -36,6 +37,12 @@ def test_the_mean_of_the_steps_so_far_is_validated_and_kept(monkeypatch: pytest.
         return loss
 
     monkeypatch.setattr(fitting, "_update", recorded)
+    return steps
+
+
+def test_the_mean_of_the_steps_so_far_is_validated_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = network()
+    steps = recorded_steps(trained, monkeypatch)
     validated = list[torch.Tensor]()
 
     def validate() -> float:
@@ -57,14 +64,8 @@ def test_the_mean_of_the_steps_so_far_is_validated_and_kept(monkeypatch: pytest.
 
 
 def test_training_goes_on_from_the_last_step_and_not_from_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained, steps, update = network(), list[torch.Tensor](), fitting._update
-
-    def recorded(*arguments: Any) -> float:
-        loss = update(*arguments)
-        steps.append(trained.bias.detach().clone())
-        return loss
-
-    monkeypatch.setattr(fitting, "_update", recorded)
+    trained = network()
+    steps = recorded_steps(trained, monkeypatch)
     settings = NetworkConfig(max_epochs=4, batch_targets=16, learning_rate=1e-3)
     fit_network(trained, windows(), settings, lambda: 0.0, name="sasrec", seed=0)
     moved = [float((after - before).abs().max()) for before, after in itertools.pairwise(steps)]

@@ -69,7 +69,7 @@ def test_an_assistant_that_knows_what_pairs_cannot_say_is_listened_to(world: Pat
 
 def test_one_that_is_wrong_is_sent_away(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recommender, validation = untrained(world)
-    wrong = assisting.train_assistant(recommender, validation)
+    wrong = assisting.train_assistant(recommender, validation.sequences, validation.users)
     assert wrong is not None
     wrong.network.bias.normal_(std=50)
     monkeypatch.setattr(assisting, "train_assistant", lambda *_: wrong)

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, distributed
+from torch import distributed
 
 from flr.baselines.popularity import Popularity
 from flr.baselines.sequential import SequenceScorer
@@ -23,12 +23,12 @@ from flr.evaluation.metrics import ndcg, rank_statistics
 from flr.evaluation.protocol import evaluate
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
-from flr.records import VALID, Histories, IntArray
-from flr.seeding import derive_seed, generator
+from flr.records import VALID, Histories, IntArray, UserSequences
+from flr.seeding import derive_seed
 from flr.sequential.assistant import LEAST, SequenceAssistant, build_assistant
 from flr.sequential.fitting import fit_network
 from flr.sequential.windows import TrainingWindows
-from flr.training.validation import Validation
+from flr.training.validation import Validation, summed_over_processes, validation_users
 
 #: What alpha and gamma may be; ties go to the smaller.
 WEIGHTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -38,8 +38,6 @@ _CUTOFF: Final = 10
 _USERS: Final = 2000
 #: Most scores of one training batch: 512 MiB.
 _SCORES: Final = 2**27
-#: Histories whose votes are held at a time.
-_HELD: Final = 256
 
 
 def give_assistant(
@@ -62,13 +60,12 @@ def give_assistant(
         FlrError: The loss is no longer finite.
     """
     model = recommender.model
-    assistant = None if model.memory is None else train_assistant(recommender, validation, progress)
+    users = _users(recommender, validation)
+    assistant = None if model.memory is None else train_assistant(recommender, validation.sequences, users, progress)
     if assistant is None:
         return 0.0, 0.0
-    popularity = Popularity.fit(validation.sequences, assistant.network.n_items)
-    assistant.log_popularity.copy_(torch.from_numpy(np.log(popularity.probabilities)))
     model.assistant = assistant
-    weight, discount = _best(recommender, validation, accelerator)
+    weight, discount = _best(recommender, validation.sequences, users, accelerator)
     assistant.weight.fill_(weight)
     assistant.discount.fill_(discount)
     if not (weight or discount):
@@ -77,11 +74,17 @@ def give_assistant(
 
 
 def train_assistant(
-    recommender: Recommender, validation: Validation, progress: Progress = SILENT
+    recommender: Recommender, sequences: UserSequences, users: IntArray, progress: Progress = SILENT
 ) -> SequenceAssistant | None:
     """Return a trained assistant that nobody listens to yet; None where the settings ask for none.
 
     All processes train the same one; the first one's weights count.
+
+    Args:
+        recommender: Whose settings count.
+        sequences: All interactions; held-out rows are never learnt from.
+        users: Whose validation targets stop the training.
+        progress: Told about epochs.
     """
     config, n_items = recommender.config, recommender.catalogue.n_items
     with torch.random.fork_rng():
@@ -89,10 +92,11 @@ def train_assistant(
         assistant = build_assistant(config.assistant, n_items, config.text.window)
     if assistant is None:
         return None
+    popularity = Popularity.fit(sequences, n_items)
+    assistant.log_popularity.copy_(torch.from_numpy(np.log(popularity.probabilities)))
     assistant.to(recommender.model.device)
     network = assistant.network.requires_grad_(requires_grad=True)
-    sequences = validation.sequences
-    scorer = SequenceScorer("assistant", network, config.text.window, Popularity.fit(sequences, n_items))
+    scorer = SequenceScorer("assistant", network, config.text.window, popularity)
 
     def validate() -> float:
         report = evaluate(
@@ -102,7 +106,7 @@ def train_assistant(
             split="valid",
             cutoffs=(_CUTOFF,),
             seen_items=config.evaluation.seen_items,
-            users=_users(recommender, validation),
+            users=users,
         )
         return report.metrics[f"ndcg@{_CUTOFF}"]
 
@@ -122,45 +126,31 @@ def train_assistant(
 
 
 @torch.no_grad()
-def _best(recommender: Recommender, validation: Validation, accelerator: Accelerator) -> tuple[float, float]:
-    """Return alpha and gamma by which votes rank the validation targets best, in one reading of their histories."""
-    sequences, n_items = validation.sequences, recommender.catalogue.n_items
-    excludes = recommender.config.evaluation.seen_items == "exclude"
-    users, rows = sequences.targets(VALID)
-    mine = _users(recommender, validation)[accelerator.process_index :: accelerator.num_processes]
-    chosen = np.isin(users, mine)
-    users, rows = users[chosen], rows[chosen]
+def _best(
+    recommender: Recommender, sequences: UserSequences, users: IntArray, accelerator: Accelerator
+) -> tuple[float, float]:
+    """Return alpha and gamma by which votes rank the users' validation targets best, in one reading of histories."""
+    owners, rows = sequences.targets(VALID)
+    mine = np.isin(owners, users[accelerator.process_index :: accelerator.num_processes])
+    histories = Histories.before(sequences, owners[mine], rows[mine])
+    targets = sequences.item_index[rows[mine]].astype(np.int64)
     points = list(itertools.product(WEIGHTS, DISCOUNTS))
     sums = np.zeros(len(points))
-    for start in range(0, len(rows), _HELD):
-        part = slice(start, start + _HELD)
-        histories = Histories.before(sequences, users[part], rows[part])
-        targets = sequences.item_index[rows[part]].astype(np.int64)
-        seen = np.zeros((len(histories), n_items), dtype=np.bool_)
-        if excludes:
-            seen[np.repeat(np.arange(len(histories)), histories.lengths), histories.item_index] = True
-        for places, state in recommender.snapshot.thoughts(histories):
-            assert state.votes is not None and state.advice is not None
-            log_votes = state.votes.probs.clamp(min=LEAST).log()
-            for number, (weight, discount) in enumerate(points):
-                every = torch.ones_like(state.advice.weight)
-                advice = replace(state.advice, weight=weight * every, discount=discount * every)
-                scores = advice.logits_on(log_votes).cpu().numpy()
-                sums[number] += ndcg(*rank_statistics(scores, targets[places], seen[places]), _CUTOFF).sum()
-    return points[int(_gathered(torch.from_numpy(sums), accelerator).argmax())]
+    for places, state in recommender.snapshot.thoughts(histories):
+        assert state.votes is not None and state.advice is not None
+        log_votes = state.votes.probs.clamp(min=LEAST).log()
+        if recommender.config.evaluation.seen_items == "exclude":
+            taken = histories.take(places)
+            log_votes[np.repeat(np.arange(len(places)), taken.lengths), taken.item_index] = -torch.inf
+        every = torch.ones_like(state.advice.weight)
+        for number, (weight, discount) in enumerate(points):
+            advice = replace(state.advice, weight=weight * every, discount=discount * every)
+            scores = advice.logits_on(log_votes).cpu().numpy()
+            sums[number] += ndcg(*rank_statistics(scores, targets[places]), _CUTOFF).sum()
+    return points[int(summed_over_processes(torch.from_numpy(sums), accelerator).argmax())]
 
 
 def _users(recommender: Recommender, validation: Validation) -> IntArray:
-    """Return whom the assistant is validated on: those of the model where they are enough, else more."""
-    everybody = np.unique(validation.sequences.targets(VALID)[0])
-    n = max(_USERS, len(validation.users))
-    if n >= len(everybody):
-        return everybody
-    return np.sort(generator(recommender.config.seed, "assistant's users").choice(everybody, n, replace=False))
-
-
-def _gathered(sums: Tensor, accelerator: Accelerator) -> Tensor:
-    device = accelerator.device
-    precise = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-    total: Tensor = accelerator.gather(sums[None].to(device=device, dtype=precise)).sum(0)
-    return total.cpu()
+    """Return whom the assistant is validated on: as many as the model is, or more where these are few."""
+    most = max(_USERS, len(validation.users))
+    return validation_users(validation.sequences, most, recommender.config.seed, "assistant's users")

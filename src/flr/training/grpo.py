@@ -43,6 +43,7 @@ from flr.training.guard import Guard
 from flr.training.rewards import Reward
 from flr.training.rollouts import Environment, PolicyBatch, Rollout, draw_noise, per_target, target_of_choice
 from flr.training.trainer import PackedTrainer
+from flr.training.validation import summed_over_processes
 
 #: Log-ratios are cut here before they are exponentiated; far beyond any clip, far below overflow.
 _MAX_LOG_RATIO = 20.0
@@ -242,10 +243,8 @@ class PolicyTrainer(PackedTrainer):
             rollouts = [self.model.roll_out(batch, self.environment, self.reward) for batch in batches]
         if self.model.settings.advantage == "group":
             return [replace(rollout, advantages=group_advantages(rollout.rewards)) for rollout in rollouts]
-        parts = torch.stack([batch_statistics(rollout.rewards) for rollout in rollouts]).sum(0, keepdim=True)
-        if parts.device.type == "mps":
-            parts = parts.float()
-        whole = self.accelerator.gather(parts).sum(0)
+        parts = torch.stack([batch_statistics(rollout.rewards) for rollout in rollouts]).sum(0)
+        whole = summed_over_processes(parts, self.accelerator)
         return [replace(rollout, advantages=batch_advantages(rollout.rewards, whole)) for rollout in rollouts]
 
     def compute_loss(

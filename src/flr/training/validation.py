@@ -9,15 +9,15 @@ from typing import Any, Final
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from transformers import TrainerCallback
 
-from flr.config import Config
 from flr.errors import DataError
 from flr.evaluation.decoding import BestItems
 from flr.evaluation.protocol import PER_TARGET, evaluate
 from flr.progress import SILENT, Progress, Step
 from flr.recommender import Recommender
-from flr.records import VALID, IntArray, PreparedData
+from flr.records import VALID, IntArray, PreparedData, UserSequences
 from flr.seeding import generator
 
 #: What decides which weights are kept.
@@ -39,14 +39,15 @@ class Validation:
     def __init__(self, recommender: Recommender, prepared: PreparedData, progress: Progress = SILENT) -> None:
         self.recommender, self.progress = recommender, progress
         self.sequences = prepared.sequences
-        self.users = _validation_users(recommender.config, prepared)
+        config = recommender.config
+        self.users = validation_users(self.sequences, config.training.eval_users, config.seed)
 
     def __call__(self, accelerator: Accelerator) -> dict[str, float]:
         """Return the metrics over all processes."""
         settings = self.recommender.config.evaluation
         share = self.users[accelerator.process_index :: accelerator.num_processes]
         names = [f"{metric}@{k}" for k in settings.cutoffs for metric in PER_TARGET]
-        sums = torch.zeros(1, 1 + len(names), dtype=torch.float64)
+        sums = torch.zeros(1 + len(names), dtype=torch.float64)
         if len(share):
             exclude_seen = settings.seen_items == "exclude"
             report = evaluate(
@@ -61,21 +62,38 @@ class Validation:
             )
             n_targets = report.metrics["n_targets"]
             found = [n_targets, *(report.metrics[name] * n_targets for name in names)]
-            sums[0] = torch.tensor(found, dtype=torch.float64)
-        device = accelerator.device
-        precise = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-        total = accelerator.gather(sums.to(device=device, dtype=precise)).sum(0).tolist()
+            sums = torch.tensor(found, dtype=torch.float64)
+        total = summed_over_processes(sums, accelerator).tolist()
         return dict(zip(names, (value / total[0] for value in total[1:]), strict=True))
 
 
-def _validation_users(config: Config, prepared: PreparedData) -> IntArray:
-    users = np.unique(prepared.sequences.targets(VALID)[0])
+def summed_over_processes(sums: Tensor, accelerator: Accelerator) -> Tensor:
+    """Return the sums of all processes' numbers, [n], on the accelerator's device, in float64 where it has that."""
+    device = accelerator.device
+    precise = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+    total: Tensor = accelerator.gather(sums[None].to(device=device, dtype=precise)).sum(0)
+    return total
+
+
+def validation_users(
+    sequences: UserSequences, most: int | None, seed: int, stream: str = "validation users"
+) -> IntArray:
+    """Return the users who have validation targets, ascending, or so many of them, drawn at random.
+
+    Args:
+        sequences: All interactions.
+        most: Most users; None takes all.
+        seed, stream: Of the draw.
+
+    Raises:
+        DataError: Nobody has one.
+    """
+    users = np.unique(sequences.targets(VALID)[0])
     if not len(users):
         raise DataError("the prepared data has no validation target; prepare it with a split that holds some out")
-    n = config.training.eval_users
-    if n is None or n >= len(users):
+    if most is None or most >= len(users):
         return users
-    return np.sort(generator(config.seed, "validation users").choice(users, n, replace=False))
+    return np.sort(generator(seed, stream).choice(users, most, replace=False))
 
 
 class Reporter(TrainerCallback):  # type: ignore[misc]
