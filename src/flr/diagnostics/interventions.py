@@ -16,7 +16,7 @@ shuffle     its own coordinates in another order, drawn once per target: its len
 
 Where factors vote (``reasoner.memory``), ``remove`` and ``only`` turn votes off and on along, and ``swap`` brings the
 other user's votes along; ``mean`` and ``shuffle`` change what a factor says to the thought, and leave its votes, which
-are for what it read.
+are for what it read. What an assistant says of the user's own history stays: no factor thinks it.
 
 ``factor`` None does the same to all of them at once by replacing the thought itself (kinds mean, swap, shuffle).
 """
