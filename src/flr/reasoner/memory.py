@@ -192,7 +192,7 @@ class ItemMemory(nn.Module):
         owner = torch.repeat_interleave(torch.arange(len(sources), device=sources.device), n)
         offset = torch.arange(len(owner), device=owner.device) - (n.cumsum(0) - n)[owner]
         entry = starts[owner] + offset
-        votes = _summed(self.shares[entry] * weights[owner])
+        votes = _summed(self.shares.index_select(0, entry) * weights.index_select(0, owner))
         n_items = len(self.popularity)
         flat = votes.new_zeros(n_rows * n_items)
         return flat.index_add_(0, rows[owner] * n_items + self.followers[entry], votes).view(n_rows, n_items)

@@ -229,7 +229,7 @@ def children_of_one(hidden: Tensor, node: int, table: ChildTable, output: Tensor
         return first[None], hidden.new_zeros(len(hidden), 1, dtype=torch.float32)
     part, place = table.classes[number], table.place_of_node[node]
     tokens = part.tokens[place][part.real[place]]
-    logits = _products(hidden, output[tokens]).float()
+    logits = _products(hidden, nn.functional.embedding(tokens, output)).float()
     return first + torch.arange(len(tokens), device=hidden.device), _normalised(logits, hidden, table, output)
 
 

@@ -103,7 +103,8 @@ def leaf_log_probs_above(
         inner = inner[reaches(log_probs[inner], rows[inner], children[inner]) >= threshold]
         if wanted is not None:
             inner = inner[wanted(rows[inner], children[inner])]
-        inner = inner[rows[inner].argsort(stable=True)]
+        if len(members) > 1:
+            inner = inner[rows[inner].argsort(stable=True)]
         return _Frontier(rows[inner], children[inner], log_probs[inner]), owners[inner]
 
     def first_step() -> _Frontier:
