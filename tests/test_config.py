@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from flr.config import (
     CONFIG_VERSION,
+    AssistantConfig,
     Config,
     ReasonerConfig,
     as_trained,
@@ -217,5 +218,10 @@ def test_saved_settings_mean_what_they_meant() -> None:
     assert parse_config(old).reasoner == ReasonerConfig(
         n_factors=2, memory="none", relations="shared", reads="tokens", reads_age=False
     )
+    assert parse_config(old).assistant.networks == ()
+    for kind, networks in (("none", ()), ("sasrec", ("sasrec",))):  # it had one network at first
+        assert parse_config(as_trained({"assistant": {"kind": kind, "width": 8}})).assistant == AssistantConfig(
+            networks=networks, width=8
+        )
     new = load_config(None, ["reasoner.n_factors=2"]).model_dump(mode="json")
     assert as_trained(new) == new

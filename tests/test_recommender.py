@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from benchmarks.naive import score_titles
@@ -152,6 +153,20 @@ def test_a_full_disk_leaves_the_old_model(
         recommender.save(tmp_path / "model", overwrite=True)
     assert Recommender.load(tmp_path / "model").catalogue.n_items == len(TITLES)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_assistant_saved_when_it_had_one_network_is_read(tmp_path: Path) -> None:
+    recommender = make("reasoner.memory=transitions", "assistant.networks=[sasrec]")
+    recommender.save(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    assert any(name.startswith("assistant.networks.0.") for name in weights)
+    renamed = {name.replace("assistant.networks.0.", "assistant.network."): of for name, of in weights.items()}
+    save_file(renamed, tmp_path / "model.safetensors")
+    meta = json.loads((tmp_path / "recommender.json").read_text())
+    meta["config"]["assistant"] = {"kind": "sasrec", "width": recommender.config.assistant.width}
+    (tmp_path / "recommender.json").write_text(json.dumps(meta))
+    histories = Histories(np.array([0, 2, 1]), np.array([0, 3]))
+    assert np.array_equal(Recommender.load(tmp_path).score(histories), recommender.score(histories))
 
 
 def _cut_short(folder: Path) -> None:

@@ -104,7 +104,8 @@ def toy_model(*overrides: str, titles: list[str] = TITLES, seed: int = 0) -> tup
     memory = build_memory(config.reasoner, backbone, transitions)
     assistant = None if memory is None else build_assistant(config.assistant, len(titles), config.text.window)
     if assistant is not None:
-        torch.nn.init.normal_(assistant.network.items.weight, std=0.5)
+        for network in assistant.networks:
+            torch.nn.init.normal_(network.items.weight, std=0.5)
         torch.nn.init.normal_(assistant.log_popularity)
         assistant.weight.fill_(0.3)
         assistant.discount.fill_(0.1)

@@ -239,10 +239,11 @@ class NetworkConfig(Section):
 
 
 class AssistantConfig(NetworkConfig):
-    """A second opinion on what factors vote for, by a small network of item identities (D3's text-free assistant)."""
+    """A second opinion on what factors vote for, by small networks of item identities (D3's text-free assistant)."""
 
-    kind: Literal["none", "sasrec"] = Field(
-        "sasrec", description="Which network; where there is no memory, there is none."
+    networks: tuple[Literal["gru4rec", "sasrec"], ...] = Field(
+        ("sasrec", "gru4rec"),
+        description="Whose opinions are multiplied, a name twice for two of its kind; without a memory there are none.",
     )
 
 
@@ -348,8 +349,11 @@ def parse_config(settings: Mapping[str, Any]) -> Config:
 
 def as_trained(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a saved run with those that came later, as they were when nobody could set them."""
-    formerly = {**settings, "reasoner": _FORMERLY | settings.get("reasoner", {})}
-    return {"assistant": {"kind": "none"}} | formerly
+    assistant = dict(settings.get("assistant", {"networks": []}))
+    if "kind" in assistant:
+        kind = assistant.pop("kind")
+        assistant["networks"] = [] if kind == "none" else [kind]
+    return {**settings, "reasoner": _FORMERLY | settings.get("reasoner", {}), "assistant": assistant}
 
 
 def parse_saved(settings: Mapping[str, Any]) -> Config:

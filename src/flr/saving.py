@@ -162,7 +162,10 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _load_weights(model: FLRModel, path: Path) -> None:
-    weights = _read_tensors(path)
+    # An assistant had one network at first.
+    weights = {
+        name.replace("assistant.network.", "assistant.networks.0."): of for name, of in _read_tensors(path).items()
+    }
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -71,14 +71,14 @@ def test_one_that_is_wrong_is_sent_away(world: Path, monkeypatch: pytest.MonkeyP
     recommender, validation = untrained(world)
     wrong = assisting.train_assistant(recommender, validation.sequences, validation.users)
     assert wrong is not None
-    wrong.network.bias.normal_(std=50)
+    wrong.networks[0].bias.normal_(std=500)
     monkeypatch.setattr(assisting, "train_assistant", lambda *_: wrong)
     monkeypatch.setattr(assisting, "DISCOUNTS", (0.0,))
     assert give_assistant(recommender, validation, Accelerator(cpu=True)) == (0, 0)
     assert recommender.model.assistant is None
 
 
-@pytest.mark.parametrize("override", ["assistant.kind=none", "reasoner.memory=none"])
+@pytest.mark.parametrize("override", ["assistant.networks=[]", "reasoner.memory=none"])
 def test_a_model_that_cannot_or_shall_not_have_one_is_left_alone(world: Path, override: str) -> None:
     recommender, validation = untrained(world, override)
     assert give_assistant(recommender, validation, Accelerator(cpu=True)) == (0, 0)

@@ -11,20 +11,6 @@ from torch.nn import functional
 from flr.sequential.networks import SequenceNetwork, SequenceTransformer
 
 
-class GRU4Rec(SequenceNetwork):
-    """A gated recurrent network over the history (Hidasi et al. 2016)."""
-
-    def __init__(self, n_items: int, *, width: int, dropout: float) -> None:
-        super().__init__(n_items, width=width, dropout=dropout)
-        self.gru = nn.GRU(width, width, batch_first=True)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, items: Tensor) -> Tensor:
-        states, _ = self.gru(self.dropout(self.items(items)))
-        projected: Tensor = self.out(self.dropout(states))
-        return projected
-
-
 class Caser(SequenceNetwork):
     """Horizontal and vertical convolutions over the last items (Tang and Wang 2018).
 

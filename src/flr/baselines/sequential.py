@@ -12,14 +12,14 @@ from torch.nn import functional
 
 from flr.baselines.language import AlphaRec
 from flr.baselines.neighbours import known_items
-from flr.baselines.networks import BERT4Rec, Caser, GRU4Rec
+from flr.baselines.networks import BERT4Rec, Caser
 from flr.baselines.popularity import Popularity
 from flr.baselines.settings import NetworkSettings
 from flr.errors import ConfigError
 from flr.progress import SILENT, Progress
 from flr.records import FloatArray, Histories, UserSequences
 from flr.sequential.fitting import Training, fit_network
-from flr.sequential.networks import SASRec, SequenceNetwork
+from flr.sequential.networks import GRU4Rec, SASRec, SequenceNetwork
 from flr.sequential.windows import TrainingWindows, padded
 
 #: Histories per forward of a scorer.

@@ -1,13 +1,13 @@
-"""The assistant: a small sequence network that knows items by their identity, as a second opinion on votes.
+"""The assistant: small sequence networks that know items by their identity, as a second opinion on votes.
 
 Factors vote by counts: who followed whom, one pair of items at a time. Which items together mean what, only training on
-many targets tells, more of them than a language model sees in an affordable run. A network of item embeddings sees them
-all in minutes, and what it says is multiplied into the votes, less what is popular anyway:
+many targets tells, more of them than a language model sees in an affordable run. Networks of item embeddings see them
+all in minutes, and what they say is multiplied into the votes, less what is popular anyway:
 
     p_votes(y) ~ p_factors(y)^(1 - alpha) p_assistant(y)^alpha popularity(y)^(-gamma)
 
-with alpha and gamma settled on validation (`flr.training.assisting`). The product keeps what both find likely; a sum,
-which keeps what either does, ranked worse.
+p_assistant is the geometric mean of the networks' distributions, and alpha and gamma are settled on validation
+(`flr.training.assisting`). The product keeps what all find likely; a sum, which keeps what any does, ranked worse.
 
 Source: the text-free assistant of D3 (Bao et al. 2024), which does so to every token of a beam, and logit adjustment
 (Menon et al. 2021); over votes it is ours.
@@ -15,15 +15,17 @@ Source: the text-free assistant of D3 (Bao et al. 2024), which does so to every 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
 
 from flr.blocks import by_block, whole_blocks
 from flr.config import AssistantConfig
-from flr.sequential.networks import SASRec, SequenceNetwork
+from flr.sequential.networks import GRU4Rec, SASRec, SequenceNetwork
 
 #: No vote goes below: a product would silence what nobody has counted yet.
 LEAST: Final = 1e-12
@@ -34,7 +36,7 @@ class Advice:
     """What an assistant says.
 
     Attributes:
-        log_probs: log p_assistant of all items, float32, [B, N].
+        log_probs: log p_assistant of all items up to a constant, float32, [B, N].
         log_popularity: Of all items, [N].
         weight, discount: alpha and gamma of each history, 0 where it knows nothing of it, [B].
     """
@@ -55,11 +57,11 @@ class Advice:
 
 
 class SequenceAssistant(nn.Module):
-    """A trained sequence network, and how much it has to say.
+    """Trained sequence networks, and how much they have to say.
 
     Args:
-        network: Trained; its weights are left alone from now on.
-        window: Most items of a history that it reads.
+        networks: At least one, trained; their weights are left alone from now on.
+        window: Most items of a history that they read.
 
     Attributes:
         weight, discount: alpha and gamma, buffers.
@@ -70,33 +72,30 @@ class SequenceAssistant(nn.Module):
     discount: Tensor
     log_popularity: Tensor
 
-    def __init__(self, network: SequenceNetwork, window: int) -> None:
+    def __init__(self, networks: Sequence[SequenceNetwork], window: int) -> None:
         super().__init__()
-        self.network, self.window = network.requires_grad_(requires_grad=False).eval(), window
+        self.networks = cast("Sequence[SequenceNetwork]", nn.ModuleList(networks))
+        self.window, self.n_items = window, networks[0].n_items
+        self.requires_grad_(requires_grad=False).eval()
         self.register_buffer("weight", torch.zeros(()))
         self.register_buffer("discount", torch.zeros(()))
-        self.register_buffer("log_popularity", torch.zeros(network.n_items))
+        self.register_buffer("log_popularity", torch.zeros(self.n_items))
 
     def forward(self, items: Tensor) -> Advice:
-        """Return what it says to each history: the same to the bit in any company.
+        """Return what they say to each history: the same to the bit in any company.
 
         Args:
-            items: Items of each history from the oldest on, -1 after the last, [B, W]; those that the network does not
-                know are left out.
+            items: Items of each history from the oldest on, at most a window, -1 after the last, [B, W]; those that the
+                networks do not know are left out.
         """
-        known = (items >= 0) & (items < self.network.n_items)
-        order = (~known).to(torch.uint8).argsort(dim=1, stable=True)  # unknown ones go to the end
+        known = (items >= 0) & (items < self.n_items)
+        counted, length = known.cumsum(1), whole_blocks(max(1, items.shape[1]))
+        padded = items.new_full((len(items), length + 1), self.n_items)
+        padded = padded.scatter_(1, torch.where(known, counted - 1, length), items)[:, :length]
         n_known = known.sum(1)
-        read = items.gather(1, order)[:, : self.window]
-        length = whole_blocks(self.window)
-        padded = items.new_full((len(items), length), self.network.n_items)
-        padded[:, : read.shape[1]] = read
-        columns = torch.arange(length, device=items.device)
-        padded = padded.masked_fill(columns >= n_known[:, None], self.network.n_items)
-        states = self.network(padded)
-        ends = (n_known - 1).clamp(min=0)
-        last = states[torch.arange(len(items), device=items.device), ends]
-        log_probs = by_block(self.network.logits, last).float().log_softmax(-1)
+        ends = (torch.arange(len(items), device=items.device), (n_known - 1).clamp(min=0))
+        opinions = (by_block(network.logits, network(padded)[ends]).float() for network in self.networks)
+        log_probs = functools.reduce(torch.add, (logits.log_softmax(-1) for logits in opinions)) / len(self.networks)
         is_known = n_known > 0
         return Advice(log_probs, self.log_popularity, self.weight * is_known, self.discount * is_known)
 
@@ -104,19 +103,19 @@ class SequenceAssistant(nn.Module):
 def build_assistant(config: AssistantConfig, n_items: int, window: int) -> SequenceAssistant | None:
     """Return an untrained assistant that nobody listens to yet, or None where the config asks for none.
 
+    Weights come from torch's global generator.
+
     Args:
         config: Its settings.
         n_items: Items it knows, N.
         window: Most items of a history that it reads.
     """
-    if config.kind == "none":
+    if not config.networks:
         return None
-    network = SASRec(
-        n_items,
-        width=config.width,
-        dropout=config.dropout,
-        n_layers=config.n_layers,
-        n_heads=config.n_heads,
-        window=whole_blocks(window),
-    )
-    return SequenceAssistant(network, window)
+    common: dict[str, Any] = {"width": config.width, "dropout": config.dropout}
+    attention = {"n_layers": config.n_layers, "n_heads": config.n_heads, "window": whole_blocks(window)}
+    networks = [
+        GRU4Rec(n_items, **common) if name == "gru4rec" else SASRec(n_items, **common, **attention)
+        for name in config.networks
+    ]
+    return SequenceAssistant(networks, window)

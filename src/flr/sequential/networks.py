@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flr.blocks import BLOCK
+
 #: Standard deviation of new item embeddings.
 _INIT_STD: Final = 0.02
 #: Width of a transformer's feed-forward layers, relative to its states.
@@ -86,3 +88,20 @@ class SASRec(SequenceTransformer):
         later = torch.ones(n, n, dtype=torch.bool, device=items.device).triu(1)
         states: Tensor = self.encoder(self.embed(items), mask=later)
         return states
+
+
+class GRU4Rec(SequenceNetwork):
+    """A gated recurrent network over the history (Hidasi et al. 2016)."""
+
+    def __init__(self, n_items: int, *, width: int, dropout: float) -> None:
+        super().__init__(n_items, width=width, dropout=dropout)
+        self.gru = nn.GRU(width, width, batch_first=True)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, items: Tensor) -> Tensor:
+        embedded = self.dropout(self.items(items))
+        if not self.training:  # a step of few rows would have other last bits than one of many, see `flr.blocks`
+            embedded = functional.pad(embedded, (0, 0, 0, 0, 0, max(0, BLOCK - len(items))))
+        states, _ = self.gru(embedded)
+        projected: Tensor = self.out(self.dropout(states[: len(items)]))
+        return projected

@@ -8,6 +8,7 @@ Source: `flr.sequential.assistant`.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import replace
 from typing import Final
@@ -95,10 +96,8 @@ def train_assistant(
     popularity = Popularity.fit(sequences, n_items)
     assistant.log_popularity.copy_(torch.from_numpy(np.log(popularity.probabilities)))
     assistant.to(recommender.model.device)
-    network = assistant.network.requires_grad_(requires_grad=True)
-    scorer = SequenceScorer("assistant", network, config.text.window, popularity)
 
-    def validate() -> float:
+    def validate(scorer: SequenceScorer) -> float:
         report = evaluate(
             scorer,
             sequences,
@@ -113,15 +112,19 @@ def train_assistant(
     windows = TrainingWindows(sequences, n_items, config.text.window)
     fitting = min(config.assistant.batch_targets, max(1, _SCORES // n_items))
     settings = config.assistant.model_copy(update={"batch_targets": fitting})
-    training = fit_network(network, windows, settings, validate, name="assistant", seed=config.seed, progress=progress)
-    progress.message(
-        f"assistant: valid NDCG@{_CUTOFF} {training.valid[training.best_epoch - 1]:.4f} by itself, "
-        f"epoch {training.best_epoch} of {len(training.valid)}, {training.seconds:.0f} s"
-    )
+    for number, (network, name) in enumerate(zip(assistant.networks, config.assistant.networks, strict=True)):
+        scorer = SequenceScorer(name, network.requires_grad_(requires_grad=True), config.text.window, popularity)
+        seed = derive_seed(config.seed, "network of the assistant", number) if number else config.seed
+        validated = functools.partial(validate, scorer)
+        training = fit_network(network, windows, settings, validated, name=name, seed=seed, progress=progress)
+        progress.message(
+            f"assistant: {name} has valid NDCG@{_CUTOFF} {training.valid[training.best_epoch - 1]:.4f} by itself, "
+            f"epoch {training.best_epoch} of {len(training.valid)}, {training.seconds:.0f} s"
+        )
     if distributed.is_initialized():
-        for tensor in network.state_dict().values():
+        for tensor in assistant.state_dict().values():
             distributed.broadcast(tensor, 0)
-    network.requires_grad_(requires_grad=False).eval()
+    assistant.requires_grad_(requires_grad=False).eval()
     return assistant
 
 
