@@ -27,10 +27,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def plain(tmp_path: Path) -> Path:
     """Save a model without a thought."""
-    model, compiled, config = toy_model("reasoner.kind=none")
-    tokenizer = toy_tokenizer(compiled.catalogue, config)
-    Recommender(model, tokenizer, toy_catalogue(), config).save(tmp_path / "plain")
-    return tmp_path / "plain"
+    return saved(tmp_path / "plain", "reasoner.kind=none")
+
+
+def saved(folder: Path, *overrides: str) -> Path:
+    model, compiled, config = toy_model(*overrides)
+    Recommender(model, toy_tokenizer(compiled.catalogue, config), toy_catalogue(), config).save(folder)
+    return folder
 
 
 def test_purchases_and_factors_are_shown(run: Run, trained: Path) -> None:
@@ -49,8 +52,18 @@ def test_json_holds_what_the_tables_are_made_of(run: Run, trained: Path) -> None
     assert shown["explanation"]["item"]["title"] == "Blue (1993)"
     assert [one["title"] for one in shown["explanation"]["history"]] == [*ASKED[3::2]]
     assert len(shown["explanation"]["factors"]) == 4
+    assert shown["explanation"]["sources"] == []
     assert [one["measure"] for one in shown["fidelity"]] == ["attention", "gated", "leave-one-out", "latest"]
     assert shown["check"] is None
+
+
+def test_where_probabilities_come_from_is_shown_where_there_is_a_memory(run: Run, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "remembering", "reasoner.memory=transitions")
+    shown = run("explain", "--run", folder, *ASKED).stdout
+    for expected in ("where probabilities come from", "written titles", "votes of the factors", "assistant"):
+        assert expected in shown
+    found = json.loads(run("explain", "--run", folder, *ASKED, "--json").stdout)["explanation"]["sources"]
+    assert [one["source"] for one in found] == ["titles", "votes", "assistant"]
 
 
 def test_explanations_are_checked_on_users(run: Run, trained: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from flr.errors import RequestError
-from flr.explanation.attribution import explain, score_without_factors, without_each
+from flr.explanation.attribution import explain, score_without_parts, without_each
 from flr.explanation.fidelity import fidelity
 from flr.recommender import Recommender
 from flr.records import Histories
@@ -48,13 +48,45 @@ def test_contributions_are_those_of_asking_again_with_weights(overrides: list[st
     assert max(abs(factor.contribution) for factor in found.factors) > 1e-3
 
 
-def test_the_history_is_read_once_for_all_factors(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender, reads = make(), []
+def test_a_source_is_left_out_as_if_it_had_no_say(make: Make) -> None:
+    recommender = make("reasoner.memory=transitions")
+    found = explain(recommender, HISTORY, 8)
+    assert [one.source for one in found.sources] == ["titles", "votes", "assistant"]
+    assert sum(one.weight for one in found.sources) == pytest.approx(1, abs=1e-6)
+    memory, assistant = recommender.model.memory, recommender.model.assistant
+    assert memory is not None
+    assert assistant is not None
+    votes, heard = (next(one.weight for one in found.sources if one.source == name) for name in ("votes", "assistant"))
+    assert heard / (votes + heard) == pytest.approx(float(assistant.weight), abs=1e-6)
+    learnt = memory.trust.bias.detach().clone()
+    without = {}
+    for source, moved in (("titles", 30.0), ("votes", -30.0)):
+        memory.trust.bias.data.copy_(learnt + moved)
+        without[source] = recommender.score(history_of(*HISTORY))[0, 8]
+    memory.trust.bias.data.copy_(learnt)
+    assistant.weight.zero_()
+    assistant.discount.zero_()
+    without["assistant"] = recommender.score(history_of(*HISTORY))[0, 8]
+    for one in found.sources:
+        assert one.contribution == pytest.approx(found.item.log_prob - without[one.source], abs=1e-4)
+        assert one.without.log_prob == pytest.approx(without[one.source], abs=1e-4)
+    assert max(abs(one.contribution) for one in found.sources) > 0.1
+
+
+def test_a_model_that_writes_titles_only_has_no_sources_to_tell_apart(make: Make) -> None:
+    assert explain(make("reasoner.memory=none"), HISTORY, 8).sources == ()
+    sources = explain(make("reasoner.memory=transitions", "assistant.networks=[]"), HISTORY, 8).sources
+    assert [one.source for one in sources] == ["titles", "votes"]
+
+
+def test_the_history_is_read_once_for_all_parts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender, reads = make("reasoner.memory=transitions"), []
     read = recommender.model.read
     monkeypatch.setattr(recommender.model, "read", lambda *given: reads.append(given) or read(*given))
-    scores, thought = score_without_factors(recommender, history_of(*HISTORY))
-    assert scores.shape == (5, len(TITLES))
-    assert thought is not None
+    parts = score_without_parts(recommender, history_of(*HISTORY))
+    assert parts.scores.shape == (1 + 4 + 3, len(TITLES))
+    assert parts.of_factors().shape == (4, len(TITLES))
+    assert parts.of_sources().shape == (3, len(TITLES))
     assert len(reads) == 1
 
 
@@ -101,7 +133,7 @@ def test_lists_before_are_the_recommendations_and_changes_are_their_difference(m
     assert [item.probability for item in found.items] == pytest.approx([item.probability for item in best], abs=1e-5)
     assert found.item == found.items[0]
     assert [item.rank for item in found.items] == [1, 2, 3]
-    changes = [one.without for one in (*found.history, *found.factors)]
+    changes = [one.without for one in (*found.history, *found.factors, *found.sources)]
     before = {item.item_id for item in found.items}
     assert any(change.entered for change in changes if change is not None)
     for change in changes:

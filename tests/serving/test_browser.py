@@ -455,6 +455,18 @@ def test_a_model_without_factors_has_no_sliders_and_no_heat_map(open_page: Open)
         assert shown(page) == [one.title for one in best(site, HISTORY)]
 
 
+def test_why_says_where_the_probability_comes_from(open_page: Open) -> None:
+    with site_of(make_recommender("reasoner.memory=transitions")) as site:
+        page = open_page(site.url)
+        add(page, *HISTORY)
+        page.click("#list > li:nth-child(1) >> text=Why?")
+        page.wait_for_selector("#comparison h3")
+        captions = page.locator("#why caption").all_inner_texts()
+        assert captions == ["What each factor does", "Where the probability comes from", "What each purchase does"]
+        page.get_by_role("button", name="Compare lists with and without a second opinion on the votes").click()
+        expect(page.locator("#comparison h3")).to_have_text("Without a second opinion on the votes")
+
+
 @pytest.mark.parametrize("width", [360, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_accessible_at_any_width(scheme: str, width: int, named_site: Site, open_page: Open) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Titles named in one cell of a table.
 _SHOWN = 2
+#: What sources of probabilities are called.
+_SOURCES = {"titles": "written titles", "votes": "votes of the factors", "assistant": "assistant"}
 
 
 def explain(
@@ -45,7 +47,7 @@ def explain(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Explain a recommendation: what each purchase and each factor does to it, and what it loses without them.
+    """Explain a recommendation: what each purchase, each factor and each source does, and what it loses without them.
 
     An influence is the item's log-probability less that without one purchase, or with one factor turned off. Names of
     factors come from `flr profile`. --fidelity and --check measure whether attention and influences can be trusted.
@@ -116,6 +118,9 @@ def _show(found: Explanation) -> None:
     _show_history(found)
     console.show_line()
     _show_factors(found)
+    if found.sources:
+        console.show_line()
+        _show_sources(found)
 
 
 def _remarks(found: Explanation) -> str:
@@ -162,6 +167,16 @@ def _show_factors(found: Explanation) -> None:
         console.show_note("factors get names from `flr profile`")
 
 
+def _show_sources(found: Explanation) -> None:
+    titles = _titles(found)
+    rows = [
+        (_SOURCES[one.source], f"{one.weight:.1%}", f"{one.contribution:+.3f}", *_change(one.without, titles))
+        for one in found.sources
+    ]
+    columns = ("source", "say", "contribution", "rank", "enters", "leaves")
+    console.show_table(columns, rows, title="where probabilities come from: without one")
+
+
 def _most_read(found: Explanation, factor: FactorInfluence) -> str:
     shares = [(share, one.title) for share, one in zip(factor.reads, found.history, strict=True)]
     best = sorted([*shares, (factor.elsewhere, "(no title)")], reverse=True)[:_SHOWN]
@@ -169,7 +184,7 @@ def _most_read(found: Explanation, factor: FactorInfluence) -> str:
 
 
 def _titles(found: Explanation) -> dict[str, str]:
-    changes = [one.without for one in found.history] + [one.without for one in found.factors]
+    changes = [one.without for part in (found.history, found.factors, found.sources) for one in part]
     lists = [found.items, *(change.items for change in changes if change is not None)]
     return {item.item_id: item.title for items in lists for item in items}
 

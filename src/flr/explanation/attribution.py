@@ -1,10 +1,11 @@
-"""Why an item is recommended: what each factor, and each item of the history, does to it.
+"""Why an item is recommended: what each factor, each source and each item of the history does to it.
 
 1. Everything is measured by leaving out: an influence is the log-probability of the item as it is, less that without
-   one purchase or one factor. Attention is shown beside it, as what a factor reads, not as what it does: `fidelity`
-   tells whether the two agree.
-2. Leaving out a factor sets its gate to 0 at every refinement step; the others keep theirs. The history is read once,
-   and all K + 1 thoughts are rows of one forward.
+   one purchase, one factor or one source. Attention is shown beside it, as what a factor reads, not as what it does:
+   `fidelity` tells whether the two agree.
+2. Leaving out a factor sets its gate to 0 at every refinement step; the others keep theirs. Leaving out a source of
+   probabilities, titles or votes, leaves the say to the other, and an assistant that is left out is not heard. The
+   history is read once, and all these thoughts are rows of one forward.
 3. Leaving out a purchase takes it from the window that was read; nothing older moves in, so what is older than the
    window has no influence. All these histories are rows of one batch.
 4. The candidates stay the same throughout: a purchase that is left out is still not recommended where seen items are
@@ -13,17 +14,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flr.errors import RequestError
 from flr.explanation.profiles import FactorProfiles
-from flr.explanation.results import Change, Explanation, FactorInfluence, HistoryInfluence, RankedItem
+from flr.explanation.results import (
+    Change,
+    Explanation,
+    FactorInfluence,
+    HistoryInfluence,
+    RankedItem,
+    Source,
+    SourceInfluence,
+)
 from flr.recommender import Recommender
 from flr.records import BoolArray, FloatArray, Histories, IntArray, Thought
 from flr.scoring.ranking import top_items
+from flr.sequential.assistant import LEAST
 from flr.thoughts import ThoughtState
 
 
@@ -53,35 +66,58 @@ def explain(
     taken = _checked(recommender, history, item_index, k)
     histories = Histories(taken, np.array([0, len(taken)]))
     read = histories.window(recommender.config.text.window)
-    by_factor, thought = score_without_factors(recommender, read)
+    parts = score_without_parts(recommender, read)
+    as_it_is, thought = parts.scores[0], parts.state.thought
     candidates = np.ones(recommender.catalogue.n_items, dtype=np.bool_)
     if exclude_seen:
         candidates[taken] = False
     if item_index is None:
-        item_index = _best(by_factor[0], candidates)
-    if np.isneginf(by_factor[0, item_index]):
+        item_index = _best(as_it_is, candidates)
+    if np.isneginf(as_it_is[item_index]):
         item_id = str(recommender.catalogue.item_ids[item_index])
         raise RequestError(f"item {item_id!r} is never recommended, so there is nothing to explain; name another one")
     lists = _Lists(recommender, candidates, item_index, k)
-    before = lists.change(by_factor[0])
+    before = lists.change(as_it_is)
     lists.before = before.items
     attention = None if thought is None else _reads(recommender, read, thought)
     gates = None if thought is None else thought.gates[-1, 0, 0].float().cpu().numpy()
     return Explanation(
-        item=lists.ranked(item_index, by_factor[0]),
+        item=lists.ranked(item_index, as_it_is),
         is_seen=bool((taken == item_index).any()),
         n_sharing=int(recommender.compiled.n_sharing[recommender.compiled.leaf[item_index]]),
         items=before.items,
         history=_of_history(lists, read, before.log_prob, len(taken), attention=attention, gates=gates),
         n_unread=len(taken) - len(read.item_index),
-        factors=() if attention is None or gates is None else _of_factors(lists, by_factor, attention, gates, profiles),
+        factors=() if attention is None or gates is None else _of_factors(lists, parts, attention, gates, profiles),
+        sources=_of_sources(lists, parts),
     )
 
 
-def score_without_factors(recommender: Recommender, read: Histories) -> tuple[FloatArray, Thought | None]:
-    """Return scores of one history as it is and without each factor, [K + 1, N], and what was thought as it is.
+@dataclass(frozen=True)
+class WithoutParts:
+    """Scores of one history as it is, and without each part.
 
-    A model without a thought has no factors: its scores are [1, N].
+    Attributes:
+        scores: As it is, without each of the K factors, without each source, [1 + K + S, N].
+        n_factors: K; 0 for a model without a thought.
+        sources: Which sources there are, S.
+        state: What was thought as it is, in the first row.
+    """
+
+    scores: FloatArray
+    n_factors: int
+    sources: tuple[Source, ...]
+    state: ThoughtState
+
+    def of_factors(self) -> FloatArray:
+        return self.scores[1 : 1 + self.n_factors]
+
+    def of_sources(self) -> FloatArray:
+        return self.scores[1 + self.n_factors :]
+
+
+def score_without_parts(recommender: Recommender, read: Histories) -> WithoutParts:
+    """Return scores of one history as it is, without each factor, and without each source of its probabilities.
 
     Args:
         recommender: The model.
@@ -89,20 +125,42 @@ def score_without_factors(recommender: Recommender, read: Histories) -> tuple[Fl
     """
     model = recommender.model
     n_factors = 0 if model.reasoner is None else model.reasoner.n_factors
-    weights = torch.ones(n_factors + 1, 1, n_factors, device=model.device)
+    sources: tuple[Source, ...] = ()
+    if model.memory is not None:
+        sources = ("titles", "votes") if model.assistant is None else ("titles", "votes", "assistant")
+    n_rows = 1 + n_factors + len(sources)
+    weights = torch.ones(n_rows, 1, n_factors, device=model.device)
     weights[torch.arange(1, n_factors + 1), 0, torch.arange(n_factors)] = 0
-    thoughts: list[Thought | None] = []
+    states: list[ThoughtState] = []
     with torch.inference_mode():
         streams = model.read(recommender.compiled.template.streams(read))
 
     def think(_: Histories, rows: IntArray) -> ThoughtState:
         same = streams.rows(torch.zeros(len(rows), dtype=torch.long, device=model.device))
         state = model.think(same, weights[torch.from_numpy(rows)] if n_factors else None)
-        thoughts.append(state.thought)
+        for number, source in enumerate(sources):
+            left_out = torch.from_numpy(rows == 1 + n_factors + number).to(model.device)
+            state = _without_source(state, source, left_out)
+        states.append(state)
         return state
 
-    scores = recommender.score(read.take(np.zeros(n_factors + 1, dtype=np.int64)), think=think)
-    return scores, thoughts[0]
+    scores = recommender.score(read.take(np.zeros(n_rows, dtype=np.int64)), think=think)
+    return WithoutParts(scores, n_factors, sources, states[0])
+
+
+def _without_source(state: ThoughtState, source: Source, rows: Tensor) -> ThoughtState:
+    """Return the same without a source of probabilities in some rows, True in [B]."""
+    votes, advice = state.votes, state.advice
+    assert votes is not None
+    if source == "assistant":
+        assert advice is not None
+        weight, discount = (value.masked_fill(rows, 0.0) for value in (advice.weight, advice.discount))
+        return replace(state, advice=replace(advice, weight=weight, discount=discount))
+    # Not nothing: an item without votes would have no probability left.
+    little, rest = math.log(LEAST), math.log1p(-LEAST)
+    trust, distrust = (little, rest) if source == "votes" else (rest, little)
+    log_trust, log_distrust = votes.log_trust.masked_fill(rows, trust), votes.log_distrust.masked_fill(rows, distrust)
+    return replace(state, votes=replace(votes, log_trust=log_trust, log_distrust=log_distrust))
 
 
 def without_each(read: Histories) -> Histories:
@@ -210,13 +268,13 @@ def _of_history(
 
 def _of_factors(
     lists: _Lists,
-    by_factor: FloatArray,
+    parts: WithoutParts,
     attention: FloatArray,
     gates: FloatArray,
     profiles: FactorProfiles | None,
 ) -> tuple[FactorInfluence, ...]:
-    changes = [lists.change(scores) for scores in by_factor[1:]]
-    log_prob = float(by_factor[0, lists.item_index])
+    changes = [lists.change(scores) for scores in parts.of_factors()]
+    log_prob = float(parts.scores[0, lists.item_index])
     return tuple(
         FactorInfluence(
             factor=factor,
@@ -228,4 +286,19 @@ def _of_factors(
             without=change,
         )
         for factor, change in enumerate(changes)
+    )
+
+
+def _of_sources(lists: _Lists, parts: WithoutParts) -> tuple[SourceInfluence, ...]:
+    votes, advice = parts.state.votes, parts.state.advice
+    if votes is None:
+        return ()
+    trust = float(votes.log_trust[0].exp())
+    alpha = 0.0 if advice is None else float(advice.weight[0])
+    weights = {"titles": 1 - trust, "votes": trust * (1 - alpha), "assistant": trust * alpha}
+    log_prob = float(parts.scores[0, lists.item_index])
+    changes = [lists.change(scores) for scores in parts.of_sources()]
+    return tuple(
+        SourceInfluence(source, weights[source], log_prob - change.log_prob, change)
+        for source, change in zip(parts.sources, changes, strict=True)
     )

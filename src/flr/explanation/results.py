@@ -7,6 +7,10 @@ the history are no candidates where seen items are excluded, but for the explain
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+#: Where probabilities come from.
+Source = Literal["titles", "votes", "assistant"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,25 @@ class FactorInfluence:
 
 
 @dataclass(frozen=True)
+class SourceInfluence:
+    """What one source of the probabilities does, in a model that has a memory.
+
+    Attributes:
+        source: ``titles`` as they are written, ``votes`` of the factors, or the ``assistant``'s second opinion on them.
+        weight: Its part of the say: what votes are trusted less belongs to titles, and the assistant has alpha of the
+            trust; the weights add up to 1.
+        contribution: log-probability of the explained item less that without this source, in nats: above 0 where it
+            speaks for the item. Without votes the assistant is not heard either; titles keep a trillionth of the say.
+        without: The list without this source.
+    """
+
+    source: Source
+    weight: float
+    contribution: float
+    without: Change
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Why one item is recommended, or where it stands if it is not.
 
@@ -108,6 +131,7 @@ class Explanation:
         history: The items that the model reads, oldest first: the last `text.window` of the history.
         n_unread: Older items, which are not read and so have no influence.
         factors: One per factor; none for a model without a thought.
+        sources: Titles, votes and assistant, as far as there are any; none for a model that writes titles only.
     """
 
     item: RankedItem
@@ -117,3 +141,4 @@ class Explanation:
     history: tuple[HistoryInfluence, ...]
     n_unread: int
     factors: tuple[FactorInfluence, ...]
+    sources: tuple[SourceInfluence, ...]

@@ -2,6 +2,13 @@
 
 import { byId, count, el, percent, portion, table, times, title } from "./elements.js";
 
+/** What the sources of probabilities are called. */
+const SOURCES = {
+  titles: "the title as written",
+  votes: "the factors\u2019 votes",
+  assistant: "a second opinion on the votes",
+};
+
 /** Return a factor's sign and name; the sign's colour is the same all over the page. */
 export const factorName = (factor, name) =>
   el("span", { class: "factor" }, el("span", { class: `dot dot-${factor % 8}`, "aria-hidden": "true" }), title(name));
@@ -19,7 +26,11 @@ export function drawWhy(found, names) {
       return { label: title(words), words, nats: influence, weight: attention, without };
     })
     .sort((left, right) => right.nats - left.nats);
-  const causes = [...factors, ...purchases];
+  const sources = found.sources.map(({ source, weight, contribution, without }) => {
+    const words = SOURCES[source];
+    return { label: words, words, nats: contribution, weight, without };
+  });
+  const causes = [...factors, ...sources, ...purchases];
   const comparison = el("div", { class: "comparison", id: "comparison", "aria-live": "polite" });
   const compare = (cause) => {
     causes.forEach((one) => one.button.setAttribute("aria-pressed", String(one === cause)));
@@ -31,6 +42,7 @@ export function drawWhy(found, names) {
   const hasWeights = factors.length > 0;
   const parts = [el("p", {}, summary(found))];
   if (hasWeights) parts.push(effects("What each factor does", ["Factor", "Weight"], factors, most));
+  if (sources.length) parts.push(effects("Where the probability comes from", ["Source", "Say"], sources, most));
   if (purchases.length) {
     const heads = hasWeights ? ["Purchase", "Attention"] : ["Purchase"];
     parts.push(effects("What each purchase does", heads, purchases, most));
