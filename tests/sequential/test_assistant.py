@@ -72,6 +72,8 @@ def test_advice_is_the_same_to_the_bit_in_any_company(assistant: SequenceAssista
     together = assistant(histories(*taken)).on(votes)
     alone = [assistant(histories(items)).on(votes[row, None]) for row, items in enumerate(taken)]
     assert torch.equal(together, torch.cat(alone))
+    few = assistant(histories(*taken[:3])).on(votes[:3])
+    assert torch.equal(together[:3], few)
 
 
 def test_there_is_none_where_none_is_asked_for() -> None:

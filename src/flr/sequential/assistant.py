@@ -89,7 +89,7 @@ class SequenceAssistant(nn.Module):
                 networks do not know are left out.
         """
         known = (items >= 0) & (items < self.n_items)
-        counted, length = known.cumsum(1), whole_blocks(max(1, items.shape[1]))
+        counted, length = known.cumsum(1), max(1, items.shape[1])
         padded = items.new_full((len(items), length + 1), self.n_items)
         padded = padded.scatter_(1, torch.where(known, counted - 1, length), items)[:, :length]
         n_known = known.sum(1)

@@ -5,6 +5,9 @@ NumPy below 2 on Python 3.11, so neither fits beside what the rest of the packag
 
 Where they depart from their papers: all are trained by the softmax over all items instead of sampled negatives; none
 has user embeddings, so that people never seen in training can be served; all tie output to input embeddings.
+
+Those that advise a model (`flr.sequential.assistant`) say the same to the last bit in any company once trained, see
+`flr.blocks`.
 """
 
 from __future__ import annotations
@@ -84,10 +87,13 @@ class SASRec(SequenceTransformer):
     """Self-attention to earlier items (Kang and McAuley 2018), in the strong form: cross-entropy over all items."""
 
     def forward(self, items: Tensor) -> Tensor:
-        n = items.shape[1]
-        later = torch.ones(n, n, dtype=torch.bool, device=items.device).triu(1)
-        states: Tensor = self.encoder(self.embed(items), mask=later)
-        return states
+        n, n_more = items.shape[1], 0
+        if not self.training:  # attention over part of a block would have other last bits than over all of it
+            n_more = min(-n % BLOCK, len(self.positions) - n)
+        later = torch.ones(n + n_more, n + n_more, dtype=torch.bool, device=items.device).triu(1)
+        padded = functional.pad(items, (0, n_more), value=self.n_items)
+        states: Tensor = self.encoder(self.embed(padded), mask=later)
+        return states[:, :n]
 
 
 class GRU4Rec(SequenceNetwork):
@@ -95,13 +101,14 @@ class GRU4Rec(SequenceNetwork):
 
     def __init__(self, n_items: int, *, width: int, dropout: float) -> None:
         super().__init__(n_items, width=width, dropout=dropout)
-        self.gru = nn.GRU(width, width, batch_first=True)
+        self.gru = nn.GRU(width, width)
         self.out = nn.Linear(width, width)
 
     def forward(self, items: Tensor) -> Tensor:
         embedded = self.dropout(self.items(items))
-        if not self.training:  # a step of few rows would have other last bits than one of many, see `flr.blocks`
+        if not self.training:  # a step of few rows would have other last bits than one of many
             embedded = functional.pad(embedded, (0, 0, 0, 0, 0, max(0, BLOCK - len(items))))
-        states, _ = self.gru(embedded)
-        projected: Tensor = self.out(self.dropout(states[: len(items)]))
-        return projected
+        # The library would turn rows and steps around in place, and then add up in another order for some sizes.
+        states, _ = self.gru(embedded.transpose(0, 1).contiguous())
+        projected: Tensor = self.out(self.dropout(states)).transpose(0, 1)
+        return projected[: len(items)]
