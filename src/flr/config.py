@@ -228,6 +228,9 @@ class NetworkConfig(Section):
     learning_rate: float = Field(3e-3, gt=0, description="Learning rate (AdamW).")
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
     batch_targets: int = Field(1024, ge=1, description="Targets of a batch, about.")
+    sampled_items: int | None = Field(
+        16384, ge=1, description="Items drawn for each batch's softmax where there are more in all; unset: all, always."
+    )
     max_epochs: int = Field(200, ge=1, description="Passes over all training targets.")
     patience: int = Field(5, ge=1, description="Stop after this many epochs without a better NDCG@10 on validation.")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,3 +72,35 @@ def test_training_goes_on_from_the_last_step_and_not_from_the_mean(monkeypatch: 
     fit_network(trained, windows(), settings, lambda: 0.0, name="sasrec", seed=0)
     moved = [float((after - before).abs().max()) for before, after in itertools.pairwise(steps)]
     assert max(moved) <= 1.5e-3, "a step of Adam moves a weight by about the learning rate"
+
+
+def test_a_sampled_softmax_estimates_that_over_all_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = network()
+    torch.nn.init.normal_(trained.items.weight)
+    torch.nn.init.normal_(trained.bias)
+    states, targets = torch.randn(6, 8), torch.randint(N, (6,))
+    whole = fitting._cross_entropy(trained, states, targets, None)
+    assert torch.equal(fitting._cross_entropy(trained, states, targets, N), whole), "so few items are not sampled"
+    everything = torch.arange(N)
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: everything)
+    assert torch.allclose(fitting._cross_entropy(trained, states, targets, N - 1), whole, atol=1e-5)
+    monkeypatch.undo()
+    estimates = torch.stack([fitting._cross_entropy(trained, states, targets, 8) for _ in range(400)])
+    assert estimates.std() > 0.01
+    assert float(estimates.detach().mean()) == pytest.approx(float(whole.detach()), rel=0.1)
+
+
+def test_a_network_learns_from_samples_of_items() -> None:
+    taken, trained = [3, 1, 4, 2, 5], network()
+
+    def loss() -> float:
+        with torch.no_grad():
+            states = trained(torch.tensor([taken[:-1]]))[0]
+            return float(fitting._cross_entropy(trained, states, torch.tensor(taken[1:]), None))
+
+    before = loss()
+    repeated = TrainingWindows(replace(toy_sequences([5] * 40), item_index=np.tile(taken, 40)), N, WINDOW)
+    settings = NetworkConfig(max_epochs=20, batch_targets=16, learning_rate=1e-2, sampled_items=4)
+    epochs = iter(range(100))
+    fit_network(trained, repeated, settings, lambda: float(next(epochs)), name="sasrec", seed=0)
+    assert loss() < 0.5 * before

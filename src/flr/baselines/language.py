@@ -52,9 +52,9 @@ class AlphaRec(SequenceNetwork):
         means: Tensor = taken.cumsum(1) / real.cumsum(1).clamp(min=1)[..., None]
         return means
 
-    def logits(self, states: Tensor) -> Tensor:
-        items = functional.normalize(self.network(self.titles), dim=-1)
-        return functional.normalize(states, dim=-1) @ items.T / self.temperature
+    def logits(self, states: Tensor, items: Tensor | None = None) -> Tensor:
+        views = functional.normalize(self.network(self.titles if items is None else self.titles[items]), dim=-1)
+        return functional.normalize(states, dim=-1) @ views.T / self.temperature
 
 
 def title_embeddings(recommender: Recommender, *, batch_size: int = 64) -> FloatArray:

@@ -1,4 +1,4 @@
-"""One training loop for all networks: cross-entropy over all items, averaged weights, early stopping on validation.
+"""One training loop for all networks: cross-entropy over items, averaged weights, early stopping on validation.
 
 What is validated and kept is a running mean of the weights (Polyak and Juditsky 1992): it ranks better at every epoch
 than the weights of the last step, which are mostly noise where an item is seen a few dozen times.
@@ -7,6 +7,7 @@ than the weights of the last step, which are mostly noise where an item is seen 
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def fit_network(
             batches = windows.epoch(generator(seed, "baseline windows", epoch), settings.batch_targets, mask_share)
             losses = []
             for batch in batches:
-                losses.append(_update(network, optimizer, batch))
+                losses.append(_update(network, optimizer, batch, settings.sampled_items))
                 mean.update_parameters(network)
             latest = copy.deepcopy(network.state_dict())
             network.load_state_dict(mean.module.state_dict())
@@ -101,14 +102,16 @@ def _running_mean(mean: Tensor, weight: Tensor, n_averaged: Tensor | int) -> Ten
     return torch.lerp(mean, weight, max(1 / _MEAN_OVER, 9 / (10 + int(n_averaged))))
 
 
-def _update(network: SequenceNetwork, optimizer: torch.optim.Optimizer, batch: SequenceBatch) -> float:
+def _update(
+    network: SequenceNetwork, optimizer: torch.optim.Optimizer, batch: SequenceBatch, n_sampled: int | None
+) -> float:
     """Take one step on the mean cross-entropy over a batch's targets, and return it."""
     network.train()
     device = next(network.parameters()).device
     targets = batch.targets.to(device)
     asked = targets >= 0
     states = network(batch.items.to(device))
-    loss = functional.cross_entropy(network.logits(states[asked]), targets[asked])
+    loss = _cross_entropy(network, states[asked], targets[asked], n_sampled)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRAD_NORM)
@@ -117,6 +120,30 @@ def _update(network: SequenceNetwork, optimizer: torch.optim.Optimizer, batch: S
     if not np.isfinite(value):
         raise FlrError(f"the loss became {value}; train again with a learning rate below {_rate(optimizer)}")
     return value
+
+
+def _cross_entropy(network: SequenceNetwork, states: Tensor, targets: Tensor, n_sampled: int | None) -> Tensor:
+    """Return the mean cross-entropy over all items, or where there are more than `n_sampled` an estimate of it.
+
+    The sum over the other items is that of a sample, times N - 1 by what the sample has of them (Jean et al. 2015, with
+    an even proposal). The sample, drawn with replacement, is the same for all states.
+
+    Args:
+        network: Scores items.
+        states: [S, D].
+        targets: [S].
+        n_sampled: Size of the sample; None takes all items.
+    """
+    if n_sampled is None or network.n_items <= n_sampled:
+        return functional.cross_entropy(network.logits(states), targets)
+    wanted, place = torch.unique(targets, return_inverse=True)
+    sample = torch.randint(network.n_items, (n_sampled,), device=targets.device)
+    logits = network.logits(states, torch.cat([wanted, sample])).float()
+    own = logits[:, : len(wanted)].gather(1, place[:, None])[:, 0]
+    is_own = sample == targets[:, None]
+    others = logits[:, len(wanted) :].masked_fill(is_own, -torch.inf).logsumexp(1)
+    others = others + math.log(network.n_items - 1) - (~is_own).sum(1).log()
+    return (torch.logaddexp(own, others) - own).mean()
 
 
 def _rate(optimizer: torch.optim.Optimizer) -> float:

@@ -3,7 +3,8 @@
 Written here on torch's own layers: RecBole 1.2.1 sets ``np.float_``, which NumPy 2 no longer has, and RecTools asks for
 NumPy below 2 on Python 3.11, so neither fits beside what the rest of the package needs.
 
-Where they depart from their papers: all are trained by the softmax over all items instead of sampled negatives; none
+Where they depart from their papers: all are trained by the softmax over all items, or in a large catalogue by an
+estimate of it (`flr.sequential.fitting`), instead of sampled negatives one by one; none
 has user embeddings, so that people never seen in training can be served; all tie output to input embeddings.
 
 Those that advise a model (`flr.sequential.assistant`) say the same to the last bit in any company once trained, see
@@ -54,9 +55,11 @@ class SequenceNetwork(nn.Module, ABC):
     def forward(self, items: Tensor) -> Tensor:
         """Return the state at every position, [B, T, D], from items [B, T] that are padded at the right."""
 
-    def logits(self, states: Tensor) -> Tensor:
-        """Return the scores of all items for states [S, D], [S, N]."""
-        return functional.linear(states, self.items.weight[: self.n_items], self.bias)
+    def logits(self, states: Tensor, items: Tensor | None = None) -> Tensor:
+        """Return the scores of all items, or of some, for states [S, D], [S, N]."""
+        if items is None:
+            return functional.linear(states, self.items.weight[: self.n_items], self.bias)
+        return functional.linear(states, self.items(items), self.bias[items])
 
 
 class SequenceTransformer(SequenceNetwork):
