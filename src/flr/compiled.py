@@ -13,8 +13,9 @@ from torch import Tensor
 
 from flr.catalogue.likeness import Likeness, liken
 from flr.catalogue.trie import ancestors_of, build_trie, choice_paths, preorder
-from flr.records import BoolArray, Catalogue, FloatArray, TokenTrie, TriePaths
+from flr.records import BoolArray, Catalogue, FloatArray, IntArray, TokenTrie, TriePaths
 from flr.scoring.exact import TreeSlice, item_log_probs, tree_slices
+from flr.scoring.guessing import GuessedNodes, GuessTables
 from flr.scoring.likelihood import ChildTable, LeafSums, child_table, counted_nodes, edge_numbers, leaf_sums
 from flr.scoring.pruned import sole_leaves
 from flr.text.packing import Evidence, Packer
@@ -40,6 +41,7 @@ class CompiledCatalogue:
         leaf: Leaf of each item, any leaf for an item that has none, [N].
         n_sharing: Items of each leaf, retired ones left out, [n_leaves].
         above_leaves: Each (leaf, needed node above it), [n] each.
+        guesses: Guesses which nodes a search will read.
         retired: Indices of retired items; None where there are none.
         lenders: Known items that each new one is like, and their weights, [M, n] each (`flr.catalogue.likeness`); None
             where no votes are lent.
@@ -56,6 +58,7 @@ class CompiledCatalogue:
     leaf: Tensor
     n_sharing: Tensor
     above_leaves: tuple[Tensor, Tensor]
+    guesses: GuessTables
     retired: Tensor | None = None
     lenders: tuple[Tensor, Tensor] | None = None
 
@@ -70,10 +73,17 @@ class CompiledCatalogue:
             of_items: Values of at least 0, and 0 for retired items.
         """
         leaves, nodes = self.above_leaves
-        of_leaves = of_items.new_zeros(len(of_items), self.trie.n_leaves)
-        of_leaves.scatter_reduce_(1, self.leaf.expand_as(of_items), of_items, "amax")
+        of_leaves = self._best_of_leaves(of_items)
         best = of_items.new_zeros(len(of_items), len(self.sole_leaf))
         return best.scatter_reduce_(1, nodes.expand(len(best), -1), of_leaves[:, leaves], "amax")
+
+    def guess(self, of_items: Tensor, n_guesses: int) -> GuessedNodes:
+        """Return nodes that a search for the best items will probably read, at most `n_guesses`; as `best_below`."""
+        return self.guesses.guess(self._best_of_leaves(of_items), n_guesses)
+
+    def _best_of_leaves(self, of_items: Tensor) -> Tensor:
+        of_leaves = of_items.new_zeros(len(of_items), self.trie.n_leaves)
+        return of_leaves.scatter_reduce_(1, self.leaf.expand_as(of_items), of_items, "amax")
 
     @property
     def n_needed_nodes(self) -> int:
@@ -98,6 +108,7 @@ class CompiledCatalogue:
             leaf=self.leaf.to(device),
             n_sharing=self.n_sharing.to(device),
             above_leaves=(self.above_leaves[0].to(device), self.above_leaves[1].to(device)),
+            guesses=self.guesses.to(device),
             retired=None if self.retired is None else self.retired.to(device),
             lenders=None if self.lenders is None else (self.lenders[0].to(device), self.lenders[1].to(device)),
         )
@@ -136,6 +147,7 @@ def compile_catalogue(
     paths = choice_paths(trie, only_branching=likelihood == "catalogue")
     counted = counted_nodes(trie, likelihood=likelihood)
     needed = ancestors_of(trie, counted)
+    above_leaves = _above_leaves(trie, needed)
     return CompiledCatalogue(
         catalogue=catalogue,
         template=PromptTemplate(titles, catalogue.leaf, tokenizer.preamble_ids, tokenizer.suffix_ids),
@@ -147,7 +159,8 @@ def compile_catalogue(
         sole_leaf=torch.from_numpy(sole_leaves(trie, needed)),
         leaf=torch.from_numpy(np.where(catalogue.leaf < n_leaves, catalogue.leaf, 0).astype(np.int64)),
         n_sharing=torch.from_numpy(np.bincount(live, minlength=n_leaves)),
-        above_leaves=_above_leaves(trie, needed),
+        above_leaves=(torch.from_numpy(above_leaves[0]), torch.from_numpy(above_leaves[1])),
+        guesses=GuessTables.of(*above_leaves, trie.parent, trie.token, trie.depth),
         retired=retired,
         lenders=None if lends is None else _lenders(catalogue, lends, before),
     )
@@ -173,7 +186,7 @@ def _goes_on(before: Catalogue, after: Catalogue) -> bool:
     return before.attributes.equals(after.attributes[:n])
 
 
-def _above_leaves(trie: TokenTrie, needed: BoolArray) -> tuple[Tensor, Tensor]:
+def _above_leaves(trie: TokenTrie, needed: BoolArray) -> tuple[IntArray, IntArray]:
     """Return every (leaf, needed node above it)."""
     leaf, node = np.arange(trie.n_leaves), trie.node_of_leaf.astype(np.int64)
     leaves, nodes = [], []
@@ -182,4 +195,4 @@ def _above_leaves(trie: TokenTrie, needed: BoolArray) -> tuple[Tensor, Tensor]:
         leaf, node = leaf[node >= 0], node[node >= 0]
         leaves.append(leaf[needed[node]])
         nodes.append(node[needed[node]])
-    return torch.from_numpy(np.concatenate(leaves)), torch.from_numpy(np.concatenate(nodes))
+    return np.concatenate(leaves), np.concatenate(nodes)

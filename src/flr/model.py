@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from flr.backbone.prefixes import HistoriesOf, PrefixReader
+from flr.backbone.prefixes import Below, Foreseen, HistoriesOf, PrefixReader
 from flr.backbone.streams import (
     Backbone,
     EncodedStreams,
@@ -18,7 +18,7 @@ from flr.backbone.streams import (
     item_ends,
     readable_columns,
 )
-from flr.blocks import CHUNK, SHARED_COLUMNS, whole_blocks
+from flr.blocks import BLOCK, CHUNK, SHARED_COLUMNS, whole_blocks
 from flr.compiled import CompiledCatalogue
 from flr.errors import ConfigError
 from flr.reasoner.factors import FactorEdit, MultiFactorAttention
@@ -27,6 +27,7 @@ from flr.reasoner.regularizers import diversity, orthogonality, sparsity
 from flr.records import PackedBatch, Thought
 from flr.scoring.beam import Beam, BestTitles, beam_search
 from flr.scoring.exact import catalogue_log_probs
+from flr.scoring.guessing import GuessedNodes
 from flr.scoring.likelihood import ChildTable, choice_log_probs
 from flr.scoring.pruned import Bound, Floor, Wanted, leaf_log_probs_above
 from flr.sequential.assistant import Advice, SequenceAssistant
@@ -34,6 +35,8 @@ from flr.text.template import TokenStreams
 from flr.thoughts import ThoughtState
 
 _UNLIMITED: Final = 2**31
+#: (votes, advice, how many nodes fit) -> the votes among the catalogue, and nodes that a search will probably read.
+Foresight = Callable[[Votes, Advice | None, int], tuple[Votes, GuessedNodes]]
 #: Trie nodes that one call of the backbone reads when it prunes: what fits a processor's caches, or fills a GPU.
 _NODES_PER_CALL = {True: 1024, False: 65536}
 
@@ -272,6 +275,7 @@ class FLRModel(nn.Module):
         *,
         edit: FactorEdit | None = None,
         vectors: Tensor | None = None,
+        foresee: Foresight | None = None,
     ) -> ThoughtState:
         """Think once at the end of every history.
 
@@ -280,10 +284,11 @@ class FLRModel(nn.Module):
             factor_weights: Multipliers of the gates, [K] or [B, 1, K].
             edit: Replaces the factors of each refinement step.
             vectors: Thoughts that are fed instead of the model's own, [B, n_thoughts, D].
+            foresee: Where titles are going to be searched: which beginnings, so that they are read along.
         """
         columns = torch.arange(streams.real.shape[1], device=self.device)
         ends = torch.where(streams.real, columns, -1).max(1).values[:, None]
-        next_position = streams.real.sum(1)
+        n_of_read = streams.real.sum(1)
         readable = streams.real[:, None]
         if self.reasoner is not None and self.reasoner.reads_items:
             if streams.places is None:
@@ -292,12 +297,19 @@ class FLRModel(nn.Module):
         thought = self._think(streams.hidden, readable, ends, factor_weights, edit=edit, places=streams.places)
         if thought is None:
             root = streams.hidden.gather(1, ends[..., None].expand(-1, -1, streams.hidden.shape[-1]))[:, 0]
-            return ThoughtState(streams, root, next_position, None)
-        extended = self._with_thoughts(streams, thought.vectors[:, 0] if vectors is None else vectors)
-        n_before = 0 if self.is_bottleneck else streams.real.shape[1]
-        root = extended.hidden[:, n_before + self.n_thoughts - 1]
+            return ThoughtState(streams, root, n_of_read, None)
         votes, advice = self._votes(thought, streams)
-        return ThoughtState(extended, root, next_position + self.n_thoughts, thought, votes, advice)
+        fed = thought.vectors[:, 0] if vectors is None else vectors
+        n_before, first_title = 0 if self.is_bottleneck else streams.real.shape[1], n_of_read + self.n_thoughts
+        n_guesses = BLOCK - self.n_thoughts
+        if foresee is None or votes is None or n_guesses < 1 or self.is_bottleneck:
+            extended = self._with_thoughts(streams, fed)
+            root = extended.hidden[:, n_before + self.n_thoughts - 1]
+            return ThoughtState(extended, root, first_title, thought, votes, advice)
+        among, guess = foresee(votes, advice, n_guesses)
+        extended, foreseen = self._with_thoughts_and_nodes(streams, fed, guess)
+        root = extended.hidden[:, n_before + self.n_thoughts - 1]
+        return ThoughtState(extended, root, first_title, thought, among, is_among=True, foreseen=foreseen)
 
     def _votes(self, thought: Thought, streams: EncodedStreams) -> tuple[Votes | None, Advice | None]:
         if self.memory is None:
@@ -320,6 +332,25 @@ class FLRModel(nn.Module):
         past = None if self.is_bottleneck else streams
         segments = torch.where(slots < self.n_thoughts, 0, -1).expand_as(positions)
         return self.backbone.extend(past, fed, positions, segments)
+
+    def _with_thoughts_and_nodes(
+        self, streams: EncodedStreams, vectors: Tensor, guess: GuessedNodes
+    ) -> tuple[EncodedStreams, Foreseen]:
+        """Return histories with thoughts appended, and trie nodes below these that share their block."""
+        n_rows, n_thoughts = vectors.shape[:2]
+        nodes = self.backbone.embed(guess.tokens)
+        fed = torch.cat([vectors.to(nodes.dtype), nodes], dim=1)
+        slots = torch.arange(n_thoughts, device=self.device).expand(n_rows, -1)
+        positions = streams.real.sum(1)[:, None] + torch.cat([slots, n_thoughts - 1 + guess.depths], dim=1)
+        among = torch.zeros(n_rows, fed.shape[1], fed.shape[1], dtype=torch.bool, device=self.device)
+        among[:, :, :n_thoughts] = True
+        among[:, :n_thoughts, :n_thoughts] = among[:, :n_thoughts, :n_thoughts].tril()
+        among[:, n_thoughts:, n_thoughts:] = guess.sees
+        mask = torch.cat([streams.real[:, None].expand(-1, fed.shape[1], -1), among], dim=-1)
+        real = torch.arange(fed.shape[1], device=self.device).expand(n_rows, -1) < n_thoughts
+        grown = self.backbone.grow(streams, fed, positions, mask[:, None], real)
+        hidden = grown.hidden[:, streams.real.shape[1] :]
+        return grown, Foreseen(guess.nodes, hidden[:, n_thoughts:], among[:, n_thoughts:])
 
     def score(self, state: ThoughtState, compiled: CompiledCatalogue) -> Tensor:
         """Return log p(item | history) of the whole catalogue, float32, [B, N].
@@ -411,10 +442,10 @@ class FLRModel(nn.Module):
         starts, ends = batch.target_starts[of_row, column], batch.target_ends[of_row, column]
         by_row = vectors.flatten(0, 1)
 
-        def histories_of(rows: Tensor) -> tuple[EncodedStreams, Tensor]:
+        def histories_of(rows: Tensor) -> Below:
             target = rows % len(of_row)
             histories = streams.runs(of_row[target], starts[target], ends[target])
-            return self._with_thoughts(histories, by_row[rows]), (ends - starts)[target] + 1 + self.n_thoughts
+            return Below(self._with_thoughts(histories, by_row[rows]), (ends - starts)[target] + 1 + self.n_thoughts)
 
         n_columns = whole_blocks(int((ends - starts).max()) + 1) + whole_blocks(self.n_thoughts)
         return self._above(root_hidden.flatten(0, 1), histories_of, n_columns, compiled=compiled, floor=floor)

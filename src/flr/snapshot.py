@@ -20,13 +20,16 @@ from flr.config import Config
 from flr.errors import ConfigError, RequestError
 from flr.live import LiveCatalogue
 from flr.model import FLRModel
+from flr.reasoner.memory import Votes
 from flr.records import Catalogue, FloatArray, Histories, IntArray
 from flr.scoring.beam import Beam, allowed_nodes, title_guide
+from flr.scoring.guessing import GuessedNodes
 from flr.scoring.pruned import Wanted
 from flr.scoring.ranking import top_items
+from flr.sequential.assistant import Advice
 from flr.steering import FactorLists, FactorWeights, alone, check_factor_weights
 from flr.text.template import TokenStreams
-from flr.thoughts import ThoughtState
+from flr.thoughts import ThoughtState, votes_among
 
 #: Memory of one scoring forward, MiB, where the settings name none: what fits a processor's caches is fastest there.
 _CPU_MB, _GPU_MB = 64, 2048
@@ -90,12 +93,14 @@ class Snapshot:
     ) -> FloatArray:
         """Return what `score` does for the k best items of each history at least, and -inf for others, [B, N]."""
 
+        def banned(rows: IntArray) -> Tensor:
+            return self._banned(histories.take(rows), rows, exclude_seen, allowed)
+
         def scored(state: ThoughtState, rows: IntArray) -> Tensor:
-            banned = self._banned(histories.take(rows), rows, exclude_seen, allowed)
-            return self._best(state, banned, k, self._wanted(rows, allowed))
+            return self._best(state, banned(rows), k, self._wanted(rows, allowed))
 
         n_rows = self._rows_per_forward(histories, _NODES_PER_ITEM * min(k, self.catalogue.n_items))
-        return self._score(histories, n_rows, think or self._thinker(histories, factor_weights), scored)
+        return self._score(histories, n_rows, think or self._thinker(histories, factor_weights, banned), scored)
 
     def best_by_factor(
         self, histories: Histories, k: int, *, exclude_seen: bool, allowed: AllowedItems | None = None
@@ -156,10 +161,25 @@ class Snapshot:
         n_rows = self._rows_per_forward(histories, settings.beam_width * int(lengths.max()))
         return self._score(histories, n_rows, self._thinker(histories, None), scored)
 
-    def think(self, histories: Histories, factor_weights: Tensor | None = None) -> ThoughtState:
-        """Read histories (cut to the window) and think once at the end of each."""
+    def think(
+        self, histories: Histories, factor_weights: Tensor | None = None, *, banned: Tensor | None = None
+    ) -> ThoughtState:
+        """Read histories (cut to the window) and think once at the end of each.
+
+        Args:
+            histories: Item indices.
+            factor_weights: Multipliers of the gates, [K] or [B, 1, K].
+            banned: Where titles are going to be searched: True at items that are not asked for, [B, N].
+        """
         streams = self.read(histories.window(self.config.text.window))
-        return self.model.think(streams, factor_weights)
+        if banned is None:
+            return self.model.think(streams, factor_weights)
+
+        def foresee(votes: Votes, advice: Advice | None, n_guesses: int) -> tuple[Votes, GuessedNodes]:
+            among = votes_among(votes, advice, self.compiled)
+            return among, self.compiled.guess(among.probs.masked_fill(banned, 0.0), n_guesses)
+
+        return self.model.think(streams, factor_weights, foresee=foresee)
 
     def read(self, histories: Histories) -> EncodedStreams:
         """Read histories, none longer than the window."""
@@ -180,12 +200,20 @@ class Snapshot:
         state = self.model.think(streams.rows(each), alone(self.n_factors, len(read), self.model.device))
         return state.among(self.compiled), thought.gates[:, :, 0].mean(0)
 
-    def _thinker(self, histories: Histories, factor_weights: FactorWeights | None) -> Thinker:
+    def _thinker(
+        self,
+        histories: Histories,
+        factor_weights: FactorWeights | None,
+        banned: Callable[[IntArray], Tensor] | None = None,
+    ) -> Thinker:
         weights = check_factor_weights(factor_weights, self.n_factors, len(histories))
-        if weights is None:
-            return lambda read, _: self.think(read)
-        of_gates = torch.tensor(weights, device=self.model.device)[:, None]
-        return lambda read, rows: self.think(read, of_gates[torch.from_numpy(rows).to(of_gates.device)])
+        of_gates = None if weights is None else torch.tensor(weights, device=self.model.device)[:, None]
+
+        def think(read: Histories, rows: IntArray) -> ThoughtState:
+            of_rows = None if of_gates is None else of_gates[torch.from_numpy(rows).to(of_gates.device)]
+            return self.think(read, of_rows, banned=None if banned is None else banned(rows))
+
+        return think
 
     def _best(self, state: ThoughtState, banned: Tensor, k: int, wanted: Wanted | None) -> Tensor:
         """Return log-probabilities of the k best items that are not banned at least, others may be -inf, [B, N]."""

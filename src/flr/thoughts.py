@@ -6,12 +6,20 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from flr.backbone.prefixes import Below, Foreseen
 from flr.backbone.streams import EncodedStreams
 from flr.compiled import CompiledCatalogue
 from flr.reasoner.memory import Votes
 from flr.records import Thought
 from flr.scoring.pruned import Bound
 from flr.sequential.assistant import Advice
+
+
+def votes_among(votes: Votes, advice: Advice | None, compiled: CompiledCatalogue) -> Votes:
+    """Return advised votes for a catalogue that has changed since training; see `Votes.among`."""
+    if advice is not None:
+        votes = replace(votes, probs=advice.on(votes.probs))
+    return votes.among(compiled.catalogue.n_items, compiled.retired, compiled.lenders)
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,8 @@ class ThoughtState:
         thought: What the reasoner did; None for a model without a thought.
         votes: What the memory says of all items; None for a model without one.
         advice: A second opinion that `among` has not heard yet; None where there is none.
+        is_among: Whether votes are those among a catalogue already.
+        foreseen: Trie nodes that were read along with the thoughts; None where there are none.
     """
 
     streams: EncodedStreams
@@ -33,23 +43,21 @@ class ThoughtState:
     thought: Thought | None
     votes: Votes | None = None
     advice: Advice | None = None
+    is_among: bool = False
+    foreseen: Foreseen | None = None
 
-    def histories_of(self, rows: Tensor) -> tuple[EncodedStreams, Tensor]:
-        """Return some of the histories, ascending rows, and the position of the first token of a title in each."""
+    def histories_of(self, rows: Tensor) -> Below:
+        """Return what titles of some of the histories, ascending rows, are read below."""
         if len(rows) == len(self.next_position):
-            return self.streams, self.next_position
+            return Below(self.streams, self.next_position, self.foreseen)
         streams = self.streams.rows(rows).without_empty_blocks()  # as if others had never been there
-        return streams, self.next_position[rows]
+        return Below(streams, self.next_position[rows], None if self.foreseen is None else self.foreseen.rows(rows))
 
     def among(self, compiled: CompiledCatalogue) -> ThoughtState:
         """Return the same with advised votes, for a catalogue that has changed since training; see `Votes.among`."""
-        votes = self.votes
-        if votes is None:
+        if self.votes is None or self.is_among:
             return self
-        if self.advice is not None:
-            votes = replace(votes, probs=self.advice.on(votes.probs))
-        votes = votes.among(compiled.catalogue.n_items, compiled.retired, compiled.lenders)
-        return replace(self, votes=votes, advice=None)
+        return replace(self, votes=votes_among(self.votes, self.advice, compiled), advice=None, is_among=True)
 
     def bound(self, compiled: CompiledCatalogue) -> Bound | None:
         """Return what items below a trie node can reach, given the memory's votes; None where titles decide alone."""
