@@ -160,7 +160,7 @@ def compile_catalogue(
         leaf=torch.from_numpy(np.where(catalogue.leaf < n_leaves, catalogue.leaf, 0).astype(np.int64)),
         n_sharing=torch.from_numpy(np.bincount(live, minlength=n_leaves)),
         above_leaves=(torch.from_numpy(above_leaves[0]), torch.from_numpy(above_leaves[1])),
-        guesses=GuessTables.of(*above_leaves, trie.parent, trie.token, trie.depth),
+        guesses=GuessTables.of(above_leaves, trie),
         retired=retired,
         lenders=None if lends is None else _lenders(catalogue, lends, before),
     )
@@ -187,7 +187,7 @@ def _goes_on(before: Catalogue, after: Catalogue) -> bool:
 
 
 def _above_leaves(trie: TokenTrie, needed: BoolArray) -> tuple[IntArray, IntArray]:
-    """Return every (leaf, needed node above it)."""
+    """Return every (leaf, needed node above it), those of a leaf from below."""
     leaf, node = np.arange(trie.n_leaves), trie.node_of_leaf.astype(np.int64)
     leaves, nodes = [], []
     while len(node):

@@ -8,21 +8,27 @@ import torch
 
 from flr.backbone.streams import Backbone
 from flr.recommender import Recommender
-from flr.records import Histories
+from flr.records import Histories, TokenTrie
 from flr.scoring.guessing import GuessTables
 from flr.snapshot import Snapshot
 from toy import TITLES, toy_catalogue, toy_model, toy_tokenizer
 
 #: 0 -> 1, 2; 1 -> 3, 4; 3 -> 5, 6; 2 -> 7, 8. The leaves are 5, 6, 4, 7, 8, all inner nodes are needed.
-PARENT = np.array([-1, 0, 0, 1, 1, 3, 3, 2, 2])
-DEPTH = np.array([0, 1, 1, 2, 2, 3, 3, 2, 2])
+TRIE = TokenTrie(
+    parent=np.array([-1, 0, 0, 1, 1, 3, 3, 2, 2]),
+    token=np.arange(9) + 10,
+    depth=np.array([0, 1, 1, 2, 2, 3, 3, 2, 2]),
+    child_start=np.array([1, 3, 7, 5, 0, 0, 0, 0, 0]),
+    n_children=np.array([2, 2, 2, 2, 0, 0, 0, 0, 0]),
+    node_of_leaf=np.array([5, 6, 4, 7, 8]),
+)
 ABOVE = {0: (0, 1, 3), 1: (0, 1, 3), 2: (0, 1), 3: (0, 2), 4: (0, 2)}
 
 
 @pytest.fixture(scope="module")
 def tables() -> GuessTables:
     pairs = np.array([(leaf, node) for leaf, nodes in ABOVE.items() for node in reversed(nodes)])
-    return GuessTables.of(pairs[:, 0], pairs[:, 1], PARENT, np.arange(9) + 10, DEPTH)
+    return GuessTables.of((pairs[:, 0], pairs[:, 1]), TRIE)
 
 
 def test_nodes_above_the_best_leaves_come_in_their_order(tables: GuessTables) -> None:

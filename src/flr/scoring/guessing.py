@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flr.records import IntArray
+from flr.blocks import BLOCK
+from flr.records import IntArray, TokenTrie
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class GuessTables:
     """What guessing looks up.
 
     Attributes:
-        paths: Needed nodes above each leaf but for the root, ascending, -1 after the last, [n_leaves, P].
+        paths: The first needed nodes below the root on the way to each leaf, -1 after the last, [n_leaves, P].
         parent, token, depth: Of each trie node, [n_nodes].
     """
 
@@ -53,22 +54,23 @@ class GuessTables:
     depth: Tensor
 
     @staticmethod
-    def of(leaves: IntArray, nodes: IntArray, parent: IntArray, token: IntArray, depth: IntArray) -> GuessTables:
+    def of(above_leaves: tuple[IntArray, IntArray], trie: TokenTrie) -> GuessTables:
         """Build the tables.
 
         Args:
-            leaves, nodes: Each (leaf, needed node above it), [n] each.
-            parent, token, depth: Of each trie node, [n_nodes].
+            above_leaves: Each (leaf, needed node above it), those of a leaf from below, [n] each.
+            trie: The titles.
         """
-        order = np.lexsort((nodes, leaves))
-        order = order[nodes[order] > 0]
-        leaf, node = leaves[order], nodes[order]
-        n_leaves = int(leaves.max(initial=-1)) + 1
-        counts = np.bincount(leaf, minlength=n_leaves)
-        paths = np.full((n_leaves, max(1, int(counts.max(initial=0)))), -1, dtype=np.int64)
-        paths[leaf, np.arange(len(leaf)) - (counts.cumsum() - counts)[leaf]] = node
-        tables = (paths, *(np.asarray(table, dtype=np.int64) for table in (parent, token, depth)))
-        return GuessTables(*map(torch.from_numpy, tables))
+        leaf, node = (of[above_leaves[1] > 0] for of in above_leaves)
+        order = np.argsort(leaf, kind="stable")[::-1]  # all of a leaf together, from above
+        leaf, node = leaf[order], node[order]
+        counts = np.bincount(leaf, minlength=trie.n_leaves)
+        begins = (counts[::-1].cumsum()[::-1] - counts)[leaf]
+        place = np.arange(len(leaf)) - begins
+        fits = place < BLOCK
+        paths = np.full((trie.n_leaves, max(1, min(BLOCK, int(counts.max(initial=0))))), -1, dtype=np.int32)
+        paths[leaf[fits], place[fits]] = node[fits]
+        return GuessTables(*map(torch.from_numpy, (paths, trie.parent, trie.token, trie.depth)))
 
     def to(self, device: torch.device) -> GuessTables:
         return GuessTables(*(table.to(device) for table in (self.paths, self.parent, self.token, self.depth)))
@@ -81,13 +83,13 @@ class GuessTables:
             n_guesses: Nodes that fit, S.
         """
         best = of_leaves.topk(min(n_guesses, of_leaves.shape[1]), dim=1).indices
-        nodes = self._first(self.paths[best].flatten(1), n_guesses)
+        nodes = self._first(self.paths[best].flatten(1).long(), n_guesses)
         known = nodes.clamp(min=0)
         above = (self.parent[known][..., None] == nodes[:, None, :]) & (nodes >= 0)[..., None]
         sees = torch.eye(n_guesses, dtype=torch.bool, device=nodes.device) | above
         for _ in range((self.paths.shape[1] - 1).bit_length()):  # twice as far up each time
             sees = (sees.float() @ sees.float()) > 0
-        return GuessedNodes(nodes, self.token[known].clamp(min=0), self.depth[known].clamp(min=1), sees)
+        return GuessedNodes(nodes, self.token[known].clamp(min=0).long(), self.depth[known].clamp(min=1).long(), sees)
 
     @staticmethod
     def _first(nodes: Tensor, n: int) -> Tensor:
