@@ -8,7 +8,14 @@ import pytest
 from scipy import stats
 
 from flr.errors import DataError
-from flr.evaluation.comparison import compare, compare_values, holm, mean_over_seeds, minimum_detectable_difference
+from flr.evaluation.comparison import (
+    compare,
+    compare_values,
+    holm,
+    mean_over_seeds,
+    minimum_detectable_difference,
+    user_means,
+)
 
 
 def run(values: list[float], rows: list[int] | None = None) -> pl.DataFrame:
@@ -24,7 +31,7 @@ def test_seeds_are_averaged_by_target_whatever_their_order() -> None:
     assert users.tolist() == [0, 0, 1, 1]
 
 
-def test_tests_are_those_of_user_means() -> None:
+def test_with_as_many_targets_each_tests_are_those_of_user_means() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.random(60), rng.random(60) + 0.1
     users = np.repeat(np.arange(20), 3)
@@ -34,6 +41,26 @@ def test_tests_are_those_of_user_means() -> None:
     assert found.t_p_value == pytest.approx(stats.ttest_rel(by_user, np.zeros(20)).pvalue)
     assert 0 < found.wilcoxon_p_value < 1
     assert (found.n_users, found.n_targets) == (20, 60)
+
+
+def test_the_t_test_is_about_the_difference_that_is_shown() -> None:
+    users = np.repeat(np.arange(30), [20] * 10 + [1] * 20)  # those with many targets gain what the others lose
+    noise = np.random.default_rng(5).normal(0, 0.1, len(users))
+    differences = np.where(users < 10, 0.1, -0.05) + noise
+    found = compare_values(np.zeros(len(users)), differences, users, np.random.default_rng(0), n_resamples=4000)
+    assert stats.ttest_1samp(user_means(differences, users), 0).pvalue > 0.5
+    assert found.t_p_value < 0.01
+    assert found.difference.low > 0
+
+
+def test_the_t_test_rejects_as_often_as_it_says_whatever_users_have() -> None:
+    rng = np.random.default_rng(2)
+    users = np.repeat(np.arange(80), rng.integers(1, 9, 80))
+    rejected = 0
+    for _ in range(1000):
+        values = rng.normal(0, 1, 80)[users] + rng.normal(0, 1, len(users))  # a user's targets go together
+        rejected += compare_values(np.zeros(len(users)), values, users, rng, n_resamples=2).t_p_value < 0.05
+    assert 0.03 < rejected / 1000 < 0.08
 
 
 def test_a_model_does_not_differ_from_itself() -> None:

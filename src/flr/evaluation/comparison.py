@@ -25,7 +25,8 @@ class Comparison:
 
     Attributes:
         difference: Mean over targets, with a bootstrap interval over users.
-        t_p_value: Two-sided paired t test on user means.
+        t_p_value: Two-sided t test of that mean, its standard error clustered by user (U - 1 degrees of freedom): the
+            paired t test where each user has one target.
         wilcoxon_p_value: Two-sided Wilcoxon signed-rank test on user means; users without a difference count half on
             either side (Pratt).
         minimum_detectable: The smallest true difference that these targets show with power .8 at level .05.
@@ -107,7 +108,8 @@ def compare_values(
     of_users = user_means(differences, users)
     t_p_value, wilcoxon_p_value = 1.0, 1.0
     if np.ptp(of_users) > 0:
-        t_p_value = float(stats.ttest_1samp(of_users, 0.0).pvalue)
+        t = differences.mean() / clustered_standard_error(differences, users)
+        t_p_value = float(2 * stats.t.sf(abs(t), len(of_users) - 1))
         wilcoxon_p_value = float(stats.wilcoxon(of_users, zero_method="pratt", method="asymptotic").pvalue)
     elif of_users[0]:
         t_p_value, wilcoxon_p_value = 0.0, float(2.0 ** (1 - len(of_users)))

@@ -60,7 +60,7 @@ class Claim:
         rival: The other model.
         value: Mean of the reference.
         comparison: Reference less rival.
-        p_value: The larger of the paired t test's and Wilcoxon's.
+        p_value: The larger of the clustered t test's and Wilcoxon's.
         corrected: The same after Holm's correction for all claims on the data set.
     """
 
