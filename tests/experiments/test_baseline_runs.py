@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,12 @@ def test_results_are_written_and_not_made_twice(data: Path, tmp_path: Path, monk
     assert again[0].test.metrics == results[1].test.metrics
     with pytest.raises(ArtifactError, match="holds a baseline of another seed"):
         run_baselines(data, output, only=["item-knn"], settings=settings, seed=1)
+    saved = json.loads((output / "item-knn" / "baseline.json").read_text())
+    del saved["settings"]["network"]["sampled_items"]  # as if nobody could have set it then
+    (output / "item-knn" / "baseline.json").write_text(json.dumps(saved))
+    assert run_baselines(data, output, only=["item-knn"], settings=settings)[0].test.metrics == again[0].test.metrics
+    with pytest.raises(ArtifactError, match="holds a baseline of another settings"):
+        run_baselines(data, output, only=["item-knn"], settings=BaselineSettings(trials=1))
 
 
 def test_unknown_names_and_missing_titles(data: Path, tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from flr.baselines.fitting import fit_baseline
 from flr.baselines.language import title_embeddings
@@ -122,6 +125,8 @@ def _finished(folder: Path, name: str, facts: dict[str, Any]) -> BaselineResult 
     if not (folder / META_FILE).exists():
         return None
     saved = read_json(folder / META_FILE, "saved baseline")
+    with suppress(ValidationError):  # settings that came later are as they are when nobody sets them
+        saved["settings"] = BaselineSettings.model_validate(saved.get("settings")).model_dump(mode="json")
     if different := [key for key, value in facts.items() if saved.get(key) != value]:
         raise ArtifactError(
             f"{str(folder)!r} holds a baseline of another {different[0]}; --overwrite replaces it, "
