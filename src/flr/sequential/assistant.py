@@ -61,7 +61,6 @@ class SequenceAssistant(nn.Module):
 
     Args:
         networks: At least one, trained; their weights are left alone from now on.
-        window: Most items of a history that they read.
 
     Attributes:
         weight, discount: alpha and gamma, buffers.
@@ -72,10 +71,10 @@ class SequenceAssistant(nn.Module):
     discount: Tensor
     log_popularity: Tensor
 
-    def __init__(self, networks: Sequence[SequenceNetwork], window: int) -> None:
+    def __init__(self, networks: Sequence[SequenceNetwork]) -> None:
         super().__init__()
         self.networks = cast("Sequence[SequenceNetwork]", nn.ModuleList(networks))
-        self.window, self.n_items = window, networks[0].n_items
+        self.n_items = networks[0].n_items
         self.requires_grad_(requires_grad=False).eval()
         self.register_buffer("weight", torch.zeros(()))
         self.register_buffer("discount", torch.zeros(()))
@@ -85,8 +84,8 @@ class SequenceAssistant(nn.Module):
         """Return what they say to each history: the same to the bit in any company.
 
         Args:
-            items: Items of each history from the oldest on, at most a window, -1 after the last, [B, W]; those that the
-                networks do not know are left out.
+            items: Items of each history from the oldest on, at most the window, -1 after the last, [B, W]; those that
+                the networks do not know are left out.
         """
         known = (items >= 0) & (items < self.n_items)
         counted, length = known.cumsum(1), max(1, items.shape[1])
@@ -118,4 +117,4 @@ def build_assistant(config: AssistantConfig, n_items: int, window: int) -> Seque
         GRU4Rec(n_items, **common) if name == "gru4rec" else SASRec(n_items, **common, **attention)
         for name in config.networks
     ]
-    return SequenceAssistant(networks, window)
+    return SequenceAssistant(networks)
