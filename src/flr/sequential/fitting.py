@@ -77,18 +77,20 @@ def fit_network(
     valid: list[float] = []
     mean = AveragedModel(network, avg_fn=_running_mean)
     best, kept = -1, copy.deepcopy(network.state_dict())
-    with torch.random.fork_rng(), progress.task(f"train {name}", settings.max_epochs) as step:
+    with torch.random.fork_rng(), progress.task(f"train {name}") as step:  # it stops early: nobody knows when
         torch.manual_seed(derive_seed(seed, "baseline dropout"))
         for epoch in range(settings.max_epochs):
             batches = windows.epoch(generator(seed, "baseline windows", epoch), settings.batch_targets, mask_share)
-            losses = []
+            losses, before = list[float](), "" if best < 0 else f", best NDCG@10 {valid[best]:.4f} in epoch {best + 1}"
             for batch in batches:
+                done = min(1.0, len(losses) * settings.batch_targets / windows.n_targets)
+                step(0, f"epoch {epoch + 1}, {done:.0%}{before}")
                 losses.append(_update(network, optimizer, batch, settings.sampled_items))
                 mean.update_parameters(network)
             latest = copy.deepcopy(network.state_dict())
             network.load_state_dict(mean.module.state_dict())
             valid.append(validate())
-            step(1, f"loss {np.mean(losses):.3f}, valid NDCG@10 {valid[-1]:.4f}")
+            step(1, f"epoch {epoch + 1}, loss {np.mean(losses):.3f}, valid NDCG@10 {valid[-1]:.4f}")
             if best < 0 or valid[-1] > valid[best]:
                 best, kept = epoch, copy.deepcopy(network.state_dict())
             if epoch - best >= settings.patience:
