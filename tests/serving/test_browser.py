@@ -453,6 +453,7 @@ def test_a_model_without_factors_has_no_sliders_and_no_heat_map(open_page: Open)
         page.wait_for_selector("#comparison h3")
         assert page.locator("#why caption").all_inner_texts() == ["What each purchase does"]
         assert shown(page) == [one.title for one in best(site, HISTORY)]
+        page.context.close()  # before its server stops
 
 
 def test_why_says_where_the_probability_comes_from(open_page: Open) -> None:
@@ -465,6 +466,7 @@ def test_why_says_where_the_probability_comes_from(open_page: Open) -> None:
         assert captions == ["What each factor does", "Where the probability comes from", "What each purchase does"]
         page.get_by_role("button", name="Compare lists with and without a second opinion on the votes").click()
         expect(page.locator("#comparison h3")).to_have_text("Without a second opinion on the votes")
+        page.context.close()  # before its server stops
 
 
 @pytest.mark.parametrize("width", [360, 1400])
