@@ -96,12 +96,13 @@ def test_whether_factors_are_disentangled(
     ("low", "high", "verdict"), [(0.02, 0.1, "holds"), (-0.1, -0.02, "does not hold"), (-0.1, 0.02, "undecided")]
 )
 def test_whether_flr_is_more_robust(low: float, high: float, verdict: str) -> None:
-    ours = {"model": "flr", "strain": "all damages", "loss": 0.1, "difference": None}
-    single = ours | {"model": "single", "loss": 0.15, "difference": (low + high) / 2}
+    ours = {"model": "flr", "strain": "all damages", "loss": 0.1, "difference": None, "seeds": 5}
+    single = ours | {"model": "single", "seeds": 3, "loss": 0.15, "difference": (low + high) / 2}
     rows = [ours | {"difference_low": None, "difference_high": None}]
     (claim,) = claims(robustness=[*rows, single | {"difference_low": low, "difference_high": high}])
     assert (claim.verdict, claim.low, claim.high) == (verdict, low, high)
-    assert "flr loses 10.0% of its NDCG@10, single 15.0%" in claim.told
+    assert f"single loses {50 * (low + high):+.1f} points more of its NDCG@10" in claim.told
+    assert "(flr loses 10.0% on all of its 5, single loses 15.0% on all of its 3)" in claim.told
 
 
 @pytest.mark.parametrize(

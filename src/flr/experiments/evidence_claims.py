@@ -158,9 +158,10 @@ def _robust(data: str, tables: Tables, reference: str, single: str | None) -> Ev
     if not rows or not ours or rows[0]["difference"] is None:
         return None
     low, high = rows[0]["difference_low"], rows[0]["difference_high"]
+    alone = (f"{row['model']} loses {row['loss']:.1%} on all of its {row['seeds']}" for row in (ours[0], rows[0]))
     told = (
-        f"over all damages {reference} loses {ours[0]['loss']:.1%} of its NDCG@10, {single} {rows[0]['loss']:.1%}: "
-        f"{100 * rows[0]['difference']:+.1f} points more [{_signed(low, 1, 100)}, {_signed(high, 1, 100)}]"
+        f"over all damages {single} loses {100 * rows[0]['difference']:+.1f} points more of its NDCG@10 "
+        f"[{_signed(low, 1, 100)}, {_signed(high, 1, 100)}] on the seeds that both have ({', '.join(alone)})"
     )
     claim = f"{reference} is more robust than {single}"
     main = {"difference": rows[0]["difference"], "low": low, "high": high}
