@@ -300,16 +300,16 @@ class FLRModel(nn.Module):
             return ThoughtState(streams, root, n_of_read, None)
         votes, advice = self._votes(thought, streams)
         fed = thought.vectors[:, 0] if vectors is None else vectors
-        n_before, first_title = 0 if self.is_bottleneck else streams.real.shape[1], n_of_read + self.n_thoughts
-        n_guesses = BLOCK - self.n_thoughts
+        n_guesses, foreseen = BLOCK - self.n_thoughts, None
         if foresee is None or votes is None or n_guesses < 1 or self.is_bottleneck:
             extended = self._with_thoughts(streams, fed)
-            root = extended.hidden[:, n_before + self.n_thoughts - 1]
-            return ThoughtState(extended, root, first_title, thought, votes, advice)
-        among, guess = foresee(votes, advice, n_guesses)
-        extended, foreseen = self._with_thoughts_and_nodes(streams, fed, guess)
+        else:
+            votes, guess = foresee(votes, advice, n_guesses)
+            advice = None  # has been heard
+            extended, foreseen = self._with_thoughts_and_nodes(streams, fed, guess)
+        n_before = 0 if self.is_bottleneck else streams.real.shape[1]
         root = extended.hidden[:, n_before + self.n_thoughts - 1]
-        return ThoughtState(extended, root, first_title, thought, among, is_among=True, foreseen=foreseen)
+        return ThoughtState(extended, root, n_of_read + self.n_thoughts, thought, votes, advice, foreseen)
 
     def _votes(self, thought: Thought, streams: EncodedStreams) -> tuple[Votes | None, Advice | None]:
         if self.memory is None:

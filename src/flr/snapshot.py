@@ -39,8 +39,8 @@ _NODES_PER_ITEM = 2
 Thinker = Callable[[Histories, IntArray], ThoughtState]
 #: Token streams -> what the model reads there.
 Reader = Callable[[TokenStreams], EncodedStreams]
-#: Takes what was thought of some histories and their places; returns scores, [n, N].
-_Scored = Callable[[ThoughtState, IntArray], Tensor]
+#: Takes histories cut to the window, and their places among all that are scored; returns scores, [n, N].
+_Scored = Callable[[Histories, IntArray], Tensor]
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,14 @@ class Snapshot:
         self, histories: Histories, *, factor_weights: FactorWeights | None = None, think: Thinker | None = None
     ) -> FloatArray:
         """Return log p(item | history) over the whole catalogue, float32, [B, N]."""
+        gates_of = self._gate_weights(histories, factor_weights)
+
+        def scored(read: Histories, rows: IntArray) -> Tensor:
+            state = self.think(read, gates_of(rows)) if think is None else think(read, rows)
+            return self.model.score(state.among(self.compiled), self.compiled)
+
         n_nodes = max((len(part.nodes) for part in self.compiled.slices), default=1)
-        think = think or self._thinker(histories, factor_weights)
-        n_rows = self._rows_per_forward(histories, n_nodes)
-        return self._score(histories, n_rows, think, lambda state, _: self.model.score(state, self.compiled))
+        return self._score(histories, self._rows_per_forward(histories, n_nodes), scored)
 
     def score_best(
         self,
@@ -92,15 +96,15 @@ class Snapshot:
         think: Thinker | None = None,
     ) -> FloatArray:
         """Return what `score` does for the k best items of each history at least, and -inf for others, [B, N]."""
+        gates_of = self._gate_weights(histories, factor_weights)
 
-        def banned(rows: IntArray) -> Tensor:
-            return self._banned(histories.take(rows), rows, exclude_seen, allowed)
-
-        def scored(state: ThoughtState, rows: IntArray) -> Tensor:
-            return self._best(state, banned(rows), k, self._wanted(rows, allowed))
+        def scored(read: Histories, rows: IntArray) -> Tensor:
+            banned = self._banned(histories.take(rows), rows, exclude_seen, allowed)
+            state = self.think(read, gates_of(rows), banned=banned) if think is None else think(read, rows)
+            return self._best(state.among(self.compiled), banned, k, self._wanted(rows, allowed))
 
         n_rows = self._rows_per_forward(histories, _NODES_PER_ITEM * min(k, self.catalogue.n_items))
-        return self._score(histories, n_rows, think or self._thinker(histories, factor_weights, banned), scored)
+        return self._score(histories, n_rows, scored)
 
     def best_by_factor(
         self, histories: Histories, k: int, *, exclude_seen: bool, allowed: AllowedItems | None = None
@@ -141,8 +145,8 @@ class Snapshot:
         lengths = torch.from_numpy(compiled.template.titles.lengths[: compiled.trie.n_leaves]).to(self.model.device)
         shares = compiled.n_sharing.log() / lengths**settings.length_power
 
-        def scored(state: ThoughtState, rows: IntArray) -> Tensor:
-            of_rows = histories.take(rows)
+        def scored(read: Histories, rows: IntArray) -> Tensor:
+            state, of_rows = self.think(read).among(compiled), histories.take(rows)
             banned = self._banned(of_rows, rows, exclude_seen)
             beam = Beam(settings.beam_width, settings.length_power)
             if exclude_seen:
@@ -159,7 +163,7 @@ class Snapshot:
             return items.masked_fill_(banned, -torch.inf)
 
         n_rows = self._rows_per_forward(histories, settings.beam_width * int(lengths.max()))
-        return self._score(histories, n_rows, self._thinker(histories, None), scored)
+        return self._score(histories, n_rows, scored)
 
     def think(
         self, histories: Histories, factor_weights: Tensor | None = None, *, banned: Tensor | None = None
@@ -200,20 +204,15 @@ class Snapshot:
         state = self.model.think(streams.rows(each), alone(self.n_factors, len(read), self.model.device))
         return state.among(self.compiled), thought.gates[:, :, 0].mean(0)
 
-    def _thinker(
-        self,
-        histories: Histories,
-        factor_weights: FactorWeights | None,
-        banned: Callable[[IntArray], Tensor] | None = None,
-    ) -> Thinker:
+    def _gate_weights(
+        self, histories: Histories, factor_weights: FactorWeights | None
+    ) -> Callable[[IntArray], Tensor | None]:
+        """Return what gives the checked multipliers of some rows' gates, [n, 1, K]; None leaves them as they are."""
         weights = check_factor_weights(factor_weights, self.n_factors, len(histories))
-        of_gates = None if weights is None else torch.tensor(weights, device=self.model.device)[:, None]
-
-        def think(read: Histories, rows: IntArray) -> ThoughtState:
-            of_rows = None if of_gates is None else of_gates[torch.from_numpy(rows).to(of_gates.device)]
-            return self.think(read, of_rows, banned=None if banned is None else banned(rows))
-
-        return think
+        if weights is None:
+            return lambda _: None
+        of_gates = torch.tensor(weights, device=self.model.device)[:, None]
+        return lambda rows: of_gates[torch.from_numpy(rows).to(of_gates.device)]
 
     def _best(self, state: ThoughtState, banned: Tensor, k: int, wanted: Wanted | None) -> Tensor:
         """Return log-probabilities of the k best items that are not banned at least, others may be -inf, [B, N]."""
@@ -264,12 +263,12 @@ class Snapshot:
         retired = self.compiled.retired
         return of_items if retired is None else of_items.index_fill(1, retired, 0)
 
-    def _score(self, histories: Histories, n_rows: int, think: Thinker, scored: _Scored) -> FloatArray:
+    def _score(self, histories: Histories, n_rows: int, scored: _Scored) -> FloatArray:
         """Score histories of similar length together, `n_rows` at a time."""
         out = np.empty((len(histories), self.catalogue.n_items), dtype=np.float32)
         with torch.inference_mode():
             for rows, read in self._batches(histories, n_rows):
-                out[rows] = scored(think(read, rows).among(self.compiled), rows).float().cpu().numpy()
+                out[rows] = scored(read, rows).float().cpu().numpy()
         return out
 
     def _batches(self, histories: Histories, n_rows: int) -> Iterator[tuple[IntArray, Histories]]:

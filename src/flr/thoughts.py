@@ -33,8 +33,8 @@ class ThoughtState:
         thought: What the reasoner did; None for a model without a thought.
         votes: What the memory says of all items; None for a model without one.
         advice: A second opinion that `among` has not heard yet; None where there is none.
-        is_among: Whether votes are those among a catalogue already.
-        foreseen: Trie nodes that were read along with the thoughts; None where there are none.
+        foreseen: Trie nodes that were read along with the thoughts, for which votes have been brought `among` the
+            catalogue already; None where there are none.
     """
 
     streams: EncodedStreams
@@ -43,7 +43,6 @@ class ThoughtState:
     thought: Thought | None
     votes: Votes | None = None
     advice: Advice | None = None
-    is_among: bool = False
     foreseen: Foreseen | None = None
 
     def histories_of(self, rows: Tensor) -> Below:
@@ -55,9 +54,9 @@ class ThoughtState:
 
     def among(self, compiled: CompiledCatalogue) -> ThoughtState:
         """Return the same with advised votes, for a catalogue that has changed since training; see `Votes.among`."""
-        if self.votes is None or self.is_among:
+        if self.votes is None or self.foreseen is not None:
             return self
-        return replace(self, votes=votes_among(self.votes, self.advice, compiled), advice=None, is_among=True)
+        return replace(self, votes=votes_among(self.votes, self.advice, compiled), advice=None)
 
     def bound(self, compiled: CompiledCatalogue) -> Bound | None:
         """Return what items below a trie node can reach, given the memory's votes; None where titles decide alone."""
