@@ -161,6 +161,7 @@ def test_an_assistant_saved_when_it_had_one_network_is_read(tmp_path: Path) -> N
     weights = load_file(tmp_path / "model.safetensors")
     assert any(name.startswith("assistant.networks.0.") for name in weights)
     renamed = {name.replace("assistant.networks.0.", "assistant.network."): of for name, of in weights.items()}
+    renamed["assistant.weight"] = renamed.pop("assistant.weights")[0].clone()
     save_file(renamed, tmp_path / "model.safetensors")
     meta = json.loads((tmp_path / "recommender.json").read_text())
     meta["config"]["assistant"] = {"kind": "sasrec", "width": recommender.config.assistant.width}

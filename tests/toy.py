@@ -107,7 +107,10 @@ def toy_model(*overrides: str, titles: list[str] = TITLES, seed: int = 0) -> tup
         for network in assistant.networks:
             torch.nn.init.normal_(network.items.weight, std=0.5)
         torch.nn.init.normal_(assistant.log_popularity)
-        assistant.weight.fill_(0.3)
+        if assistant.linear is not None:
+            assistant.linear.neighbours.random_(len(titles))
+            torch.nn.init.normal_(assistant.linear.weights)
+        assistant.weights.copy_(torch.tensor([0.3, 0.2])[: len(assistant.weights)])
         assistant.discount.fill_(0.1)
     model = FLRModel(backbone, build_reasoner(config.reasoner, backbone), memory, assistant)
     if model.reasoner is not None and model.reasoner.gate_weight is not None:

@@ -25,6 +25,8 @@ _QUERIES: Final = 8
 SHARED_COLUMNS: Final = 384
 #: Tokens of a longer stream that are read at once; its last chunk is as long as what is left.
 CHUNK: Final = 128
+#: Entries of a long row that are added at a time.
+_PART: Final = 1024
 
 
 def whole_blocks(n: int) -> int:
@@ -60,3 +62,12 @@ def by_block(product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     padded = rows.new_zeros(BLOCK, *rows.shape[1:])
     padded[:n] = rows
     return product(padded)[:n]
+
+
+def summed_in_parts(rows: Tensor) -> Tensor:
+    """Return the sums over the last dimension, [..., N] -> [..., 1]: threads would share one long row, not several."""
+    n = rows.shape[-1]
+    padded = rows.new_zeros(*rows.shape[:-1], -(-n // _PART) * _PART)
+    padded[..., :n] = rows
+    parts = padded.view(*rows.shape[:-1], -1, _PART).sum(-1)
+    return parts.sum(-1, keepdim=True)

@@ -241,13 +241,29 @@ class NetworkConfig(Section):
         return self
 
 
-class AssistantConfig(NetworkConfig):
-    """A second opinion on what factors vote for, by small networks of item identities (D3's text-free assistant)."""
+class EaseConfig(Section):
+    """EASE: which items go with which, as a regression of each on all others (Steck 2019)."""
 
-    networks: tuple[Literal["gru4rec", "sasrec"], ...] = Field(
-        ("sasrec", "gru4rec"),
-        description="Whose opinions are multiplied, a name twice for two of its kind; without a memory there are none.",
+    l2: float = Field(200.0, gt=0, description="Ridge penalty, in people: more of it trusts rare pairs less.")
+    decay: float = Field(0.9, gt=0, le=1, description="Weight of an item of the history relative to its successor.")
+    n_neighbours: int = Field(100, ge=1, description="Weights kept of each item, the largest.")
+    most_items: int = Field(16384, ge=1, description="Items that take part, the most popular: a matrix of all pairs.")
+
+
+class AssistantConfig(NetworkConfig):
+    """A second opinion on what factors vote for, by models of item identities (D3's text-free assistant)."""
+
+    networks: tuple[Literal["gru4rec", "sasrec", "ease"], ...] = Field(
+        ("sasrec", "gru4rec", "ease"), description="Whose opinions are multiplied; without a memory there are none."
     )
+    recurrent_learning_rate: float = Field(1e-2, gt=0, description="Learning rate of gru4rec, which bears more.")
+    ease: EaseConfig = EaseConfig()
+
+    @model_validator(mode="after")
+    def _check_networks(self) -> AssistantConfig:
+        if self.networks.count("ease") > 1:
+            raise ValueError("networks names ease twice, which would say the same twice")
+        return self
 
 
 class EvaluationConfig(Section):
@@ -353,6 +369,8 @@ def parse_config(settings: Mapping[str, Any]) -> Config:
 def as_trained(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a saved run with those that came later, as they were when nobody could set them."""
     assistant = dict(settings.get("assistant", {"networks": []}))
+    rate = assistant.get("learning_rate", NetworkConfig().learning_rate)
+    assistant = {"recurrent_learning_rate": rate} | assistant
     if "kind" in assistant:
         kind = assistant.pop("kind")
         assistant["networks"] = [] if kind == "none" else [kind]

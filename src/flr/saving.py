@@ -162,10 +162,13 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _load_weights(model: FLRModel, path: Path) -> None:
-    # An assistant had one network at first.
     weights = {
-        name.replace("assistant.network.", "assistant.networks.0."): of for name, of in _read_tensors(path).items()
+        # An assistant had one network at first, and one weight.
+        name.replace("assistant.network.", "assistant.networks.0."): of
+        for name, of in _read_tensors(path).items()
     }
+    if "assistant.weight" in weights:
+        weights["assistant.weights"] = weights.pop("assistant.weight")[None]
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

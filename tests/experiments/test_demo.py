@@ -25,6 +25,7 @@ def test_the_demo_trains_compares_recommends_and_reports(tmp_path: Path, monkeyp
         "popularity",
         "last-item-markov",
         "item-knn",
+        "ease",
         "transitions",
     ]
     assert result.reports[0].metrics["ndcg@10"] > result.reports[1].metrics["ndcg@10"]

@@ -57,14 +57,14 @@ def test_a_source_is_left_out_as_if_it_had_no_say(make: Make) -> None:
     assert memory is not None
     assert assistant is not None
     votes, heard = (next(one.weight for one in found.sources if one.source == name) for name in ("votes", "assistant"))
-    assert heard / (votes + heard) == pytest.approx(float(assistant.weight), abs=1e-6)
+    assert heard / (votes + heard) == pytest.approx(float(assistant.weights.sum()), abs=1e-6)
     learnt = memory.trust.bias.detach().clone()
     without = {}
     for source, moved in (("titles", 30.0), ("votes", -30.0)):
         memory.trust.bias.data.copy_(learnt + moved)
         without[source] = recommender.score(history_of(*HISTORY))[0, 8]
     memory.trust.bias.data.copy_(learnt)
-    assistant.weight.zero_()
+    assistant.weights.zero_()
     assistant.discount.zero_()
     without["assistant"] = recommender.score(history_of(*HISTORY))[0, 8]
     for one in found.sources:

@@ -18,7 +18,7 @@ from flr.data.transitions import count_transitions
 from flr.prepare_config import PrepareConfig
 from flr.recommender import Recommender
 from flr.training import assisting
-from flr.training.assisting import DISCOUNTS, WEIGHTS, give_assistant
+from flr.training.assisting import DISCOUNTS, MOST_SAY, WEIGHTS, Say, give_assistant
 from flr.training.run import build_recommender, train_run
 from flr.training.validation import Validation
 from toy import TINY, small_config
@@ -55,12 +55,14 @@ def test_an_assistant_that_knows_what_pairs_cannot_say_is_listened_to(world: Pat
     assert recommender.model.memory is not None
     recommender.model.memory.trust.bias.data.fill_(8.0)  # random titles say nothing
     before = validation(Accelerator(cpu=True))
-    weight, discount = give_assistant(recommender, validation, Accelerator(cpu=True))
-    assert weight in WEIGHTS[1:]
-    assert discount in DISCOUNTS
+    say = give_assistant(recommender, validation, Accelerator(cpu=True))
+    assert say.weights[0] in WEIGHTS[1:], "the networks know"
+    assert say.weights[1] in WEIGHTS
+    assert sum(say.weights) <= MOST_SAY
+    assert say.discount in DISCOUNTS
     assert recommender.model.assistant is not None
-    assert float(recommender.model.assistant.weight) == pytest.approx(weight)
-    assert float(recommender.model.assistant.discount) == pytest.approx(discount)
+    assert recommender.model.assistant.weights.tolist() == pytest.approx(say.weights)
+    assert float(recommender.model.assistant.discount) == pytest.approx(say.discount)
     assert float(recommender.model.assistant.log_popularity.exp().sum()) == pytest.approx(1)
     assert not any(parameter.requires_grad for parameter in recommender.model.assistant.parameters())
     after = validation(Accelerator(cpu=True))
@@ -68,20 +70,20 @@ def test_an_assistant_that_knows_what_pairs_cannot_say_is_listened_to(world: Pat
 
 
 def test_one_that_is_wrong_is_sent_away(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender, validation = untrained(world)
+    recommender, validation = untrained(world, "assistant.networks=[sasrec]")
     wrong = assisting.train_assistant(recommender, validation.sequences, validation.users)
     assert wrong is not None
     wrong.networks[0].bias.normal_(std=500)
     monkeypatch.setattr(assisting, "train_assistant", lambda *_: wrong)
     monkeypatch.setattr(assisting, "DISCOUNTS", (0.0,))
-    assert give_assistant(recommender, validation, Accelerator(cpu=True)) == (0, 0)
+    assert not give_assistant(recommender, validation, Accelerator(cpu=True))
     assert recommender.model.assistant is None
 
 
 @pytest.mark.parametrize("override", ["assistant.networks=[]", "reasoner.memory=none"])
 def test_a_model_that_cannot_or_shall_not_have_one_is_left_alone(world: Path, override: str) -> None:
     recommender, validation = untrained(world, override)
-    assert give_assistant(recommender, validation, Accelerator(cpu=True)) == (0, 0)
+    assert give_assistant(recommender, validation, Accelerator(cpu=True)) == Say()
     assert recommender.model.assistant is None
 
 

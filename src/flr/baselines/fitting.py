@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from flr.baselines.item_neighbours import ItemNeighbours
+from flr.baselines.item_neighbours import Ease, ItemNeighbours, NeighbourScorer
 from flr.baselines.neighbours import LastItemMarkov
 from flr.baselines.popularity import Popularity
 from flr.baselines.sequential import SequenceScorer, build_network, train_network
@@ -25,10 +25,11 @@ from flr.seeding import derive_seed
 #: Cutoff of the NDCG that decides.
 _CUTOFF: Final = 10
 
-Baseline = Popularity | LastItemMarkov | ItemNeighbours | TransitionMixture | SequenceScorer
+Baseline = Popularity | LastItemMarkov | NeighbourScorer | TransitionMixture | SequenceScorer
 #: Baselines that count and have settings to choose.
-_COUNTED: Final[dict[str, type[ItemNeighbours | TransitionMixture]]] = {
+_COUNTED: Final[dict[str, type[ItemNeighbours | Ease | TransitionMixture]]] = {
     "item-knn": ItemNeighbours,
+    "ease": Ease,
     "transitions": TransitionMixture,
 }
 
@@ -121,12 +122,12 @@ def fit_baseline(
 
 
 def _counted(
-    kind: type[ItemNeighbours | TransitionMixture],
+    kind: type[ItemNeighbours | Ease | TransitionMixture],
     chosen: dict[str, Any],
     sequences: UserSequences,
     n_items: int,
     validate: Callable[[Scorer], float],
-) -> tuple[ItemNeighbours | TransitionMixture, Trial]:
+) -> tuple[ItemNeighbours | Ease | TransitionMixture, Trial]:
     started = time.perf_counter()
     scorer = kind.fit(sequences, n_items, **chosen)
     valid = validate(scorer)

@@ -12,13 +12,22 @@ from typing import Any, Final, Literal, get_args
 
 from pydantic import Field
 
-from flr.config import NetworkConfig
+from flr.config import EaseConfig, NetworkConfig
 from flr.sections import Section
 from flr.seeding import generator
 from flr.transitions import RELATION_WEIGHTS
 
 BaselineName = Literal[
-    "popularity", "last-item-markov", "item-knn", "transitions", "gru4rec", "caser", "sasrec", "bert4rec", "alpharec"
+    "popularity",
+    "last-item-markov",
+    "item-knn",
+    "ease",
+    "transitions",
+    "gru4rec",
+    "caser",
+    "sasrec",
+    "bert4rec",
+    "alpharec",
 ]
 NAMES: Final[tuple[BaselineName, ...]] = get_args(BaselineName)
 #: Those that nothing is chosen for.
@@ -58,6 +67,7 @@ class BaselineSettings(Section):
         "exclude", description="Whether items of the history may be recommended again."
     )
     neighbours: NeighbourSettings = NeighbourSettings()
+    ease: EaseConfig = EaseConfig()
     transitions: TransitionSettings = TransitionSettings()
     network: NetworkSettings = NetworkSettings()
 
@@ -66,6 +76,11 @@ NEIGHBOUR_GRID: Final[Mapping[str, Sequence[Any]]] = {
     "n_neighbours": (20, 100, 500),
     "shrinkage": (0.0, 10.0, 50.0),
     "decay": (0.3, 0.5, 0.8, 1.0),
+}
+EASE_GRID: Final[Mapping[str, Sequence[Any]]] = {
+    "l2": (20.0, 200.0, 1000.0),
+    "decay": (0.5, 0.7, 0.9, 1.0),
+    "n_neighbours": (100, 500),
 }
 TRANSITION_GRID: Final[Mapping[str, Sequence[Any]]] = {
     "decay": (0.5, 0.7, 0.85),
@@ -110,5 +125,9 @@ def settled(name: str, settings: BaselineSettings, chosen: Mapping[str, Any]) ->
 
 def _tuned(name: str) -> tuple[str, Mapping[str, Sequence[Any]]]:
     """Return the section of the settings that a baseline has, and its grid."""
-    of_name = {"item-knn": ("neighbours", NEIGHBOUR_GRID), "transitions": ("transitions", TRANSITION_GRID)}
+    of_name = {
+        "item-knn": ("neighbours", NEIGHBOUR_GRID),
+        "ease": ("ease", EASE_GRID),
+        "transitions": ("transitions", TRANSITION_GRID),
+    }
     return of_name.get(name, ("network", NETWORK_GRID))

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flr.baselines.fitting import Baseline, FittedBaseline, Trial
-from flr.baselines.item_neighbours import ItemNeighbours
+from flr.baselines.item_neighbours import Ease, ItemNeighbours
 from flr.baselines.neighbours import LastItemMarkov
 from flr.baselines.popularity import Popularity
 from flr.baselines.sequential import SequenceScorer, build_network
@@ -126,10 +126,9 @@ def _scorer(name: str, arrays: Mapping[str, Tensor], settings: dict[str, Any]) -
     if name == LastItemMarkov.name:
         parts = [arrays[part].numpy() for part in ("offsets", "followers", "shares")]
         return LastItemMarkov(popularity, *parts)
-    if name == ItemNeighbours.name:
-        return ItemNeighbours(
-            popularity, arrays["neighbours"].numpy(), arrays["similarities"].numpy(), settings["decay"]
-        )
+    if name in (ItemNeighbours.name, Ease.name):
+        kind = Ease if name == Ease.name else ItemNeighbours
+        return kind(popularity, arrays["neighbours"].numpy(), arrays["similarities"].numpy(), settings["decay"])
     if name == TransitionMixture.name:
         tables = {key.removeprefix(_TRANSITIONS): value for key, value in arrays.items() if key != _COUNTS}
         return TransitionMixture(

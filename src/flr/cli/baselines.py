@@ -18,8 +18,8 @@ def baselines(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="popularity, last-item-markov, item-knn, transitions, gru4rec, caser, sasrec, bert4rec or alpharec; "
-            "may be repeated. Unset: all."
+            help="popularity, last-item-markov, item-knn, ease, transitions, gru4rec, caser, sasrec, bert4rec or "
+            "alpharec; may be repeated. Unset: all."
         ),
     ] = None,
     titles_from: Annotated[Path | None, typer.Option(help="Run whose backbone reads the titles for alpharec.")] = None,

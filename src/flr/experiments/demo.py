@@ -34,7 +34,7 @@ from flr.training.run import train_run
 _N_EXAMPLES = 3
 _SHOWN_HISTORY = 8
 #: Those that take seconds.
-_BASELINES: tuple[BaselineName, ...] = ("popularity", "last-item-markov", "item-knn", "transitions")
+_BASELINES: tuple[BaselineName, ...] = ("popularity", "last-item-markov", "item-knn", "ease", "transitions")
 
 
 @dataclass(frozen=True)

@@ -154,8 +154,8 @@ def _without_source(state: ThoughtState, source: Source, rows: Tensor) -> Though
     assert votes is not None
     if source == "assistant":
         assert advice is not None
-        weight, discount = (value.masked_fill(rows, 0.0) for value in (advice.weight, advice.discount))
-        return replace(state, advice=replace(advice, weight=weight, discount=discount))
+        weights, discount = advice.weights.masked_fill(rows[:, None], 0.0), advice.discount.masked_fill(rows, 0.0)
+        return replace(state, advice=replace(advice, weights=weights, discount=discount))
     # Not nothing: an item without votes would have no probability left.
     little, rest = math.log(LEAST), math.log1p(-LEAST)
     trust, distrust = (little, rest) if source == "votes" else (rest, little)
@@ -294,8 +294,8 @@ def _of_sources(lists: _Lists, parts: WithoutParts) -> tuple[SourceInfluence, ..
     if votes is None:
         return ()
     trust = float(votes.log_trust[0].exp())
-    alpha = 0.0 if advice is None else float(advice.weight[0])
-    weights = {"titles": 1 - trust, "votes": trust * (1 - alpha), "assistant": trust * alpha}
+    say = 0.0 if advice is None else float(advice.say[0])
+    weights = {"titles": 1 - trust, "votes": trust * (1 - say), "assistant": trust * say}
     log_prob = float(parts.scores[0, lists.item_index])
     changes = [lists.change(scores) for scores in parts.of_sources()]
     return tuple(

@@ -106,8 +106,8 @@ class SourceInfluence:
 
     Attributes:
         source: ``titles`` as they are written, ``votes`` of the factors, or the ``assistant``'s second opinion on them.
-        weight: Its part of the say: what votes are trusted less belongs to titles, and the assistant has alpha of the
-            trust; the weights add up to 1.
+        weight: Its part of the say: what votes are trusted less belongs to titles, and the assistant has alpha + beta
+            of the trust; the weights add up to 1.
         contribution: log-probability of the explained item less that without this source, in nats: above 0 where it
             speaks for the item. Without votes the assistant is not heard either; titles keep a trillionth of the say.
         without: The list without this source.

@@ -25,15 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flr.blocks import by_block
+from flr.blocks import by_block, summed_in_parts
 from flr.reasoner.factors import LOGIT_GAIN
 from flr.records import Thought
 from flr.transitions import Transitions
 
 #: Weight of a relation that has none.
 _NOTHING: Final = 1e-6
-#: Items whose votes are added at a time.
-_PART: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Votes:
             probs = torch.cat([self.probs, lent], -1)
         if retired is not None:
             probs = probs.index_fill(-1, retired, 0)
-        left = _mass(probs)
+        left = summed_in_parts(probs)
         silent = left[..., 0] <= 0
         trust = self.log_trust.masked_fill(silent, -torch.inf)
         return Votes(trust, self.log_distrust.masked_fill(silent, 0), probs / left.clamp(min=1e-30))
@@ -214,13 +212,6 @@ def items_in_order(items: Tensor, places: Tensor) -> Tensor:
     n_places = int(places.max()) + 1
     of_place = items.new_full((len(items), n_places + 1), -1)
     return of_place.scatter(1, places % (n_places + 1), items)[:, :n_places]  # -1 goes to the end, and away
-
-
-def _mass(probs: Tensor) -> Tensor:
-    """Return the sums over all items, [..., N] -> [..., 1], in parts: threads would share one long row, not several."""
-    padded = nn.functional.pad(probs, (0, -probs.shape[-1] % _PART))
-    parts = padded.reshape(*probs.shape[:-1], -1, _PART).sum(-1)
-    return parts.sum(-1, keepdim=True)
 
 
 def _summed(values: Tensor) -> Tensor:

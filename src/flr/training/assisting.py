@@ -1,7 +1,7 @@
 """The assistant's training, beside the model's, and how much it gets to say.
 
-It learns from the same training rows, stops early on validation users, and then alpha and gamma, two numbers, are moved
-to where validation ranks best by votes alone, as a baseline's settings are chosen.
+It learns from the same training rows, its networks stop early on validation users, and then alpha, beta and gamma,
+three numbers, are moved to where validation ranks best by votes alone, as a baseline's settings are chosen.
 
 Source: `flr.sequential.assistant`.
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import replace
+import time
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -18,22 +19,24 @@ import torch
 from accelerate import Accelerator
 from torch import distributed
 
+from flr.baselines.item_neighbours import Ease
 from flr.baselines.popularity import Popularity
 from flr.baselines.sequential import SequenceScorer
 from flr.evaluation.metrics import ndcg, rank_statistics
-from flr.evaluation.protocol import evaluate
+from flr.evaluation.protocol import Scorer, evaluate
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.records import VALID, Histories, IntArray, UserSequences
 from flr.seeding import derive_seed
-from flr.sequential.assistant import LEAST, SequenceAssistant, build_assistant
+from flr.sequential.assistant import LEAST, SequenceAssistant, build_assistant, sequence_networks
 from flr.sequential.fitting import fit_network
 from flr.sequential.windows import TrainingWindows
 from flr.training.validation import Validation, summed_over_processes, validation_users
 
-#: What alpha and gamma may be; ties go to the smaller.
-WEIGHTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)
-DISCOUNTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2)
+#: What alpha, beta and gamma may be, and what alpha and beta may be together; ties go to the smaller.
+WEIGHTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
+DISCOUNTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
+MOST_SAY: Final = 0.8
 _CUTOFF: Final = 10
 #: Most validation users that are asked: votes are quick to count, and 300 users are too few to settle a number on.
 _USERS: Final = 2000
@@ -41,9 +44,29 @@ _USERS: Final = 2000
 _SCORES: Final = 2**27
 
 
+@dataclass(frozen=True)
+class Say:
+    """How much an assistant has to say.
+
+    Attributes:
+        weights: alpha of the networks and beta of the linear model, as far as there are any.
+        discount: gamma of popularity.
+    """
+
+    weights: tuple[float, ...] = ()
+    discount: float = 0.0
+
+    def __bool__(self) -> bool:
+        return any(self.weights) or bool(self.discount)
+
+    def __str__(self) -> str:
+        weights = " and ".join(f"{weight:g}" for weight in self.weights)
+        return f"{weights} of the say in votes, {self.discount:g} of popularity taken off"
+
+
 def give_assistant(
     recommender: Recommender, validation: Validation, accelerator: Accelerator, progress: Progress = SILENT
-) -> tuple[float, float]:
+) -> Say:
     """Train an assistant and let the model listen to it as far as validation gains by it.
 
     Args:
@@ -54,7 +77,7 @@ def give_assistant(
         progress: Told about epochs.
 
     Returns:
-        alpha and gamma; 0 where the model has no assistant in the end.
+        What was settled; nothing where the model has no assistant in the end.
 
     Raises:
         DataError: There is no training target.
@@ -64,14 +87,14 @@ def give_assistant(
     users = _users(recommender, validation)
     assistant = None if model.memory is None else train_assistant(recommender, validation.sequences, users, progress)
     if assistant is None:
-        return 0.0, 0.0
+        return Say()
     model.assistant = assistant
-    weight, discount = _best(recommender, validation.sequences, users, accelerator)
-    assistant.weight.fill_(weight)
-    assistant.discount.fill_(discount)
-    if not (weight or discount):
+    say = _best(recommender, validation.sequences, users, accelerator)
+    assistant.weights.copy_(torch.tensor(say.weights))
+    assistant.discount.fill_(say.discount)
+    if not say:
         model.assistant = None
-    return weight, discount
+    return say
 
 
 def train_assistant(
@@ -97,7 +120,7 @@ def train_assistant(
     assistant.log_popularity.copy_(torch.from_numpy(np.log(popularity.probabilities)))
     assistant.to(recommender.model.device)
 
-    def validate(scorer: SequenceScorer) -> float:
+    def validate(scorer: Scorer) -> float:
         report = evaluate(
             scorer,
             sequences,
@@ -111,8 +134,11 @@ def train_assistant(
 
     windows = TrainingWindows(sequences, n_items, config.text.window)
     fitting = min(config.assistant.batch_targets, max(1, _SCORES // n_items))
-    settings = config.assistant.model_copy(update={"batch_targets": fitting})
-    for number, (network, name) in enumerate(zip(assistant.networks, config.assistant.networks, strict=True)):
+    names = sequence_networks(config.assistant)
+    attention = config.assistant.model_copy(update={"batch_targets": fitting})
+    recurrent = attention.model_copy(update={"learning_rate": attention.recurrent_learning_rate})
+    for number, (network, name) in enumerate(zip(assistant.networks, names, strict=True)):
+        settings = recurrent if name == "gru4rec" else attention
         scorer = SequenceScorer(name, network.requires_grad_(requires_grad=True), config.text.window, popularity)
         seed = derive_seed(config.seed, "network of the assistant", number) if number else config.seed
         validated = functools.partial(validate, scorer)
@@ -120,6 +146,15 @@ def train_assistant(
         progress.message(
             f"assistant: {name} has valid NDCG@{_CUTOFF} {training.valid[training.best_epoch - 1]:.4f} by itself, "
             f"epoch {training.best_epoch} of {len(training.valid)}, {training.seconds:.0f} s"
+        )
+    if assistant.linear is not None:
+        started = time.perf_counter()
+        ease = Ease.fit(sequences, n_items, **config.assistant.ease.model_dump())
+        assistant.linear.neighbours.copy_(torch.from_numpy(ease.neighbours))
+        assistant.linear.weights.copy_(torch.from_numpy(ease.similarities))
+        progress.message(
+            f"assistant: {Ease.name} has valid NDCG@{_CUTOFF} {validate(ease):.4f} by itself, "
+            f"{time.perf_counter() - started:.0f} s"
         )
     if distributed.is_initialized():
         for tensor in assistant.state_dict().values():
@@ -129,28 +164,34 @@ def train_assistant(
 
 
 @torch.no_grad()
-def _best(
-    recommender: Recommender, sequences: UserSequences, users: IntArray, accelerator: Accelerator
-) -> tuple[float, float]:
-    """Return alpha and gamma by which votes rank the users' validation targets best, in one reading of histories."""
+def _best(recommender: Recommender, sequences: UserSequences, users: IntArray, accelerator: Accelerator) -> Say:
+    """Return how votes rank the users' validation targets best, in one reading of histories."""
     owners, rows = sequences.targets(VALID)
     mine = np.isin(owners, users[accelerator.process_index :: accelerator.num_processes])
     histories = Histories.before(sequences, owners[mine], rows[mine])
     targets = sequences.item_index[rows[mine]].astype(np.int64)
-    points = list(itertools.product(WEIGHTS, DISCOUNTS))
-    sums = np.zeros(len(points))
+    assert recommender.model.assistant is not None
+    points = _points(len(recommender.model.assistant.weights))
+    exponents = torch.tensor([[1 - sum(say.weights), *say.weights, -say.discount] for say in points])
+    exponents, sums = exponents.to(recommender.model.device), np.zeros(len(points))
     for places, state in recommender.snapshot.thoughts(histories):
         assert state.votes is not None and state.advice is not None
         log_votes = state.votes.probs.clamp(min=LEAST).log()
         if recommender.config.evaluation.seen_items == "exclude":
             taken = histories.take(places)
             log_votes[np.repeat(np.arange(len(places)), taken.lengths), taken.item_index] = -torch.inf
-        every = torch.ones_like(state.advice.weight)
-        for number, (weight, discount) in enumerate(points):
-            advice = replace(state.advice, weight=weight * every, discount=discount * every)
-            scores = advice.logits_on(log_votes).cpu().numpy()
-            sums[number] += ndcg(*rank_statistics(scores, targets[places]), _CUTOFF).sum()
+        popularity = state.advice.log_popularity.expand_as(log_votes)
+        factors = torch.stack([log_votes, *state.advice.opinions, popularity], 1)
+        for of_user, target in zip(factors, targets[places].tolist(), strict=True):
+            scores = (exponents @ of_user).cpu().numpy()
+            sums += ndcg(*rank_statistics(scores, np.full(len(points), target)), _CUTOFF)
     return points[int(summed_over_processes(torch.from_numpy(sums), accelerator).argmax())]
+
+
+def _points(n_opinions: int) -> list[Say]:
+    """Return what is tried, the smaller first."""
+    weights = (of for of in itertools.product(WEIGHTS, repeat=n_opinions) if sum(of) <= MOST_SAY)
+    return [Say(*point) for point in itertools.product(weights, DISCOUNTS)]
 
 
 def _users(recommender: Recommender, validation: Validation) -> IntArray:

@@ -91,11 +91,10 @@ def train_run(
         seconds = journey.train(trainer)
         summary = _summary(trainer, recommender, output, seconds)
         valid = summary.valid
-        weight, discount = give_assistant(recommender, validation, trainer.accelerator, progress)
-        if weight or discount:
+        say = give_assistant(recommender, validation, trainer.accelerator, progress)
+        if say:
             valid = validation(trainer.accelerator)
-            heard = f"assistant has {weight:g} of the say in votes, popularity {-discount:g}"
-            progress.message(f"{heard}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
+            progress.message(f"assistant has {say}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
         moved, valid = settle_trust(recommender, validation, trainer.accelerator, valid)
         if moved:
             progress.message(f"trust in votes moved by {moved:+g}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
