@@ -7,6 +7,10 @@ is the same when columns shift by multiples of 16 or more padding follows, up to
 thoughts and trie nodes are padded to whole blocks, products of fewer rows are padded to one block, and what grows past
 `SHARED_COLUMNS` is read alone, in chunks that begin at the same columns however long it becomes. A server checks on its
 own processor that this holds (`flr.serving.engine`).
+
+Functions of single numbers are not all the same to the bit either: `logaddexp`, `sigmoid`, `silu` and powers are
+rounded otherwise in the last numbers of a tensor, where these do not fill a register, than within. `exp`, `log`,
+`logsumexp`, `softmax` and norms are not. What rows may have any length for avoids the former.
 """
 
 from __future__ import annotations

@@ -187,7 +187,8 @@ class Snapshot:
 
     def read(self, histories: Histories) -> EncodedStreams:
         """Read histories, none longer than the window."""
-        self.model.eval()
+        if self.model.training:
+            self.model.eval()  # visits every part of it
         return (self.reader or self.model.read)(self.compiled.template.streams(histories))
 
     def thoughts(self, histories: Histories) -> Iterator[tuple[IntArray, ThoughtState]]:
@@ -283,6 +284,8 @@ class Snapshot:
 
         On a CPU a long history's last bits would depend on how far it is padded, see `flr.blocks`.
         """
+        if len(order) == 1:
+            return [order]
         lengths = [whole_blocks(int(n)) for n in self.compiled.template.streams(histories).lengths[order]]
         most = SHARED_COLUMNS - 2 * BLOCK if self.model.device.type == "cpu" else max(lengths, default=0)
         runs, start = [], 0
@@ -295,6 +298,8 @@ class Snapshot:
 
     def _rows_per_forward(self, histories: Histories, n_nodes: int) -> int:
         """Return how many histories one forward may take within the memory budget, with so many trie nodes each."""
+        if len(histories) == 1:
+            return 1
         settings = self.model.backbone.transformer.config
         recent = histories.window(self.config.text.window)
         n_stream = int(self.compiled.template.streams(recent).lengths.max(initial=1)) + n_nodes

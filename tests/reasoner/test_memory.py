@@ -122,3 +122,14 @@ def test_mixing_is_a_weighted_mean_of_probabilities() -> None:
     votes = Votes(trust, torch.tensor([0.7]).log(), torch.tensor([[0.5, 0.5, 0.0]]))
     mixed = votes.mix(torch.tensor([[0.1, 0.1, 0.8]]).log()).exp()
     torch.testing.assert_close(mixed, torch.tensor([[0.22, 0.22, 0.56]]))
+
+
+def test_mixtures_are_the_same_to_the_bit_in_any_company() -> None:
+    torch.manual_seed(0)
+    trust = torch.rand(24)
+    votes = Votes(trust.log(), (1 - trust).log(), torch.rand(24, 11).softmax(-1))  # eleven: rows end anywhere
+    titles = torch.randn(24, 11).mul(3).log_softmax(-1)
+    together = votes.mix(titles)
+    for row in range(24):
+        rows = torch.tensor([row])
+        assert torch.equal(votes.mix(titles[rows], rows)[0], together[row])

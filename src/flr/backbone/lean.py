@@ -7,7 +7,7 @@ where no gradient is wanted and the decoder is a plain one in float32; everythin
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,19 @@ from flr.blocks import BLOCK
 
 #: Positions whose rotation is worked out at first.
 _POSITIONS = 1024
+#: Widest decoder whose projections of one input are laid together, which takes their memory twice.
+_WIDEST_JOINED = 512
+
+
+class _Layer(NamedTuple):
+    """Weights of a layer; projections of the same input come joined, or one after the other."""
+
+    input_norm: Tensor
+    read: tuple[Tensor, ...]
+    write: Tensor
+    mlp_norm: Tensor
+    inner: tuple[Tensor, ...]
+    outer: Tensor
 
 
 class LeanLlama:
@@ -29,9 +42,11 @@ class LeanLlama:
         self._transformer = transformer
         config = transformer.config
         self._head_width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-        self._n_heads = config.num_key_value_heads
-        self._n_shared = config.num_attention_heads // config.num_key_value_heads
-        self._angles: tuple[Tensor, Tensor] | None = None
+        self._n_queries, self._n_heads = config.num_attention_heads, config.num_key_value_heads
+        self._is_joined = config.hidden_size <= _WIDEST_JOINED
+        self._epsilon = config.rms_norm_eps
+        self._angles: Tensor | None = None
+        self._prepared: tuple[list[tuple[int, int]], list[Tensor], list[_Layer]] | None = None
 
     def __call__(
         self,
@@ -49,47 +64,61 @@ class LeanLlama:
             past: Keys and values of the L columns before, by layer; None where there are none. After a past, columns
                 are padded to whole blocks: how attention adds up depends on what remains after the last one.
         """
-        cos, sin = (table[positions][:, None] for table in self._rotations(embeddings, int(positions.max())))
+        cos, sin = self._rotations(embeddings, int(positions.max()))[:, positions][:, :, None]
         hidden, keys, values = embeddings, [], []
         n_more = 0 if past is None else -mask.shape[-1] % BLOCK
         rest = embeddings.new_zeros(len(embeddings), self._n_heads, n_more, self._head_width)
         mask = nn.functional.pad(mask, (0, n_more), value=torch.finfo(mask.dtype).min)
-        for number, layer in enumerate(self._transformer.layers):
-            read = _normed(hidden, layer.input_layernorm)
-            attention = layer.self_attn
-            key = _rotated(self._heads(read, attention.k_proj), cos, sin)
-            value = self._heads(read, attention.v_proj)
-            if past is not None:
+        for number, layer in enumerate(self._layers()):
+            heads = self._heads(_projected(self._normed(hidden, layer.input_norm), layer.read))
+            rotated, value = _rotated(heads[:, : -self._n_heads], cos, sin), heads[:, -self._n_heads :]
+            query, key = rotated[:, : self._n_queries], rotated[:, self._n_queries :]
+            if past is None:
+                key, value = key.contiguous(), value.contiguous()
+            else:
                 key = torch.cat([past[0][number], key, rest], dim=2)
                 value = torch.cat([past[1][number], value, rest], dim=2)
-            query = _rotated(self._heads(read, attention.q_proj), cos, sin)
             seen = nn.functional.scaled_dot_product_attention(query, self._shared(key), self._shared(value), mask)
-            hidden = hidden + nn.functional.linear(seen.transpose(1, 2).flatten(2), attention.o_proj.weight)
-            read = _normed(hidden, layer.post_attention_layernorm)
-            inner = nn.functional.silu(nn.functional.linear(read, layer.mlp.gate_proj.weight)) * nn.functional.linear(
-                read, layer.mlp.up_proj.weight
-            )
-            hidden = hidden + nn.functional.linear(inner, layer.mlp.down_proj.weight)
+            hidden = hidden + nn.functional.linear(seen.transpose(1, 2).flatten(2), layer.write)
+            gate, up = _projected(self._normed(hidden, layer.mlp_norm), layer.inner).chunk(2, dim=-1)
+            hidden = hidden + nn.functional.linear(nn.functional.silu(gate) * up, layer.outer)
             keys.append(key)
             values.append(value)
-        return _normed(hidden, self._transformer.norm), tuple(keys), tuple(values)
+        return self._normed(hidden, self._transformer.norm.weight), tuple(keys), tuple(values)
 
-    def _heads(self, read: Tensor, projection: nn.Linear) -> Tensor:
+    def _layers(self) -> list[_Layer]:
+        """Return the weights of all layers as they are now."""
+        parts = [_weights(layer) for layer in self._transformer.layers]
+        if not self._is_joined:
+            return [_Layer(of[0], of[1:4], of[4], of[5], of[6:8], of[8]) for of in parts]
+        weights = [weight for of in parts for weight in of]
+        now = [(weight.data_ptr(), weight._version) for weight in weights]
+        if self._prepared is None or self._prepared[0] != now:
+            joined = [_Layer(of[0], (torch.cat(of[1:4]),), of[4], of[5], (torch.cat(of[6:8]),), of[8]) for of in parts]
+            # Weights that are replaced stay alive until then, so that no other can have their address.
+            self._prepared = (now, [weight.detach() for weight in weights], joined)
+        return self._prepared[2]
+
+    def _heads(self, projected: Tensor) -> Tensor:
         """Return [B, heads, T, head width], laid out the same whatever B is: the last bits depend on it."""
-        heads = nn.functional.linear(read, projection.weight).view(*read.shape[:2], -1, self._head_width)
+        heads = projected.view(*projected.shape[:2], -1, self._head_width)
         return heads.transpose(1, 2).contiguous()
 
-    def _shared(self, heads: Tensor) -> Tensor:
-        return heads if self._n_shared == 1 else heads.repeat_interleave(self._n_shared, dim=1)
+    def _normed(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        return nn.functional.rms_norm(hidden, hidden.shape[-1:], weight, self._epsilon)
 
-    def _rotations(self, embeddings: Tensor, last: int) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines of positions up to `last`, [positions, head width]; half of the sines is negated."""
-        known = 0 if self._angles is None or self._angles[0].device != embeddings.device else len(self._angles[0])
+    def _shared(self, heads: Tensor) -> Tensor:
+        n_shared = self._n_queries // self._n_heads
+        return heads if n_shared == 1 else heads.repeat_interleave(n_shared, dim=1)
+
+    def _rotations(self, embeddings: Tensor, last: int) -> Tensor:
+        """Return cosines and sines of positions up to `last`, [2, positions, head width], half of the sines negated."""
+        known = 0 if self._angles is None or self._angles.device != embeddings.device else self._angles.shape[1]
         if self._angles is None or last >= known:
             places = torch.arange(max(_POSITIONS, 2 * last), device=embeddings.device)
             cos, sin = (table[0] for table in self._transformer.rotary_emb(embeddings, places[None]))
             half = self._head_width // 2
-            self._angles = (cos, torch.cat([-sin[:, :half], sin[:, half:]], dim=1))
+            self._angles = torch.stack([cos, torch.cat([-sin[:, :half], sin[:, half:]], dim=1)])
         return self._angles
 
 
@@ -118,8 +147,16 @@ def _projections(layer: Any) -> list[nn.Module]:
     ]
 
 
-def _normed(hidden: Tensor, norm: Any) -> Tensor:
-    return nn.functional.rms_norm(hidden, hidden.shape[-1:], norm.weight, norm.variance_epsilon)
+def _weights(layer: Any) -> tuple[Tensor, ...]:
+    """Return what a layer computes with, in the order in which it does."""
+    of = [module.weight for module in _projections(layer)]
+    return (layer.input_layernorm.weight, *of[:4], layer.post_attention_layernorm.weight, *of[4:])
+
+
+def _projected(read: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+    """Return the projections of the same input, side by side, [B, T, sum of widths]."""
+    each = [nn.functional.linear(read, weight) for weight in weights]
+    return each[0] if len(each) == 1 else torch.cat(each, dim=-1)
 
 
 def _rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -87,7 +87,8 @@ class Votes:
         trust, distrust = votes.log_trust, votes.log_distrust
         if votes.probs.dim() > trust.dim():
             trust, distrust = trust[..., None], distrust[..., None]
-        return torch.logaddexp(distrust + log_probs, trust + votes.probs.log())
+        # Not `logaddexp`, which rounds otherwise at the end of a tensor than within.
+        return torch.logsumexp(torch.stack([distrust + log_probs, trust + votes.probs.log()]), dim=0)
 
 
 class ItemMemory(nn.Module):

@@ -63,7 +63,7 @@ class Advice:
         """Return the logarithm of the product, not normalised, [B, N]."""
         logits = (1 - self.say)[:, None] * log_votes
         for opinion, weight in zip(self.opinions, self.weights.unbind(1), strict=True):
-            logits = torch.addcmul(logits, opinion, weight[:, None])
+            logits = logits + weight[:, None] * opinion  # in one step, the end of a row would be rounded otherwise
         return logits - self.discount[:, None] * self.log_popularity
 
 
