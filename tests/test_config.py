@@ -221,7 +221,9 @@ def test_saved_settings_mean_what_they_meant() -> None:
     assert parse_config(old).assistant.networks == ()
     for kind, networks in (("none", ()), ("sasrec", ("sasrec",))):  # it had one network at first
         assert parse_config(as_trained({"assistant": {"kind": kind, "width": 8}})).assistant == AssistantConfig(
-            networks=networks, width=8, recurrent_learning_rate=3e-3
+            networks=networks, width=8
         )
+    with_gru = {"networks": ["gru4rec"], "learning_rate": 1e-3}  # all had one learning rate
+    assert parse_config(as_trained({"assistant": with_gru})).assistant.recurrent_learning_rate == 1e-3
     new = load_config(None, ["reasoner.n_factors=2"]).model_dump(mode="json")
     assert as_trained(new) == new

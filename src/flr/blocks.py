@@ -4,9 +4,9 @@ A matrix product of few rows takes another path through the processor's library 
 padded columns adds in another order when the padding shifts what is real; both change the last bits. Measured with
 PyTorch's CPU build (MKL): a row of a product is the same to the bit in any company of at least 16 rows, and attention
 is the same when columns shift by multiples of 16 or more padding follows, up to 384 columns in all. So streams,
-thoughts and trie nodes are padded to whole blocks, products of fewer rows are padded to one block, and what grows past
-`SHARED_COLUMNS` is read alone, in chunks that begin at the same columns however long it becomes. A server checks on its
-own processor that this holds (`flr.serving.engine`).
+thoughts and trie nodes are padded to whole blocks, fewer rows than a block are multiplied more than once, and what
+grows past `SHARED_COLUMNS` is read alone, in chunks that begin at the same columns however long it becomes. A server
+checks on its own processor that this holds (`flr.serving.engine`).
 
 Functions of single numbers are not all the same to the bit either: `logaddexp`, `sigmoid`, `silu` and powers are
 rounded otherwise in the last numbers of a tensor, where these do not fill a register, than within. `exp`, `log`,
@@ -61,11 +61,10 @@ def by_block(product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
         rows: [n, ..., D].
     """
     n = len(rows)
-    if not n or rows[..., 0].numel() >= BLOCK:
+    if not n or rows.numel() // rows.shape[-1] >= BLOCK:
         return product(rows)
-    padded = rows.new_zeros(BLOCK, *rows.shape[1:])
-    padded[:n] = rows
-    return product(padded)[:n]
+    again = rows.repeat(-(-BLOCK // n), *(1,) * (rows.dim() - 1))
+    return product(again)[:n]
 
 
 def summed_in_parts(rows: Tensor) -> Tensor:

@@ -369,11 +369,11 @@ def parse_config(settings: Mapping[str, Any]) -> Config:
 def as_trained(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a saved run with those that came later, as they were when nobody could set them."""
     assistant = dict(settings.get("assistant", {"networks": []}))
-    rate = assistant.get("learning_rate", NetworkConfig().learning_rate)
-    assistant = {"recurrent_learning_rate": rate} | assistant
     if "kind" in assistant:
         kind = assistant.pop("kind")
         assistant["networks"] = [] if kind == "none" else [kind]
+    if "gru4rec" in assistant.get("networks", ()):
+        assistant.setdefault("recurrent_learning_rate", assistant.get("learning_rate", NetworkConfig().learning_rate))
     return {**settings, "reasoner": _FORMERLY | settings.get("reasoner", {}), "assistant": assistant}
 
 

@@ -316,8 +316,9 @@ class FLRModel(nn.Module):
             return None, None
         if streams.items is None or streams.places is None:
             raise ValueError("a memory needs to know the items of the histories; see `EncodedStreams.of_items`")
-        votes = self.memory.on_items(thought, streams.items, streams.places)
-        advice = None if self.assistant is None else self.assistant(items_in_order(streams.items, streams.places))
+        items = items_in_order(streams.items, streams.places)
+        votes = self.memory.on_items(thought, items, streams.places)
+        advice = None if self.assistant is None else self.assistant(items)
         return votes, advice
 
     def _with_thoughts(self, streams: EncodedStreams, vectors: Tensor) -> EncodedStreams:

@@ -218,7 +218,7 @@ class Snapshot:
     def _best(self, state: ThoughtState, banned: Tensor, k: int, wanted: Wanted | None) -> Tensor:
         """Return log-probabilities of the k best items that are not banned at least, others may be -inf, [B, N]."""
         n_left = (~banned).sum(1).clamp(max=k)
-        k = max(1, int(n_left.max()))
+        k, last, is_none_left = max(1, int(n_left.max())), (n_left - 1).clamp(min=0)[:, None], n_left == 0
 
         def candidates(found: Tensor, members: Tensor) -> Tensor:
             titles = self.compiled.by_item(found)
@@ -226,8 +226,8 @@ class Snapshot:
 
         def floor(found: Tensor, members: Tensor) -> Tensor:
             # The worst of those wanted; where fewer than k are left, of these, so that the search can end.
-            best, last = candidates(found, members).topk(k, dim=1).values, n_left[members]
-            return best.gather(1, (last - 1).clamp(min=0)[:, None])[:, 0].masked_fill(last == 0, torch.inf)
+            best = candidates(found, members).topk(k, dim=1).values
+            return best.gather(1, last[members])[:, 0].masked_fill(is_none_left[members], torch.inf)
 
         found = self.model.score_above(state, self.compiled, floor, wanted)
         return candidates(found, torch.arange(len(banned), device=found.device))

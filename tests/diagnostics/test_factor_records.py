@@ -10,6 +10,7 @@ import torch
 
 from flr.diagnostics.factor_records import collect_factors
 from flr.errors import ConfigError, DataError
+from flr.reasoner.memory import items_in_order
 from flr.recommender import Recommender
 from flr.records import TEST, Histories, UserSequences
 from toy import INSTRUCTION, toy_catalogue, toy_model, toy_sequences, toy_tokenizer
@@ -62,10 +63,11 @@ def test_what_each_factor_votes_for_alone_is_kept() -> None:
         streams = recommender.snapshot.read(history)
         thought = model.think(streams).thought
         assert thought is not None
+        items = items_in_order(streams.items, streams.places)
         for k in range(records.n_factors):
             gates = torch.zeros_like(thought.gates)
             gates[..., k] = 1
-            votes = model.memory.on_items(replace(thought, gates=gates), streams.items, streams.places)
+            votes = model.memory.on_items(replace(thought, gates=gates), items, streams.places)
             assert records.voted[4, k].tolist() == votes.probs[0].topk(10).indices.tolist()
     assert collect_factors(make(), world).voted.shape == (len(records), records.n_factors, 0)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from flr.reasoner.memory import ItemMemory, Votes
+from flr.reasoner.memory import ItemMemory, Votes, items_in_order
 from flr.records import Thought
 from flr.transitions import Transitions
 
@@ -38,7 +38,8 @@ def p(source: int, item: int, relation: int) -> float:
 
 
 # Tokens: one of the preamble, two of item 0, one of item 1.
-ITEMS, PLACES = torch.tensor([[-1, 0, 0, 1]]), torch.tensor([[-1, 0, 0, 1]])
+PLACES = torch.tensor([[-1, 0, 0, 1]])
+ITEMS = items_in_order(torch.tensor([[-1, 0, 0, 1]]), PLACES)
 
 
 #: Both relations alike, for both factors.
@@ -83,7 +84,7 @@ def test_turning_a_factor_off_leaves_the_votes_of_the_others_and_turning_all_off
 
 def test_items_that_the_memory_does_not_know_get_no_vote_and_give_none() -> None:
     memory = ItemMemory(transitions(), D, HALF)
-    new = torch.tensor([[-1, N, N, 0]])
+    new = torch.tensor([[N, 0]])
     votes = memory.on_items(thought([[0.0, 0.5, 0.5, 0.0]] * 2, [0.5, 0.5]), new, PLACES)
     torch.testing.assert_close(votes.probs[0].detach(), torch.from_numpy(transitions().popularity))
     grown = votes.among(N + 2)
@@ -133,3 +134,10 @@ def test_mixtures_are_the_same_to_the_bit_in_any_company() -> None:
     for row in range(24):
         rows = torch.tensor([row])
         assert torch.equal(votes.mix(titles[rows], rows)[0], together[row])
+
+
+def test_items_of_a_history_come_in_order_and_once() -> None:
+    assert ITEMS.tolist() == [[0, 1]]
+    shorter = torch.tensor([[-1, 5, 5, 6, -1], [-1, 7, -1, -1, -1]])
+    places = torch.tensor([[-1, 0, 0, 1, -1], [-1, 0, -1, -1, -1]])
+    assert items_in_order(shorter, places).tolist() == [[5, 6], [7, -1]]

@@ -16,12 +16,13 @@ from flr.blocks import BLOCK
 
 #: Positions whose rotation is worked out at first.
 _POSITIONS = 1024
-#: Widest decoder whose projections of one input are laid together, which takes their memory twice.
-_WIDEST_JOINED = 512
+#: Widest decoder whose weights are prepared, which takes their memory twice. Few rows times a matrix that lies the other
+#: way round take half of the time: the library copies it for every product.
+_WIDEST_PREPARED = 512
 
 
 class _Layer(NamedTuple):
-    """Weights of a layer; projections of the same input come joined, or one after the other."""
+    """Weights of a layer, [in, out]; projections of the same input come joined, or one after the other."""
 
     input_norm: Tensor
     read: tuple[Tensor, ...]
@@ -43,7 +44,7 @@ class LeanLlama:
         config = transformer.config
         self._head_width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
         self._n_queries, self._n_heads = config.num_attention_heads, config.num_key_value_heads
-        self._is_joined = config.hidden_size <= _WIDEST_JOINED
+        self._is_prepared = config.hidden_size <= _WIDEST_PREPARED
         self._epsilon = config.rms_norm_eps
         self._angles: Tensor | None = None
         self._prepared: tuple[list[tuple[int, int]], list[Tensor], list[_Layer]] | None = None
@@ -79,9 +80,9 @@ class LeanLlama:
                 key = torch.cat([past[0][number], key, rest], dim=2)
                 value = torch.cat([past[1][number], value, rest], dim=2)
             seen = nn.functional.scaled_dot_product_attention(query, self._shared(key), self._shared(value), mask)
-            hidden = hidden + nn.functional.linear(seen.transpose(1, 2).flatten(2), layer.write)
+            hidden = hidden + seen.transpose(1, 2).flatten(2) @ layer.write
             gate, up = _projected(self._normed(hidden, layer.mlp_norm), layer.inner).chunk(2, dim=-1)
-            hidden = hidden + nn.functional.linear(nn.functional.silu(gate) * up, layer.outer)
+            hidden = hidden + (nn.functional.silu(gate) * up) @ layer.outer
             keys.append(key)
             values.append(value)
         return self._normed(hidden, self._transformer.norm.weight), tuple(keys), tuple(values)
@@ -89,14 +90,13 @@ class LeanLlama:
     def _layers(self) -> list[_Layer]:
         """Return the weights of all layers as they are now."""
         parts = [_weights(layer) for layer in self._transformer.layers]
-        if not self._is_joined:
-            return [_Layer(of[0], of[1:4], of[4], of[5], of[6:8], of[8]) for of in parts]
+        if not self._is_prepared:
+            return [_layer(of) for of in parts]
         weights = [weight for of in parts for weight in of]
         now = [(weight.data_ptr(), weight._version) for weight in weights]
         if self._prepared is None or self._prepared[0] != now:
-            joined = [_Layer(of[0], (torch.cat(of[1:4]),), of[4], of[5], (torch.cat(of[6:8]),), of[8]) for of in parts]
             # Weights that are replaced stay alive until then, so that no other can have their address.
-            self._prepared = (now, [weight.detach() for weight in weights], joined)
+            self._prepared = (now, [weight.detach() for weight in weights], [_prepared(_layer(of)) for of in parts])
         return self._prepared[2]
 
     def _heads(self, projected: Tensor) -> Tensor:
@@ -153,9 +153,21 @@ def _weights(layer: Any) -> tuple[Tensor, ...]:
     return (layer.input_layernorm.weight, *of[:4], layer.post_attention_layernorm.weight, *of[4:])
 
 
+def _layer(of: tuple[Tensor, ...]) -> _Layer:
+    """Return a layer of what `_weights` returns."""
+    query, key, value, write, gate, up, outer = (of[place].T for place in (1, 2, 3, 4, 6, 7, 8))
+    return _Layer(of[0], (query, key, value), write, of[5], (gate, up), outer)
+
+
+def _prepared(layer: _Layer) -> _Layer:
+    """Return the same layer with projections joined and weights laid out as they are multiplied."""
+    read, inner = (torch.cat(parts, dim=1) for parts in (layer.read, layer.inner))
+    return layer._replace(read=(read,), inner=(inner,), write=layer.write.contiguous(), outer=layer.outer.contiguous())
+
+
 def _projected(read: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
     """Return the projections of the same input, side by side, [B, T, sum of widths]."""
-    each = [nn.functional.linear(read, weight) for weight in weights]
+    each = [read @ weight for weight in weights]
     return each[0] if len(each) == 1 else torch.cat(each, dim=-1)
 
 

@@ -15,6 +15,7 @@ import torch
 
 from flr.errors import ConfigError, DataError
 from flr.progress import SILENT, Progress
+from flr.reasoner.memory import items_in_order
 from flr.recommender import Recommender
 from flr.records import SPLITS, FloatArray, Histories, IntArray, UserSequences
 
@@ -163,7 +164,7 @@ def _think(recommender: Recommender, histories: Histories) -> dict[str, npt.NDAr
     n_read = histories.lengths if reasoner.reads_items else template.streams(histories).lengths
     voted = np.empty((len(histories), reasoner.n_factors, 0), dtype=np.int32)
     if model.memory is not None and streams.items is not None and streams.places is not None:
-        votes = model.memory.of_each(thought, streams.items, streams.places)
+        votes = model.memory.of_each(thought, items_in_order(streams.items, streams.places), streams.places)
         voted = votes.topk(min(N_VOTED, votes.shape[-1])).indices.cpu().numpy().astype(np.int32)
     return found | {
         "token_entropy": _token_entropy(by_token, n_read),

@@ -153,19 +153,18 @@ class ItemMemory(nn.Module):
 
         Args:
             thought: What the factors attend to, with P = 1.
-            items: Item of each stream token, -1 outside titles, [B, L].
+            items: Items of each history from the oldest on, -1 after the last, [B, W].
             places: Which item of its history each stream token belongs to, -1 outside titles, [B, L].
         """
-        read = _by_item_of_one(thought.attentions[-1][:, 0].float(), places)
+        read = _by_item_of_one(thought.attentions[-1][:, 0].float(), places, items.shape[1])
         gates = thought.gates[-1][:, 0].float()
         total = _summed(gates)
         gates = gates / total.clamp(min=1e-12)[:, None]  # factors may be turned off or up; votes stay a distribution
         relation = self.relations()
-        by_factor = (gates[:, k, None, None] * read[:, k, :, None] * relation[k] for k in range(gates.shape[1]))
-        weights = functools.reduce(torch.add, by_factor)
-        of_place = items_in_order(items, places)
-        rows, columns = torch.nonzero((of_place >= 0) & (of_place < len(self.popularity)), as_tuple=True)
-        found = of_place[rows, columns]
+        by_factor = gates[..., None, None] * read[..., None] * relation[:, None]
+        weights = functools.reduce(torch.add, by_factor.unbind(1))
+        rows, columns = torch.nonzero((items >= 0) & (items < len(self.popularity)), as_tuple=True)
+        found = items[rows, columns]
         weights = weights[rows, columns]
         probs = self._followers(rows, found, weights, len(items))
         kept = _summed(weights * (1 - self.back_off[found]))
@@ -208,7 +207,9 @@ class ItemMemory(nn.Module):
 def items_in_order(items: Tensor, places: Tensor) -> Tensor:
     """Return the items of each history from the oldest on, -1 after the last, [B, L] -> [B, W].
 
-    Arguments as for `ItemMemory.on_items`.
+    Args:
+        items: Item of each stream token, -1 outside titles, [B, L].
+        places: Which item of its history each stream token belongs to, -1 outside titles, [B, L].
     """
     n_places = int(places.max()) + 1
     of_place = items.new_full((len(items), n_places + 1), -1)
@@ -220,12 +221,11 @@ def _summed(values: Tensor) -> Tensor:
     return functools.reduce(torch.add, values.unbind(-1))
 
 
-def _by_item_of_one(attention: Tensor, places: Tensor) -> Tensor:
+def _by_item_of_one(attention: Tensor, places: Tensor, n_places: int) -> Tensor:
     """Return what `_by_item` does for one target per row, token by token: the same to the bit in any company.
 
     [B, K, L] -> [B, K, W].
     """
-    n_places = int(places.max()) + 1
     of_token = (places % (n_places + 1))[:, None].expand_as(attention)
     read = attention.new_zeros(*attention.shape[:2], n_places + 1)
     return read.scatter_add(2, of_token, attention)[..., :n_places]

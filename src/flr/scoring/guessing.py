@@ -86,10 +86,11 @@ class GuessTables:
         nodes = self._first(self.paths[best].flatten(1).long(), n_guesses)
         known = nodes.clamp(min=0)
         above = (self.parent[known][..., None] == nodes[:, None, :]) & (nodes >= 0)[..., None]
-        sees = torch.eye(n_guesses, dtype=torch.bool, device=nodes.device) | above
+        ways = torch.eye(n_guesses, device=nodes.device) + above
         for _ in range((self.paths.shape[1] - 1).bit_length()):  # twice as far up each time
-            sees = (sees.float() @ sees.float()) > 0
-        return GuessedNodes(nodes, self.token[known].clamp(min=0).long(), self.depth[known].clamp(min=1).long(), sees)
+            ways = ways @ ways
+        tokens, depths = self.token[known].clamp(min=0).long(), self.depth[known].clamp(min=1).long()
+        return GuessedNodes(nodes, tokens, depths, ways > 0)
 
     @staticmethod
     def _first(nodes: Tensor, n: int) -> Tensor:

@@ -167,9 +167,9 @@ def _asked_classes(
     """
     classes = table.class_of_node[nodes]
     asked = []
-    for number, part in enumerate(table.classes):
-        chosen = torch.nonzero(classes == number)[:, 0]
-        if len(chosen):
+    for number in torch.unique(classes).tolist():
+        if number >= 0:
+            chosen, part = torch.nonzero(classes == number)[:, 0], table.classes[number]
             place = table.place_of_node[nodes[chosen]]
             asked.append((chosen, place, part, _asked_tokens(place, part)))
     if not asked:
@@ -207,10 +207,9 @@ def child_log_probs(hidden: Tensor, nodes: Tensor, table: ChildTable, output: Te
     for chosen, place, part, weights in _asked_classes(nodes, table, output):
         states = hidden[chosen]
         log_probs = _normalised(_logits_of_queries(states, place, part, weights), states, table, output)
-        real = part.real[place]
-        owners = chosen[:, None].expand_as(real)[real]
-        children = (first[chosen][:, None] + torch.arange(real.shape[1], device=nodes.device))[real]
-        found.append((owners, children, log_probs[real]))
+        queries, slots = torch.nonzero(part.real[place], as_tuple=True)
+        owners = chosen[queries]
+        found.append((owners, first[owners] + slots, log_probs[queries, slots]))
     owners, children, log_probs = (torch.cat(parts) for parts in zip(*found, strict=True))
     return owners, children, log_probs
 

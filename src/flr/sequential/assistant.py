@@ -102,9 +102,9 @@ class LinearOpinion(nn.Module):
             items: Items of each history from the oldest on, N after the last, [B, W].
             popularity: Share of each item of what was taken, [N].
         """
-        n_items = len(self.weights)
-        rows, places = torch.nonzero(items < n_items, as_tuple=True)
-        read, age = items[rows, places], (items < n_items).sum(1)[rows] - 1 - places
+        n_items, known = len(self.weights), items < len(self.weights)
+        rows, places = torch.nonzero(known, as_tuple=True)
+        read, age = items[rows, places], known.sum(1)[rows] - 1 - places
         said = self.weights[read] * self.by_age[age].float()[:, None]
         flat = rows[:, None] * n_items + self.neighbours[read]
         scores = said.new_zeros(len(items) * n_items).index_add_(0, flat.flatten(), said.flatten())
@@ -149,11 +149,8 @@ class SequenceAssistant(nn.Module):
             items: Items of each history from the oldest on, at most the window, -1 after the last, [B, W]; those that
                 the assistant does not know are left out.
         """
-        known = (items >= 0) & (items < self.n_items)
-        counted, length = known.cumsum(1), max(1, items.shape[1])
-        padded = items.new_full((len(items), length + 1), self.n_items)
-        padded = padded.scatter_(1, torch.where(known, counted - 1, length), items)[:, :length]
-        n_known = known.sum(1)
+        padded = self._known(items)
+        n_known = (padded < self.n_items).sum(1)
         opinions = list[Tensor]()
         if len(self.networks):
             opinions.append(self._of_networks(padded, (n_known - 1).clamp(min=0)))
@@ -161,6 +158,17 @@ class SequenceAssistant(nn.Module):
             opinions.append(self.linear(padded, self.log_popularity.exp()))
         is_known = n_known > 0
         return Advice(tuple(opinions), self.log_popularity, self.weights * is_known[:, None], self.discount * is_known)
+
+    def _known(self, items: Tensor) -> Tensor:
+        """Return histories of known items, N after the last, one column at least."""
+        if not items.shape[1]:
+            return items.new_full((len(items), 1), self.n_items)
+        if int(items.max()) < self.n_items:
+            return items.masked_fill(items < 0, self.n_items)
+        known = (items >= 0) & (items < self.n_items)
+        padded = items.new_full((len(items), items.shape[1] + 1), self.n_items)
+        place = torch.where(known, known.cumsum(1) - 1, items.shape[1])
+        return padded.scatter_(1, place, items)[:, : items.shape[1]]
 
     def _of_networks(self, padded: Tensor, last: Tensor) -> Tensor:
         """Return the mean of the networks' log-probabilities after the last item of each history, [B, N]."""
