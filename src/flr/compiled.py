@@ -77,6 +77,11 @@ class CompiledCatalogue:
         best = of_items.new_zeros(len(of_items), len(self.sole_leaf))
         return best.scatter_reduce_(1, nodes.expand(len(best), -1), of_leaves[:, leaves], "amax")
 
+    @property
+    def depth_of_node(self) -> Tensor:
+        """Depth of each trie node, 1 below the root, [n_nodes] int32."""
+        return self.guesses.depth
+
     def guess(self, of_items: Tensor, n_guesses: int) -> GuessedNodes:
         """Return nodes that a search for the best items will probably read, at most `n_guesses`; as `best_below`."""
         return self.guesses.guess(self._best_of_leaves(of_items), n_guesses)

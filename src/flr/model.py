@@ -29,7 +29,7 @@ from flr.scoring.beam import Beam, BestTitles, beam_search
 from flr.scoring.exact import catalogue_log_probs
 from flr.scoring.guessing import GuessedNodes
 from flr.scoring.likelihood import ChildTable, choice_log_probs
-from flr.scoring.pruned import Bound, Floor, Wanted, leaf_log_probs_above
+from flr.scoring.pruned import Bound, Floor, KnownNodes, Wanted, leaf_log_probs_above
 from flr.sequential.assistant import Advice, SequenceAssistant
 from flr.text.template import TokenStreams
 from flr.thoughts import ThoughtState
@@ -398,6 +398,7 @@ class FLRModel(nn.Module):
             floor=floor,
             wanted=wanted,
             bound=state.bound(compiled),
+            known=None if state.foreseen is None else KnownNodes(state.foreseen.nodes, state.foreseen.hidden),
         )
 
     def search(self, state: ThoughtState, compiled: CompiledCatalogue, beam: Beam) -> BestTitles:
@@ -410,7 +411,9 @@ class FLRModel(nn.Module):
         """
         return beam_search(
             state.root_hidden,
-            lambda: PrefixReader(self.backbone, state.histories_of, compiled.table.token_of_node),
+            lambda: PrefixReader(
+                self.backbone, state.histories_of, compiled.table.token_of_node, compiled.depth_of_node
+            ),
             beam,
             table=compiled.table,
             sole_leaf=compiled.sole_leaf,
@@ -461,11 +464,12 @@ class FLRModel(nn.Module):
         floor: Floor,
         wanted: Wanted | None = None,
         bound: Bound | None = None,
+        known: KnownNodes | None = None,
     ) -> Tensor:
         on_cpu = self.device.type == "cpu"
         return leaf_log_probs_above(
             root_hidden,
-            lambda: PrefixReader(self.backbone, histories_of, compiled.table.token_of_node),
+            lambda: PrefixReader(self.backbone, histories_of, compiled.table.token_of_node, compiled.depth_of_node),
             floor,
             table=compiled.table,
             sole_leaf=compiled.sole_leaf,
@@ -475,4 +479,5 @@ class FLRModel(nn.Module):
             shared_columns=max(0, SHARED_COLUMNS - n_columns) if on_cpu else _UNLIMITED,
             wanted=wanted,
             bound=bound,
+            known=known,
         )

@@ -16,8 +16,8 @@ from flr.blocks import BLOCK
 
 #: Positions whose rotation is worked out at first.
 _POSITIONS = 1024
-#: Widest decoder whose weights are prepared, which takes their memory twice. Few rows times a matrix that lies the other
-#: way round take half of the time: the library copies it for every product.
+#: Widest decoder whose weights are prepared, which takes their memory twice. Few rows times a matrix that lies the
+#: other way round take half of the time: the library copies it for every product.
 _WIDEST_PREPARED = 512
 
 

@@ -1,4 +1,4 @@
-"""Read beginnings of titles below encoded histories, one level of the trie at a time, each token once."""
+"""Read beginnings of titles below encoded histories, children after their parents, each token once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Below:
     Attributes:
         streams: Encoded histories, thoughts included.
         first_position: Position of the first token of a title in each, [B].
-        foreseen: Nodes that have been read already; None where there are none.
+        foreseen: Nodes that have been read already, and below which others are read; None where there are none.
     """
 
     streams: EncodedStreams
@@ -56,74 +56,62 @@ HistoriesOf = Callable[[Tensor], Below]
 
 
 class PrefixReader:
-    """Reads trie nodes level by level; what was read above stays in the cache.
+    """Reads trie nodes, and in the next call children of these; what was read above stays in the cache.
 
-    Only rows that still have nodes are carried along, so a level costs as much as it has nodes that nobody foresaw.
+    Only rows that still have nodes are carried along, so a call costs as much as it has nodes.
 
     Args:
         backbone: Reads the tokens.
-        histories_of: Called once, with the rows that have nodes on the first level.
+        histories_of: Called once, with the rows that have nodes in the first call.
         token_of_node: Token on the edge into each trie node, [n_nodes].
+        depth_of_node: Depth of each trie node, 1 below the root, [n_nodes].
     """
 
-    def __init__(self, backbone: Backbone, histories_of: HistoriesOf, token_of_node: Tensor) -> None:
-        self.backbone, self.histories_of, self.token_of_node = backbone, histories_of, token_of_node
-        self.depth = 0
-        self._n_columns: int
+    def __init__(
+        self, backbone: Backbone, histories_of: HistoriesOf, token_of_node: Tensor, depth_of_node: Tensor
+    ) -> None:
+        self.backbone, self.histories_of = backbone, histories_of
+        self.token_of_node, self.depth_of_node = token_of_node, depth_of_node
+        self.below: Below | None = None
         self.active: Tensor
-        self.below: Below
         self.sees: Tensor
 
     def __call__(self, rows: Tensor, nodes: Tensor, parents: Tensor) -> Tensor:
-        """Return hidden states of the next level's nodes, [F, D].
+        """Return hidden states of nodes, [F, D].
 
         Args:
             rows: Row of each node, ascending, [F].
             nodes: Trie nodes, [F].
-            parents: Place of each node's parent among the nodes of the previous call; at first, anything, [F].
+            parents: Place of each node's parent among the nodes of the previous call; at first, its slot among those
+                foreseen, -1 where it is the root, and anything where none was foreseen, [F].
         """
         active, row = torch.unique_consecutive(rows, return_inverse=True)
-        if self.depth == 0:
+        if self.below is None:
             self.below = self.histories_of(active)
             sees = self.below.streams.real[row]
-            self._n_columns = sees.shape[1]
+            if self.below.foreseen is not None:
+                # Histories begin at column 0 and foreseen nodes end where thoughts do.
+                of_last = self.below.foreseen.sees[row, parents.clamp(min=0)]
+                below_parents = torch.cat([sees[:, : sees.shape[1] - of_last.shape[1]], of_last], dim=1)
+                sees = torch.where(parents[:, None] < 0, sees, below_parents)
         else:
             sees = self.sees[parents]
             if len(active) < len(self.active):
                 self.below = self.below.rows(torch.searchsorted(self.active, active))
         self.active = active
-        if self.below.foreseen is None:
-            hidden, self.sees = self._read(row, nodes, sees)
-        else:
-            hidden, self.sees = self._read_or_recall(row, nodes, sees, self.below.foreseen)
-        self.depth += 1
+        hidden, self.below, self.sees = self._read(self.below, row, nodes, sees)
         return hidden
 
-    def _read_or_recall(self, row: Tensor, nodes: Tensor, sees: Tensor, foreseen: Foreseen) -> tuple[Tensor, Tensor]:
-        """Return what `_read` does, of nodes that were foreseen without reading them."""
-        is_here = foreseen.nodes[row] == nodes[:, None]
-        slot, is_known = is_here.int().argmax(1), is_here.any(1)
-        hidden, of_last = foreseen.hidden[row, slot], foreseen.sees[row, slot]
-        # Histories begin at column 0 and foreseen nodes end where thoughts do; what was read later comes after them.
-        n_first = self._n_columns - of_last.shape[1]
-        known = torch.cat([self.below.streams.real[row, :n_first], of_last], dim=1)
-        known = pad(known, (0, sees.shape[1] - known.shape[1]))
-        missing = torch.nonzero(~is_known)[:, 0]
-        if not len(missing):
-            return hidden, known
-        read, seen = self._read(row[missing], nodes[missing], sees[missing])
-        known = pad(known, (0, seen.shape[1] - known.shape[1]))
-        return hidden.index_copy(0, missing, read), known.index_copy(0, missing, seen)
-
-    def _read(self, row: Tensor, nodes: Tensor, sees: Tensor) -> tuple[Tensor, Tensor]:
-        """Return hidden states of nodes, [F, D], and which columns their children see, [F, columns].
+    def _read(self, below: Below, row: Tensor, nodes: Tensor, sees: Tensor) -> tuple[Tensor, Below, Tensor]:
+        """Return hidden states of nodes [F, D], what is below them, and what columns children see [F, columns].
 
         Args:
+            below: What they are read below.
             row: Active row of each node, ascending, [F].
             nodes: Trie nodes, [F].
             sees: Columns that each node sees but for itself, [F, columns so far].
         """
-        streams, n_rows = self.below.streams, len(self.active)
+        streams, n_rows = below.streams, len(below.first_position)
         counts = torch.bincount(row, minlength=n_rows)
         slot = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
         n_slots = self.backbone.whole_slots(int(counts.max()), n_rows)
@@ -134,8 +122,9 @@ class PrefixReader:
         mask[row, slot] = sees
         tokens = torch.zeros(real.shape, dtype=torch.long, device=row.device)
         tokens[row, slot] = self.token_of_node[nodes]
-        positions = (self.below.first_position + self.depth)[:, None].expand_as(tokens)
+        positions = torch.zeros_like(tokens)
+        positions[row, slot] = below.first_position[row] + self.depth_of_node[nodes] - 1
         grown = self.backbone.grow(streams, self.backbone.embed(tokens), positions, mask[:, None], real)
-        self.below = replace(self.below, streams=grown)
         hidden = grown.hidden[row, sees.shape[1] - n_slots + slot]
-        return hidden, pad(sees, (0, grown.real.shape[1] - sees.shape[1]))
+        sees = pad(sees, (0, grown.real.shape[1] - sees.shape[1]))
+        return hidden, replace(below, streams=grown), sees
