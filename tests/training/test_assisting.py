@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -56,10 +57,10 @@ def test_an_assistant_that_knows_what_pairs_cannot_say_is_listened_to(world: Pat
     recommender.model.memory.trust.bias.data.fill_(8.0)  # random titles say nothing
     before = validation(Accelerator(cpu=True))
     say = give_assistant(recommender, validation, Accelerator(cpu=True))
-    assert say.weights[0] in WEIGHTS[1:], "the networks know"
-    assert say.weights[1] in WEIGHTS
-    assert sum(say.weights) <= MOST_SAY
-    assert say.discount in DISCOUNTS
+    assert say.weights[0] > 0, "the networks know"
+    assert all(0 <= weight <= max(WEIGHTS) for weight in say.weights)
+    assert sum(say.weights) <= MOST_SAY + 0.05
+    assert 0 <= say.discount <= max(DISCOUNTS)
     assert recommender.model.assistant is not None
     assert recommender.model.assistant.weights.tolist() == pytest.approx(say.weights)
     assert float(recommender.model.assistant.discount) == pytest.approx(say.discount)
@@ -67,6 +68,16 @@ def test_an_assistant_that_knows_what_pairs_cannot_say_is_listened_to(world: Pat
     assert not any(parameter.requires_grad for parameter in recommender.model.assistant.parameters())
     after = validation(Accelerator(cpu=True))
     assert after["ndcg@10"] > 1.1 * before["ndcg@10"]
+
+
+def test_what_is_best_by_luck_counts_for_little() -> None:
+    points = [Say((weight,), 0.0) for weight in (0.0, 0.1, 0.2, 0.3, 0.6)]
+    gains = np.tile([0.2, 0.3, 0.31, 0.3, 0.1], (100, 1)) + np.random.default_rng(0).normal(0, 0.2, (100, 1))
+    gains[7] += [0, 0, 0, 0, 24.0]  # one person makes the last point the best, by much
+    assert gains.mean(0).argmax() == 4
+    chosen = assisting._mean_of_best(points, gains, np.random.default_rng(1))
+    assert chosen.weights[0] == pytest.approx(0.45, abs=0.06)  # without that person, .2 is best
+    assert assisting._mean_of_best(points, np.delete(gains, 7, 0), np.random.default_rng(1)) == Say((0.2,), 0.0)
 
 
 def test_one_that_is_wrong_is_sent_away(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
