@@ -62,6 +62,23 @@ def test_it_is_not_used_where_it_would_be_wrong(tmp_path: Path) -> None:
     assert not is_plain(with_lora.transformer)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_weights_that_were_trained_are_seen(tmp_path: Path, fused: bool) -> None:
+    backbone = compact(tmp_path).eval()
+    ids = torch.randint(0, 300, (1, 16))
+
+    def read() -> torch.Tensor:
+        with torch.no_grad():
+            return backbone.eval().encode(ids, torch.arange(16)[None], torch.zeros_like(ids)).hidden
+
+    before = read()
+    backbone.train()
+    weight = backbone.transformer.layers[0].mlp.down_proj.weight
+    weight.grad = torch.ones_like(weight)
+    torch.optim.AdamW([weight], lr=0.1, fused=fused).step()  # fused, it leaves the weight's version as it was
+    assert float((before - read()).abs().max()) > 1e-3
+
+
 def test_weights_that_change_are_seen(tmp_path: Path) -> None:
     backbone = compact(tmp_path).eval()
     ids = torch.randint(0, 300, (1, 16))

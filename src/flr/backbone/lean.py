@@ -33,7 +33,7 @@ class _Layer(NamedTuple):
 
 
 class LeanLlama:
-    """Runs a `transformers.LlamaModel`; weights are read from it at every call, so they may change.
+    """Runs a `transformers.LlamaModel`; weights may change in ways that their version tells, see `Backbone.train`.
 
     Args:
         transformer: Of which `is_plain` holds.

@@ -103,6 +103,12 @@ class Backbone(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self._lean_of = None
 
+    def train(self, mode: bool = True) -> Backbone:
+        """Set the mode; what was prepared of weights is dropped before training: fused optimizers change them unseen."""
+        if mode:
+            self._lean_of = None
+        return super().train(mode)
+
     @property
     def width(self) -> int:
         return int(self.transformer.config.hidden_size)
