@@ -104,7 +104,7 @@ class Backbone(nn.Module):
         self._lean_of = None
 
     def train(self, mode: bool = True) -> Backbone:
-        """Set the mode; what was prepared of weights is dropped before training: fused optimizers change them unseen."""
+        """Set the mode; prepared weights are dropped before training, as fused optimizers change theirs unseen."""
         if mode:
             self._lean_of = None
         return super().train(mode)
