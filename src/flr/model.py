@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import torch
@@ -411,9 +412,7 @@ class FLRModel(nn.Module):
         """
         return beam_search(
             state.root_hidden,
-            lambda: PrefixReader(
-                self.backbone, state.histories_of, compiled.table.token_of_node, compiled.depth_of_node
-            ),
+            self._reader(state.histories_of, compiled),
             beam,
             table=compiled.table,
             sole_leaf=compiled.sole_leaf,
@@ -454,6 +453,9 @@ class FLRModel(nn.Module):
         n_columns = whole_blocks(int((ends - starts).max()) + 1) + whole_blocks(self.n_thoughts)
         return self._above(root_hidden.flatten(0, 1), histories_of, n_columns, compiled=compiled, floor=floor)
 
+    def _reader(self, histories_of: HistoriesOf, compiled: CompiledCatalogue) -> Callable[[], PrefixReader]:
+        return partial(PrefixReader, self.backbone, histories_of, compiled.table.token_of_node, compiled.depth_of_node)
+
     def _above(
         self,
         root_hidden: Tensor,
@@ -469,7 +471,7 @@ class FLRModel(nn.Module):
         on_cpu = self.device.type == "cpu"
         return leaf_log_probs_above(
             root_hidden,
-            lambda: PrefixReader(self.backbone, histories_of, compiled.table.token_of_node, compiled.depth_of_node),
+            self._reader(histories_of, compiled),
             floor,
             table=compiled.table,
             sole_leaf=compiled.sole_leaf,

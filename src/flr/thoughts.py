@@ -47,10 +47,11 @@ class ThoughtState:
 
     def histories_of(self, rows: Tensor) -> Below:
         """Return what titles of some of the histories, ascending rows, are read below."""
+        sees = None if self.foreseen is None else self.foreseen.sees
         if len(rows) == len(self.next_position):
-            return Below(self.streams, self.next_position, self.foreseen)
+            return Below(self.streams, self.next_position, sees)
         streams = self.streams.rows(rows).without_empty_blocks()  # as if others had never been there
-        return Below(streams, self.next_position[rows], None if self.foreseen is None else self.foreseen.rows(rows))
+        return Below(streams, self.next_position[rows], None if sees is None else sees[rows])
 
     def among(self, compiled: CompiledCatalogue) -> ThoughtState:
         """Return the same with advised votes, for a catalogue that has changed since training; see `Votes.among`."""

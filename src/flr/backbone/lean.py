@@ -155,8 +155,8 @@ def _weights(layer: Any) -> tuple[Tensor, ...]:
 
 def _layer(of: tuple[Tensor, ...]) -> _Layer:
     """Return a layer of what `_weights` returns."""
-    query, key, value, write, gate, up, outer = (of[place].T for place in (1, 2, 3, 4, 6, 7, 8))
-    return _Layer(of[0], (query, key, value), write, of[5], (gate, up), outer)
+    input_norm, query, key, value, write, mlp_norm, gate, up, outer = of
+    return _Layer(input_norm, (query.T, key.T, value.T), write.T, mlp_norm, (gate.T, up.T), outer.T)
 
 
 def _prepared(layer: _Layer) -> _Layer:

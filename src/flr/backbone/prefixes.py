@@ -26,10 +26,6 @@ class Foreseen:
     hidden: Tensor
     sees: Tensor
 
-    def rows(self, chosen: Tensor) -> Foreseen:
-        """Return some of the rows."""
-        return Foreseen(self.nodes[chosen], self.hidden[chosen], self.sees[chosen])
-
 
 @dataclass(frozen=True)
 class Below:
@@ -38,17 +34,18 @@ class Below:
     Attributes:
         streams: Encoded histories, thoughts included.
         first_position: Position of the first token of a title in each, [B].
-        foreseen: Nodes that have been read already, and below which others are read; None where there are none.
+        sees: Of nodes that have been read already, and below which others are read first, see `Foreseen`; None where
+            there are none, or they have been.
     """
 
     streams: EncodedStreams
     first_position: Tensor
-    foreseen: Foreseen | None = None
+    sees: Tensor | None = None
 
     def rows(self, chosen: Tensor) -> Below:
         """Return some of the rows."""
-        foreseen = None if self.foreseen is None else self.foreseen.rows(chosen)
-        return Below(self.streams.rows(chosen), self.first_position[chosen], foreseen)
+        sees = None if self.sees is None else self.sees[chosen]
+        return Below(self.streams.rows(chosen), self.first_position[chosen], sees)
 
 
 #: Rows, ascending -> what their titles are read below.
@@ -89,9 +86,9 @@ class PrefixReader:
         if self.below is None:
             self.below = self.histories_of(active)
             sees = self.below.streams.real[row]
-            if self.below.foreseen is not None:
+            if self.below.sees is not None:
                 # Histories begin at column 0 and foreseen nodes end where thoughts do.
-                of_last = self.below.foreseen.sees[row, parents.clamp(min=0)]
+                of_last = self.below.sees[row, parents.clamp(min=0)]
                 below_parents = torch.cat([sees[:, : sees.shape[1] - of_last.shape[1]], of_last], dim=1)
                 sees = torch.where(parents[:, None] < 0, sees, below_parents)
         else:
@@ -127,4 +124,4 @@ class PrefixReader:
         grown = self.backbone.grow(streams, self.backbone.embed(tokens), positions, mask[:, None], real)
         hidden = grown.hidden[row, sees.shape[1] - n_slots + slot]
         sees = pad(sees, (0, grown.real.shape[1] - sees.shape[1]))
-        return hidden, replace(below, streams=grown), sees
+        return hidden, replace(below, streams=grown, sees=None), sees

@@ -22,7 +22,7 @@ def demo(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fetch MovieLens-100K, train, evaluate beside four baselines, recommend, and write a report.
+    """Fetch MovieLens-100K, train, evaluate beside five baselines, recommend, and write a report.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The whole road on real data: fetch, prepare, train, evaluate beside four baselines, recommend, report."""
+"""The whole road on real data: fetch, prepare, train, evaluate beside five baselines, recommend, report."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class SASRec(SequenceTransformer):
 def _causal(layer: Any, states: Tensor) -> Tensor:
     """Return what a `SequenceTransformer`'s layer does under a causal mask, without its checks and conversions.
 
-    A few rows of a narrow network take the library ten times as long in these as in all products.
+    For one history of ten items the library takes a fifth to two fifths longer.
     """
     attention = layer.self_attn
     read = functional.linear(layer.norm1(states), attention.in_proj_weight, attention.in_proj_bias)

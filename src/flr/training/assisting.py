@@ -174,7 +174,8 @@ def train_assistant(
 def _best(recommender: Recommender, sequences: UserSequences, users: IntArray, accelerator: Accelerator) -> Say:
     """Return how votes rank the users' validation targets best, in one reading of histories."""
     owners, rows = sequences.targets(VALID)
-    rows, owners = rows[np.isin(owners, users)], owners[np.isin(owners, users)]
+    asked = np.isin(owners, users)
+    owners, rows = owners[asked], rows[asked]
     mine = np.flatnonzero(np.isin(owners, users[accelerator.process_index :: accelerator.num_processes]))
     histories = Histories.before(sequences, owners[mine], rows[mine])
     targets = sequences.item_index[rows[mine]].astype(np.int64)
