@@ -170,6 +170,29 @@ def test_an_assistant_saved_when_it_had_one_network_is_read(tmp_path: Path) -> N
     assert np.array_equal(Recommender.load(tmp_path).score(histories), recommender.score(histories))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_assistant_asked_while_histories_are_read_says_the_same(threads: int) -> None:
+    recommender = make("reasoner.memory=transitions")
+    model, snapshot = recommender.model, recommender.snapshot
+    assert model.assistant is not None
+    model.assistant.weights.fill_(0.4)
+    histories = Histories(np.array([3, 1, 4, 1, 5]), np.array([0, 3, 3, 5]))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            aside = snapshot.think(histories).advice
+            at_once = model.think(snapshot.read(histories)).advice
+    finally:
+        torch.set_num_threads(before)
+    assert aside is not None
+    assert at_once is not None
+    assert aside.say.tolist() == pytest.approx([0.8, 0, 0.8])
+    for one, other in zip(aside.opinions, at_once.opinions, strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(aside.weights, at_once.weights)
+
+
 def _cut_short(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])

@@ -25,12 +25,13 @@ from flr.errors import ConfigError
 from flr.reasoner.factors import FactorEdit, MultiFactorAttention
 from flr.reasoner.memory import ItemMemory, Votes, items_in_order
 from flr.reasoner.regularizers import diversity, orthogonality, sparsity
-from flr.records import PackedBatch, Thought
+from flr.records import Histories, PackedBatch, Thought
 from flr.scoring.beam import Beam, BestTitles, beam_search
 from flr.scoring.exact import catalogue_log_probs
 from flr.scoring.guessing import GuessedNodes
 from flr.scoring.likelihood import ChildTable, choice_log_probs
 from flr.scoring.pruned import Bound, Floor, KnownNodes, Wanted, leaf_log_probs_above
+from flr.sequential.aside import aside
 from flr.sequential.assistant import Advice, SequenceAssistant
 from flr.text.template import TokenStreams
 from flr.thoughts import ThoughtState
@@ -277,6 +278,7 @@ class FLRModel(nn.Module):
         edit: FactorEdit | None = None,
         vectors: Tensor | None = None,
         foresee: Foresight | None = None,
+        advised: Callable[[], Advice] | None = None,
     ) -> ThoughtState:
         """Think once at the end of every history.
 
@@ -286,6 +288,7 @@ class FLRModel(nn.Module):
             edit: Replaces the factors of each refinement step.
             vectors: Thoughts that are fed instead of the model's own, [B, n_thoughts, D].
             foresee: Where titles are going to be searched: which beginnings, so that they are read along.
+            advised: What `ask_assistant` returned of these histories; None asks now.
         """
         columns = torch.arange(streams.real.shape[1], device=self.device)
         ends = torch.where(streams.real, columns, -1).max(1).values[:, None]
@@ -299,7 +302,7 @@ class FLRModel(nn.Module):
         if thought is None:
             root = streams.hidden.gather(1, ends[..., None].expand(-1, -1, streams.hidden.shape[-1]))[:, 0]
             return ThoughtState(streams, root, n_of_read, None)
-        votes, advice = self._votes(thought, streams)
+        votes, advice = self._votes(thought, streams, advised)
         fed = thought.vectors[:, 0] if vectors is None else vectors
         n_guesses, foreseen = BLOCK - self.n_thoughts, None
         if foresee is None or votes is None or n_guesses < 1 or self.is_bottleneck:
@@ -312,15 +315,28 @@ class FLRModel(nn.Module):
         root = extended.hidden[:, n_before + self.n_thoughts - 1]
         return ThoughtState(extended, root, n_of_read + self.n_thoughts, thought, votes, advice, foreseen)
 
-    def _votes(self, thought: Thought, streams: EncodedStreams) -> tuple[Votes | None, Advice | None]:
+    def ask_assistant(self, histories: Histories) -> Callable[[], Advice] | None:
+        """Ask the assistant about histories while they are read; return what waits for its answer, None without one.
+
+        Args:
+            histories: Cut to the window.
+        """
+        if self.memory is None or self.assistant is None:
+            return None
+        return aside(partial(self.assistant, torch.from_numpy(histories.padded(-1)).to(self.device)), self.device)
+
+    def _votes(
+        self, thought: Thought, streams: EncodedStreams, advised: Callable[[], Advice] | None
+    ) -> tuple[Votes | None, Advice | None]:
         if self.memory is None:
             return None, None
         if streams.items is None or streams.places is None:
             raise ValueError("a memory needs to know the items of the histories; see `EncodedStreams.of_items`")
         items = items_in_order(streams.items, streams.places)
         votes = self.memory.on_items(thought, items, streams.places)
-        advice = None if self.assistant is None else self.assistant(items)
-        return votes, advice
+        if advised is None and self.assistant is not None:
+            advised = partial(self.assistant, items)
+        return votes, None if advised is None else advised()
 
     def _with_thoughts(self, streams: EncodedStreams, vectors: Tensor) -> EncodedStreams:
         """Return what titles see: histories, one per row, with thoughts [B, n_thoughts, D] appended, or these alone.

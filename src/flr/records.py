@@ -153,6 +153,17 @@ class Histories:
         indices, offsets = ragged_indices(self.offsets[rows], self.lengths[rows])
         return Histories(self.item_index[indices], offsets)
 
+    def padded(self, fill: int) -> IntArray:
+        """Return the items of each history in a row, `fill` after the last, [B, longest] int64.
+
+        >>> Histories(np.array([7, 8, 9]), np.array([0, 2, 2, 3])).padded(-1).tolist()
+        [[7, 8], [-1, -1], [9, -1]]
+        """
+        columns = np.arange(self.lengths.max(initial=0))
+        items = np.full((len(self), len(columns)), fill, dtype=np.int64)
+        items[columns < self.lengths[:, None]] = self.item_index
+        return items
+
 
 @dataclass(frozen=True)
 class Catalogue:

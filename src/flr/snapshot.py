@@ -175,15 +175,17 @@ class Snapshot:
             factor_weights: Multipliers of the gates, [K] or [B, 1, K].
             banned: Where titles are going to be searched: True at items that are not asked for, [B, N].
         """
-        streams = self.read(histories.window(self.config.text.window))
+        recent = histories.window(self.config.text.window)
+        advised = self.model.ask_assistant(recent)
+        streams = self.read(recent)
         if banned is None:
-            return self.model.think(streams, factor_weights)
+            return self.model.think(streams, factor_weights, advised=advised)
 
         def foresee(votes: Votes, advice: Advice | None, n_guesses: int) -> tuple[Votes, GuessedNodes]:
             among = votes_among(votes, advice, self.compiled)
             return among, self.compiled.guess(among.probs.masked_fill(banned, 0.0), n_guesses)
 
-        return self.model.think(streams, factor_weights, foresee=foresee)
+        return self.model.think(streams, factor_weights, foresee=foresee, advised=advised)
 
     def read(self, histories: Histories) -> EncodedStreams:
         """Read histories, none longer than the window."""

@@ -32,12 +32,20 @@ def tables() -> GuessTables:
 
 
 def test_nodes_above_the_best_leaves_come_in_their_order(tables: GuessTables) -> None:
-    found = tables.guess(torch.tensor([[0.1, 0.4, 0.2, 0.05, 0.3], [0.5, 0.3, 0.1, 0.05, 0.0]]), 3)
-    assert found.nodes.tolist() == [[1, 3, 2], [1, 3, -1]]  # as many leaves as nodes are looked at
+    found = tables.guess(torch.tensor([[0.1, 0.4, 0.2, 0.05, 0.3], [0.2, 0.1, 0.1, 0.05, 0.5]]), 3)
+    assert found.nodes.tolist() == [[1, 3, 2], [2, 1, 3]]
     found = tables.guess(torch.tensor([[0.1, 0.2, 0.15, 0.05, 0.5]]), 5)
     assert found.nodes.tolist() == [[2, 1, 3, -1, -1]]
     assert found.tokens[0, :3].tolist() == [12, 11, 13]
     assert found.depths[0, :3].tolist() == [1, 1, 2]
+
+
+def test_beginnings_that_many_leaves_share_come_before_what_is_further_down(tables: GuessTables) -> None:
+    shared = torch.tensor([[0.4, 0.0, 0.0, 0.3, 0.3]])  # the best leaf is below 1 and 3, more is below 2
+    assert tables.guess(shared, 2).nodes.tolist() == [[1, 3]], "the best leaf comes first"
+    assert tables.guess(shared, 4).nodes.tolist() == [[1, 3, 2, -1]]
+    assert tables._beginnings(shared, 1).tolist() == [[2]]
+    assert tables._beginnings(shared, 5).tolist() == [[2, 1]]
 
 
 def test_a_node_sees_those_above_it_and_itself(tables: GuessTables) -> None:

@@ -117,10 +117,8 @@ def padded(histories: Histories, n_items: int, *, is_cloze: bool) -> tuple[Tenso
         n_items: Size of the catalogue N, which is the padding too.
         is_cloze: Append a masked place, which predicts.
     """
-    lengths = histories.lengths + is_cloze
-    columns = np.arange(lengths.max(initial=0))
-    items = np.full((len(histories), len(columns)), n_items, dtype=np.int64)
-    items[columns < histories.lengths[:, None]] = histories.item_index
+    items, lengths = histories.padded(n_items), histories.lengths + is_cloze
     if is_cloze:
+        items = np.pad(items, ((0, 0), (0, 1)), constant_values=n_items)
         items[np.arange(len(lengths)), lengths - 1] = n_items + 1
     return torch.from_numpy(items), torch.from_numpy(lengths - 1)
