@@ -34,7 +34,7 @@ from flr.scoring.pruned import Bound, Floor, KnownNodes, Wanted, leaf_log_probs_
 from flr.sequential.aside import aside
 from flr.sequential.assistant import Advice, SequenceAssistant
 from flr.text.template import TokenStreams
-from flr.thoughts import ThoughtState
+from flr.thoughts import ThoughtState, feed_thoughts
 
 _UNLIMITED: Final = 2**31
 #: (votes, advice, how many nodes fit) -> the votes among the catalogue, and nodes that a search will probably read.
@@ -304,16 +304,21 @@ class FLRModel(nn.Module):
             return ThoughtState(streams, root, n_of_read, None)
         votes, advice = self._votes(thought, streams, advised)
         fed = thought.vectors[:, 0] if vectors is None else vectors
-        n_guesses, foreseen = BLOCK - self.n_thoughts, None
-        if foresee is None or votes is None or n_guesses < 1 or self.is_bottleneck:
-            extended = self._with_thoughts(streams, fed)
-        else:
+        n_guesses, guess = BLOCK - self.n_thoughts, None
+        if foresee is not None and votes is not None and n_guesses > 0 and not self.is_bottleneck:
             votes, guess = foresee(votes, advice, n_guesses)
             advice = None  # has been heard
-            extended, foreseen = self._with_thoughts_and_nodes(streams, fed, guess)
+        extended, foreseen = self._below_thoughts(streams, fed, guess)
         n_before = 0 if self.is_bottleneck else streams.real.shape[1]
         root = extended.hidden[:, n_before + self.n_thoughts - 1]
         return ThoughtState(extended, root, n_of_read + self.n_thoughts, thought, votes, advice, foreseen)
+
+    def _below_thoughts(
+        self, streams: EncodedStreams, vectors: Tensor, guess: GuessedNodes | None = None
+    ) -> tuple[EncodedStreams, Foreseen | None]:
+        """Return `feed_thoughts` for these histories, or for thoughts alone where titles see nothing else."""
+        past = None if self.is_bottleneck else streams
+        return feed_thoughts(self.backbone, past, vectors, first_position=streams.real.sum(1), guess=guess)
 
     def ask_assistant(self, histories: Histories) -> Callable[[], Advice] | None:
         """Ask the assistant about histories while they are read; return what waits for its answer, None without one.
@@ -337,38 +342,6 @@ class FLRModel(nn.Module):
         if advised is None and self.assistant is not None:
             advised = partial(self.assistant, items)
         return votes, None if advised is None else advised()
-
-    def _with_thoughts(self, streams: EncodedStreams, vectors: Tensor) -> EncodedStreams:
-        """Return what titles see: histories, one per row, with thoughts [B, n_thoughts, D] appended, or these alone.
-
-        Thoughts are padded to a whole block.
-        """
-        slots = torch.arange(self.backbone.whole_slots(self.n_thoughts, len(vectors)), device=self.device)
-        positions = streams.real.sum(1)[:, None] + slots
-        fed = vectors.new_zeros(len(vectors), len(slots), vectors.shape[-1], dtype=self.backbone.embedding.weight.dtype)
-        fed[:, : self.n_thoughts] = vectors
-        past = None if self.is_bottleneck else streams
-        segments = torch.where(slots < self.n_thoughts, 0, -1).expand_as(positions)
-        return self.backbone.extend(past, fed, positions, segments)
-
-    def _with_thoughts_and_nodes(
-        self, streams: EncodedStreams, vectors: Tensor, guess: GuessedNodes
-    ) -> tuple[EncodedStreams, Foreseen]:
-        """Return histories with thoughts appended, and trie nodes below these that share their block."""
-        n_rows, n_thoughts = vectors.shape[:2]
-        nodes = self.backbone.embed(guess.tokens)
-        fed = torch.cat([vectors.to(nodes.dtype), nodes], dim=1)
-        slots = torch.arange(n_thoughts, device=self.device).expand(n_rows, -1)
-        positions = streams.real.sum(1)[:, None] + torch.cat([slots, n_thoughts - 1 + guess.depths], dim=1)
-        among = torch.zeros(n_rows, fed.shape[1], fed.shape[1], dtype=torch.bool, device=self.device)
-        among[:, :, :n_thoughts] = True
-        among[:, :n_thoughts, :n_thoughts] = among[:, :n_thoughts, :n_thoughts].tril()
-        among[:, n_thoughts:, n_thoughts:] = guess.sees
-        mask = torch.cat([streams.real[:, None].expand(-1, fed.shape[1], -1), among], dim=-1)
-        real = torch.arange(fed.shape[1], device=self.device).expand(n_rows, -1) < n_thoughts
-        grown = self.backbone.grow(streams, fed, positions, mask[:, None], real)
-        hidden = grown.hidden[:, streams.real.shape[1] :]
-        return grown, Foreseen(guess.nodes, hidden[:, n_thoughts:], among[:, n_thoughts:])
 
     def score(self, state: ThoughtState, compiled: CompiledCatalogue) -> Tensor:
         """Return log p(item | history) of the whole catalogue, float32, [B, N].
@@ -464,7 +437,9 @@ class FLRModel(nn.Module):
         def histories_of(rows: Tensor) -> Below:
             target = rows % len(of_row)
             histories = streams.runs(of_row[target], starts[target], ends[target])
-            return Below(self._with_thoughts(histories, by_row[rows]), (ends - starts)[target] + 1 + self.n_thoughts)
+            return Below(
+                self._below_thoughts(histories, by_row[rows])[0], (ends - starts)[target] + 1 + self.n_thoughts
+            )
 
         n_columns = whole_blocks(int((ends - starts).max()) + 1) + whole_blocks(self.n_thoughts)
         return self._above(root_hidden.flatten(0, 1), histories_of, n_columns, compiled=compiled, floor=floor)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from flr.backbone.prefixes import Below, Foreseen
-from flr.backbone.streams import EncodedStreams
+from flr.backbone.streams import Backbone, EncodedStreams
 from flr.compiled import CompiledCatalogue
 from flr.reasoner.memory import Votes
 from flr.records import Thought
+from flr.scoring.guessing import GuessedNodes
 from flr.scoring.pruned import Bound
 from flr.sequential.assistant import Advice
 
@@ -20,6 +22,48 @@ def votes_among(votes: Votes, advice: Advice | None, compiled: CompiledCatalogue
     if advice is not None:
         votes = replace(votes, probs=advice.on(votes.probs))
     return votes.among(compiled.catalogue.n_items, compiled.retired, compiled.lenders)
+
+
+def feed_thoughts(
+    backbone: Backbone,
+    past: EncodedStreams | None,
+    vectors: Tensor,
+    *,
+    first_position: Tensor,
+    guess: GuessedNodes | None = None,
+) -> tuple[EncodedStreams, Foreseen | None]:
+    """Read thoughts after histories, and trie nodes below the last thought that share their block.
+
+    Args:
+        backbone: Reads them.
+        past: Histories, one per row; None for thoughts alone.
+        vectors: Thoughts, [B, n_thoughts, D].
+        first_position: Position of the first thought in each row, [B].
+        guess: Which nodes; None fills the block with padding.
+
+    Returns:
+        The histories with a block appended whose first columns are the thoughts, and what was read of the nodes.
+    """
+    n_rows, n_thoughts, width = vectors.shape
+    n_slots = backbone.whole_slots(n_thoughts, n_rows) if guess is None else n_thoughts + guess.nodes.shape[1]
+    slots = torch.arange(n_slots, device=vectors.device)
+    fed = vectors.new_zeros(n_rows, n_slots, width, dtype=backbone.embedding.weight.dtype)
+    among = (slots[:, None] == slots) | (slots < n_thoughts)  # all see the thoughts, padding sees itself
+    among[:n_thoughts] &= slots <= slots[:n_thoughts, None]
+    among = among.repeat(n_rows, 1, 1)
+    fed[:, :n_thoughts] = vectors
+    positions = first_position[:, None] + slots
+    if guess is not None:
+        fed[:, n_thoughts:] = backbone.embed(guess.tokens)
+        positions[:, n_thoughts:] = first_position[:, None] + n_thoughts - 1 + guess.depths
+        among[:, n_thoughts:, n_thoughts:] = guess.sees
+    mask = among if past is None else torch.cat([past.real[:, None].expand(-1, n_slots, -1), among], dim=-1)
+    grown = backbone.grow(past, fed, positions, mask[:, None], (slots < n_thoughts).expand(n_rows, -1))
+    if guess is None:
+        return grown, None
+    n_before = 0 if past is None else past.real.shape[1]
+    hidden = grown.hidden[:, n_before + n_thoughts : n_before + n_slots]
+    return grown, Foreseen(guess.nodes, hidden, among[:, n_thoughts:])
 
 
 @dataclass(frozen=True)
