@@ -9,12 +9,12 @@ from scipy import stats
 
 from flr.errors import DataError
 from flr.evaluation.comparison import (
+    by_run,
     compare,
     compare_values,
     holm,
-    mean_over_seeds,
     minimum_detectable_difference,
-    user_means,
+    signed_rank_p_value,
 )
 
 
@@ -25,9 +25,9 @@ def run(values: list[float], rows: list[int] | None = None) -> pl.DataFrame:
     )
 
 
-def test_seeds_are_averaged_by_target_whatever_their_order() -> None:
-    values, users = mean_over_seeds([run([0, 1, 0.5, 0]), run([1, 0, 0, 1], [3, 2, 1, 0])], "ndcg@10")
-    assert values.tolist() == [0.5, 0.5, 0.25, 0.5]
+def test_runs_are_read_by_target_whatever_their_order() -> None:
+    values, users = by_run([run([0, 1, 0.5, 0]), run([1, 0, 0, 1], [3, 2, 1, 0])], "ndcg@10")
+    assert values.tolist() == [[0, 1, 0.5, 0], [1, 0, 0, 1]]
     assert users.tolist() == [0, 0, 1, 1]
 
 
@@ -35,7 +35,7 @@ def test_with_as_many_targets_each_tests_are_those_of_user_means() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.random(60), rng.random(60) + 0.1
     users = np.repeat(np.arange(20), 3)
-    found = compare_values(first, second, users, rng, n_resamples=500)
+    found = compare_values(first[None], second[None], users, rng, n_resamples=500)
     by_user = (second - first).reshape(20, 3).mean(1)
     assert found.difference.mean == pytest.approx(by_user.mean())
     assert found.t_p_value == pytest.approx(stats.ttest_rel(by_user, np.zeros(20)).pvalue)
@@ -47,8 +47,10 @@ def test_the_t_test_is_about_the_difference_that_is_shown() -> None:
     users = np.repeat(np.arange(30), [20] * 10 + [1] * 20)  # those with many targets gain what the others lose
     noise = np.random.default_rng(5).normal(0, 0.1, len(users))
     differences = np.where(users < 10, 0.1, -0.05) + noise
-    found = compare_values(np.zeros(len(users)), differences, users, np.random.default_rng(0), n_resamples=4000)
-    assert stats.ttest_1samp(user_means(differences, users), 0).pvalue > 0.5
+    nothing = np.zeros((1, len(users)))
+    found = compare_values(nothing, differences[None], users, np.random.default_rng(0), n_resamples=4000)
+    of_users = np.array([differences[users == user].mean() for user in range(30)])
+    assert stats.ttest_1samp(of_users, 0).pvalue > 0.5
     assert found.t_p_value < 0.01
     assert found.difference.low > 0
 
@@ -59,7 +61,8 @@ def test_the_t_test_rejects_as_often_as_it_says_whatever_users_have() -> None:
     rejected = 0
     for _ in range(1000):
         values = rng.normal(0, 1, 80)[users] + rng.normal(0, 1, len(users))  # a user's targets go together
-        rejected += compare_values(np.zeros(len(users)), values, users, rng, n_resamples=2).t_p_value < 0.05
+        nothing = np.zeros((1, len(users)))
+        rejected += compare_values(nothing, values[None], users, rng, n_resamples=2).t_p_value < 0.05
     assert 0.03 < rejected / 1000 < 0.08
 
 
@@ -72,8 +75,43 @@ def test_a_model_does_not_differ_from_itself() -> None:
 
 def test_a_difference_that_is_the_same_for_everyone_is_certain() -> None:
     users = np.arange(11)
-    found = compare_values(np.zeros(11), np.full(11, 0.5), users, np.random.default_rng(0), n_resamples=50)
-    assert (found.t_p_value, found.wilcoxon_p_value) == (0, 2**-10)
+    found = compare_values(np.zeros((1, 11)), np.full((1, 11), 0.5), users, np.random.default_rng(0), n_resamples=50)
+    assert found.t_p_value == 0
+    assert found.wilcoxon_p_value == pytest.approx(2 * stats.norm.sf(11**0.5))
+
+
+def test_with_one_run_and_one_target_each_signed_ranks_are_those_of_scipy() -> None:
+    differences = np.random.default_rng(3).normal(0.2, 1, 50).round(1)  # with ties
+    differences[:20] = 0
+    known = stats.wilcoxon(differences, zero_method="pratt", method="asymptotic", correction=False).pvalue
+    assert signed_rank_p_value(differences[None], np.arange(50)) == pytest.approx(known, rel=1e-9)
+
+
+def test_a_model_with_fewer_runs_repeats_them() -> None:
+    rng = np.random.default_rng(4)
+    once, often, users = rng.random((1, 40)), rng.random((3, 40)), np.arange(40) // 2
+    found = compare_values(once, often, users, np.random.default_rng(0), n_resamples=50)
+    assert found == compare_values(once.repeat(3, 0), often, users, np.random.default_rng(0), n_resamples=50)
+    assert found.difference.mean == pytest.approx(often.mean() - once.mean())
+
+
+def test_signed_ranks_find_nothing_in_seeds_that_agree_and_seeds_that_do_not() -> None:
+    """Averaged over seeds first, equal models would be found different in nearly all of these worlds."""
+    rng = np.random.default_rng(5)
+    n_worlds, n_users, n_seeds, users = 400, 300, 5, np.arange(300)
+
+    def ndcg(chance: np.ndarray, n: int) -> np.ndarray:
+        hit = rng.random((n, n_users)) < chance
+        return np.asarray(hit / np.log2(rng.integers(1, 11, (n, n_users)) + 1))
+
+    rejected, of_means = 0, 0
+    for _ in range(n_worlds):
+        chance = rng.beta(0.5, 2, n_users)
+        differences = ndcg(chance, n_seeds) - ndcg(chance, 1)
+        rejected += signed_rank_p_value(differences, users) < 0.05
+        of_means += signed_rank_p_value(differences.mean(0, keepdims=True), users) < 0.05
+    assert 0.02 < rejected / n_worlds < 0.085
+    assert of_means / n_worlds > 0.5
 
 
 def test_the_detectable_difference_is_detected_four_times_in_five() -> None:

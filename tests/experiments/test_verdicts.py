@@ -68,7 +68,7 @@ def test_differences_are_the_reference_less_the_rival_and_corrected(found: DataF
     claims = {claim.rival: claim for claim in found.claims}
     assert claims["worse"].comparison.difference.mean == pytest.approx(0.05, abs=0.01)
     assert claims["better"].comparison.difference.mean == pytest.approx(-0.05, abs=0.01)
-    assert all(claim.corrected >= claim.p_value for claim in found.claims)
+    assert all(claim.corrected >= claim.comparison.p_value for claim in found.claims)
 
 
 def test_figures_over_seeds(found: DataFindings) -> None:

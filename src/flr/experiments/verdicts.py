@@ -60,15 +60,13 @@ class Claim:
         rival: The other model.
         value: Mean of the reference.
         comparison: Reference less rival.
-        p_value: The larger of the clustered t test's and Wilcoxon's.
-        corrected: The same after Holm's correction for all claims on the data set.
+        corrected: Its p-value after Holm's correction for all claims on the data set.
     """
 
     data: str
     rival: str
     value: float
     comparison: Comparison
-    p_value: float
     corrected: float
 
     @property
@@ -126,11 +124,11 @@ def findings_on(study: Study, data: str, all_cells: list[Cell], output: Path) ->
     others = [name for name in found if name != study.reference]
     rivals = [name for name in others if reference.keys() & found[name].keys()]
     comparisons = [_compare(reference, found[name], name) for name in rivals]
-    p_values = [max(one.t_p_value, one.wilcoxon_p_value) for one in comparisons]
+    corrected = holm([comparison.p_value for comparison in comparisons])
     value = float(np.mean([report.metrics[METRIC] for report in reference.values()]))
     claims = [
-        Claim(data, rival, value, comparison, p_value, float(corrected))
-        for rival, comparison, p_value, corrected in zip(rivals, comparisons, p_values, holm(p_values), strict=True)
+        Claim(data, rival, value, comparison, float(p_value))
+        for rival, comparison, p_value in zip(rivals, comparisons, corrected, strict=True)
     ]
     first = next(iter(reference.values()))
     runs = {cell.variant: cell for cell in reversed(all_cells) if cell.data == data}
