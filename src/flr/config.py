@@ -254,7 +254,8 @@ class AssistantConfig(NetworkConfig):
     """A second opinion on what factors vote for, by models of item identities (D3's text-free assistant)."""
 
     networks: tuple[Literal["gru4rec", "sasrec", "ease"], ...] = Field(
-        ("sasrec", "gru4rec", "ease"), description="Whose opinions are multiplied; without a memory there are none."
+        ("sasrec", "gru4rec", "ease"),
+        description="Whose opinions are multiplied, a network named twice with two seeds; none without a memory.",
     )
     recurrent_learning_rate: float = Field(1e-2, gt=0, description="Learning rate of gru4rec, which bears more.")
     ease: EaseConfig = EaseConfig()
