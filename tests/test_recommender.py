@@ -191,6 +191,23 @@ def test_an_assistant_asked_while_histories_are_read_says_the_same(threads: int)
     for one, other in zip(aside.opinions, at_once.opinions, strict=True):
         assert torch.equal(one, other)
     assert torch.equal(aside.weights, at_once.weights)
+    assert torch.equal(aside.discount, at_once.discount)
+
+
+def test_whoever_trains_the_model_changes_no_answer_of_its_assistant() -> None:
+    recommender = make("reasoner.memory=transitions")
+    model, snapshot = recommender.model, recommender.snapshot
+    assert model.assistant is not None
+    histories = Histories(np.array([3, 1, 4]), np.array([0, 3]))
+    with torch.inference_mode():
+        before = snapshot.think(histories).advice
+        model.train()
+        state = torch.get_rng_state()
+        after = snapshot.think(histories).advice
+    assert before is not None
+    assert after is not None
+    assert torch.equal(before.opinions[0], after.opinions[0]), "dropout is at work"
+    assert torch.equal(state, torch.get_rng_state())
 
 
 def _cut_short(folder: Path) -> None:

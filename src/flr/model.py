@@ -31,7 +31,6 @@ from flr.scoring.exact import catalogue_log_probs
 from flr.scoring.guessing import GuessedNodes
 from flr.scoring.likelihood import ChildTable, choice_log_probs
 from flr.scoring.pruned import Bound, Floor, KnownNodes, Wanted, leaf_log_probs_above
-from flr.sequential.aside import aside
 from flr.sequential.assistant import Advice, SequenceAssistant
 from flr.text.template import TokenStreams
 from flr.thoughts import ThoughtState, feed_thoughts
@@ -328,7 +327,7 @@ class FLRModel(nn.Module):
         """
         if self.memory is None or self.assistant is None:
             return None
-        return aside(partial(self.assistant, torch.from_numpy(histories.padded(-1)).to(self.device)), self.device)
+        return self.assistant.ask(torch.from_numpy(histories.padded(-1)).to(self.device))
 
     def _votes(
         self, thought: Thought, streams: EncodedStreams, advised: Callable[[], Advice] | None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from flr.sequential.aside import aside
+from flr.sequential.assistant import aside
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,14 @@ def test_the_caller_goes_on_while_work_is_done() -> None:
     assert begun.wait(10), "it did not begin while the caller went on"
     may_end.set()
     assert wait() != threading.get_ident()
-    assert wait() == wait(), "the result can be asked for again"
+
+
+def test_what_has_not_begun_is_done_by_who_asks() -> None:
+    may_end = threading.Event()
+    first = aside(lambda: may_end.wait(10), CPU)
+    assert aside(threading.get_ident, CPU)() == threading.get_ident()
+    may_end.set()
+    assert first()
 
 
 def test_its_error_is_raised_where_the_result_is_asked_for() -> None:

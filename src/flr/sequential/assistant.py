@@ -17,9 +17,10 @@ logit adjustment (Menon et al. 2021); over votes it is ours.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ from flr.sequential.networks import GRU4Rec, SASRec, SequenceNetwork
 
 #: No vote goes below: a product would silence what nobody has counted yet.
 LEAST: Final = 1e-12
+_T = TypeVar("_T")
+_ASIDE: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aside")  # its thread begins with the first work
 #: Part of popularity in a linear model's opinion: most items have no weight from any item of a history.
 _SMOOTHING: Final = 0.1
 
@@ -142,6 +145,14 @@ class SequenceAssistant(nn.Module):
         self.register_buffer("discount", torch.zeros(()))
         self.register_buffer("log_popularity", torch.zeros(n_items))
 
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: only `flr.sequential.fitting` trains the networks, each by itself."""
+        return super().train(mode=False)
+
+    def ask(self, items: Tensor) -> Callable[[], Advice]:
+        """Ask about histories while the caller reads them; return what waits for the answer. See `forward`, `aside`."""
+        return aside(functools.partial(self, items), items.device)
+
     def forward(self, items: Tensor) -> Advice:
         """Return what they say to each history: the same to the bit in any company.
 
@@ -175,6 +186,31 @@ class SequenceAssistant(nn.Module):
         ends = (torch.arange(len(padded), device=padded.device), last)
         opinions = (by_block(network.logits, network(padded)[ends]).float() for network in self.networks)
         return functools.reduce(torch.add, (logits.log_softmax(-1) for logits in opinions)) / len(self.networks)
+
+
+def aside(work: Callable[[], _T], device: torch.device) -> Callable[[], _T]:
+    """Begin some work on the next core, without gradients; return what waits for its result, or raises what it raised.
+
+    Small operations in a row keep one core busy however many there are, so what needs nothing of what the caller does
+    next can be worked out beside it. Work that has not begun when its result is asked for is done by who asks. On a GPU
+    operations queue up anyway, and where one operation may use several threads already, a second team of them would
+    get in the first one's way: there work is done at once.
+
+    Args:
+        work: What is done.
+        device: Where its operations run.
+    """
+    with_inference = torch.is_inference_mode_enabled()
+
+    def without_gradients() -> _T:
+        with torch.inference_mode(with_inference), torch.no_grad():
+            return work()
+
+    if device.type != "cpu" or torch.get_num_threads() > 1:
+        result = without_gradients()
+        return lambda: result
+    future = _ASIDE.submit(without_gradients)
+    return lambda: without_gradients() if future.cancel() else future.result()
 
 
 def sequence_networks(config: AssistantConfig) -> list[str]:
