@@ -44,8 +44,9 @@ def test_beginnings_that_many_leaves_share_come_before_what_is_further_down(tabl
     shared = torch.tensor([[0.4, 0.0, 0.0, 0.3, 0.3]])  # the best leaf is below 1 and 3, more is below 2
     assert tables.guess(shared, 2).nodes.tolist() == [[1, 3]], "the best leaf comes first"
     assert tables.guess(shared, 4).nodes.tolist() == [[1, 3, 2, -1]]
-    assert tables._beginnings(shared, 1).tolist() == [[2]]
-    assert tables._beginnings(shared, 5).tolist() == [[2, 1]]
+    assert tables.guess(torch.tensor([[0.3, 0.0, 0.4, 0.2, 0.2]]), 3).nodes.tolist() == [[1, 2, 3]], (
+        "3 is above the second"
+    )
 
 
 def test_a_node_sees_those_above_it_and_itself(tables: GuessTables) -> None:

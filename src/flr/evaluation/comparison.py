@@ -1,7 +1,8 @@
 """Two models on the same targets: how large the difference is, how sure it is, and how small a one could be seen.
 
-Targets are paired, and runs of several seeds in their order. Everything is clustered by user: neither a user's targets
-nor several seeds' answers to one are independent evidence.
+Targets are paired, and every run of one model with every run of the other. Everything is clustered by user: neither a
+user's targets nor several seeds' answers to one are independent evidence. Runs are taken as they are: that a seed may
+be lucky for all users at once shows in the deviation over seeds (`over_seeds`), not here.
 """
 
 from __future__ import annotations
@@ -27,22 +28,30 @@ class Comparison:
         difference: Mean over targets, with a bootstrap interval over users.
         t_p_value: Two-sided t test of that mean, its standard error clustered by user (U - 1 degrees of freedom): the
             paired t test where each user has one target.
-        wilcoxon_p_value: Two-sided signed-rank test, clustered by user; see `signed_rank_p_value`.
+        signed_rank: z of a signed-rank test clustered by user, above 0 where the second model is better; see
+            `signed_rank_z`.
         minimum_detectable: The smallest true difference that these targets show with power .8 at level .05.
         n_users, n_targets: How many were compared.
     """
 
     difference: Interval
     t_p_value: float
-    wilcoxon_p_value: float
+    signed_rank: float
     minimum_detectable: float
     n_users: int
     n_targets: int
 
     @property
     def p_value(self) -> float:
-        """The larger of the two tests'."""
-        return max(self.t_p_value, self.wilcoxon_p_value)
+        """The larger of the two tests', and 1 where they point in opposite directions."""
+        if self.signed_rank * self.difference.mean < 0:
+            return 1.0
+        return max(self.t_p_value, self.signed_rank_p_value)
+
+    @property
+    def signed_rank_p_value(self) -> float:
+        """Two-sided."""
+        return float(2 * stats.norm.sf(abs(self.signed_rank)))
 
 
 def compare(
@@ -56,7 +65,7 @@ def compare(
     """Return how much better the second model is than the first.
 
     Args:
-        first, second: `Report.per_target` of each seed of either model; the one with fewer runs repeats them.
+        first, second: `Report.per_target` of each seed of either model.
         metric: Column of a metric, for example ``"ndcg@10"``.
         rng: Draws the resamples.
         n_resamples: Bootstrap resamples.
@@ -98,8 +107,7 @@ def compare_values(
     """Return the same as `compare` from values.
 
     Args:
-        first, second: The metric of each target in each run, finite, [S, n]; where one model has fewer runs, these are
-            repeated.
+        first, second: The metric of each target in each run, finite, [runs of the model, n].
         users: User index of each target, [n].
         rng: Draws the resamples.
         n_resamples: Bootstrap resamples.
@@ -107,13 +115,12 @@ def compare_values(
     Raises:
         DataError: There are fewer than two users, or a value is not finite.
     """
-    run = np.arange(max(len(first), len(second)))
-    by_seed = second[run % len(second)] - first[run % len(first)]
-    differences = by_seed.mean(0)
+    by_pair = (second[:, None] - first[None]).reshape(-1, first.shape[1])
+    differences = by_pair.mean(0)
     return Comparison(
         difference=clustered_bootstrap(differences, users, rng, n_resamples=n_resamples),
         t_p_value=_t_p_value(differences, users),
-        wilcoxon_p_value=signed_rank_p_value(by_seed, users),
+        signed_rank=signed_rank_z(by_pair, users),
         minimum_detectable=minimum_detectable_difference(differences, users),
         n_users=len(np.unique(users)),
         n_targets=len(differences),
@@ -127,20 +134,21 @@ def _t_p_value(differences: FloatArray, users: IntArray) -> float:
     return float(2 * stats.t.sf(abs(mean / error), len(np.unique(users)) - 1))
 
 
-def signed_rank_p_value(differences: FloatArray, users: IntArray) -> float:
-    """Return the p-value of a two-sided signed-rank test of clustered differences.
+def signed_rank_z(differences: FloatArray, users: IntArray) -> float:
+    """Return the z of a signed-rank test of clustered differences; 0 where there are none.
 
-    Differences are ranked by size, and a user's sum of signed ranks is one piece of evidence: ``T = sum_u S_u`` has
-    variance ``sum_u S_u^2`` where neither model is better. Zeros are ranked, but have no sign (Pratt).
+    Differences are ranked by size, and a user's sum of signed ranks is one piece of evidence: ``z = sum_u S_u / sqrt(
+    sum_u S_u^2)`` is standard normal where each of a user's differences is as likely x as -x. Zeros are ranked, but
+    have no sign (Pratt); every target counts alike, as in the mean that stands beside it.
 
-    Runs must not be averaged first. Of two models that rank equally well, one whose seeds agree and one whose seeds hit
-    different users, the second differs by a little from the first on many users, the first by much on few: on means
-    over five seeds the test of single values finds such equals different nearly always.
+    Runs must not be averaged first: where one model's seeds agree and the other's do not, means over seeds have many
+    small losses and few large gains although both serve everybody equally often, and ranks count the many.
 
-    Source: Rosner, Glynn and Lee 2006, "The Wilcoxon signed rank test for paired comparisons of clustered data".
+    Source: Rosner, Glynn and Lee 2006, "The Wilcoxon signed rank test for paired comparisons of clustered data", who
+    leave zeros out and weigh users of unlike size.
 
     Args:
-        differences: Of each run and target, [S, n].
+        differences: Of each run or pair of runs, and target, [S, n].
         users: User index of each target, [n].
     """
     flat = differences.ravel()
@@ -148,7 +156,7 @@ def signed_rank_p_value(differences: FloatArray, users: IntArray) -> float:
     _, user = np.unique(users, return_inverse=True)
     of_users = np.bincount(np.tile(user, len(differences)), weights=signed)
     deviation = np.sqrt(np.square(of_users).sum())
-    return float(2 * stats.norm.sf(abs(of_users.sum()) / deviation)) if deviation else 1.0
+    return float(of_users.sum() / deviation) if deviation else 0.0
 
 
 def minimum_detectable_difference(

@@ -146,7 +146,7 @@ def _row(model: ModelFigures, claim: Claim | None) -> dict[str, Any]:
         "high": None if claim is None else claim.comparison.difference.high,
         "detectable": None if claim is None else claim.comparison.minimum_detectable,
         "p t": None if claim is None else claim.comparison.t_p_value,
-        "p signed ranks": None if claim is None else claim.comparison.wilcoxon_p_value,
+        "p signed ranks": None if claim is None else claim.comparison.signed_rank_p_value,
         "p (Holm)": None if claim is None else claim.corrected,
         "verdict": None if claim is None else claim.verdict,
     }

@@ -22,8 +22,8 @@ from torch import Tensor
 from flr.blocks import BLOCK
 from flr.records import IntArray, TokenTrie
 
-#: One of so many parts of the slots is for the nodes above the best leaves, the others for beginnings: 50 of 100
-#: histories of MovieLens-100K need no further forward then, 49 with two parts, 37 without beginnings.
+#: One of so many parts of the slots is for the nodes above the best leaves, the others for beginnings; other parts do
+#: about as well, none of either does not (docs/log.md, 2026-11-27).
 _PARTS = 3
 
 
@@ -51,13 +51,13 @@ class GuessTables:
     Attributes:
         paths: The first needed nodes below the root on the way to each leaf, -1 after the last, [n_leaves, P].
         beginnings: The nodes that are first on some way, and -1 before them, where some leaf has none, [F].
-        beginning: Of each leaf, which of `beginnings` is first on the way to it, [n_leaves].
+        beginning_of_leaf: Which of `beginnings` is first on the way to each leaf, [n_leaves].
         parent, token, depth: Of each trie node, [n_nodes].
     """
 
     paths: Tensor
     beginnings: Tensor
-    beginning: Tensor
+    beginning_of_leaf: Tensor
     parent: Tensor
     token: Tensor
     depth: Tensor
@@ -79,8 +79,8 @@ class GuessTables:
         fits = place < BLOCK
         paths = np.full((trie.n_leaves, max(1, min(BLOCK, int(counts.max(initial=0))))), -1, dtype=np.int32)
         paths[leaf[fits], place[fits]] = node[fits]
-        beginnings, beginning = np.unique(paths[:, 0], return_inverse=True)
-        tables = (paths, beginnings, beginning, trie.parent, trie.token, trie.depth)
+        beginnings, beginning_of_leaf = np.unique(paths[:, 0], return_inverse=True)
+        tables = (paths, beginnings, beginning_of_leaf, trie.parent, trie.token, trie.depth)
         return GuessTables(*map(torch.from_numpy, tables))
 
     def to(self, device: torch.device) -> GuessTables:
@@ -106,8 +106,11 @@ class GuessTables:
         return GuessedNodes(nodes, tokens, depths, ways > 0)
 
     def _beginnings(self, of_leaves: Tensor, n: int) -> Tensor:
-        """Return the n beginnings whose leaves have the largest sums, [B, min(n, F)]."""
-        sums = of_leaves.new_zeros(len(of_leaves), len(self.beginnings)).index_add_(1, self.beginning, of_leaves)
+        """Return the n beginnings whose leaves have the largest sums, and -1 in the end, [B, min(n, F)]."""
+        sums = of_leaves.new_zeros(len(of_leaves), len(self.beginnings)).index_add_(
+            1, self.beginning_of_leaf, of_leaves
+        )
+        sums[:, self.beginnings < 0] = -1
         return self.beginnings[sums.topk(min(n, len(self.beginnings)), dim=1).indices].long()
 
     @staticmethod
