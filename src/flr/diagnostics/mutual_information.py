@@ -2,13 +2,19 @@
 
 Two estimators that fail differently, both in nats:
 
-==========  ====================================================  ============================================
-estimator   what it is                                            where it misleads
-==========  ====================================================  ============================================
-`ksg`       k nearest neighbours (Kraskov et al. 2004, their 1)   low in many dimensions: reduce to few before
-`infonce`   a critic that tells pairs from strangers              a lower bound, at most log of the targets it
-            (van den Oord et al. 2018), judged on held-out pairs  is judged on, lower where training data is few
-==========  ====================================================  ============================================
+============  ====================================================  ============================================
+estimator     what it is                                            where it misleads
+============  ====================================================  ============================================
+`neighbours`  the larger of `ksg` (Kraskov et al. 2004, their 1)    low in many dimensions: reduce to few before
+              and `gaussian_and_rest`: what is linear in closed
+              form, the rest from neighbours
+`infonce`     a critic that tells pairs from strangers              a lower bound, at most log of the targets it
+              (van den Oord et al. 2018), judged on held-out pairs  is judged on, lower where training data is few
+============  ====================================================  ============================================
+
+`ksg` alone finds 1.7 of 2 nats, and 2.5 of 3, between Gaussians of three dimensions and 943 targets: few neighbours are
+near where factors share much. `gaussian_and_rest` is right there, and low where targets fall into groups, where `ksg`
+is right.
 
 Neither is 0 for independent factors. So each comes with a null: the same estimate when the second factor's targets are
 permuted, which keeps both distributions and breaks the relation.
@@ -16,6 +22,7 @@ permuted, which keeps both distributions and breaks the relation.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -24,12 +31,11 @@ import numpy as np
 import polars as pl
 import torch
 from scipy.spatial import cKDTree
-from scipy.special import digamma
+from scipy.special import digamma, gammaln
 from torch import Tensor, nn
 
 from flr.diagnostics.factor_records import FactorRecords
 from flr.errors import DataError
-from flr.evaluation.comparison import holm
 from flr.records import FloatArray, IntArray
 from flr.seeding import derive_seed
 
@@ -37,6 +43,8 @@ Estimator = Callable[[FloatArray, FloatArray], float]
 #: Shares of the targets that a critic learns from and that say when it should stop; it is judged on the rest.
 _TRAIN, _STOP = 0.6, 0.15
 _WIDTH, _BATCH, _PATIENCE = 64, 256, 20
+#: Samples of Gaussians that tell how far entropies from neighbours are off.
+_N_REFERENCES = 20
 #: Columns of `factor_information`.
 SCHEMA: Final = {
     "estimator": pl.String,
@@ -93,6 +101,57 @@ def ksg(first: FloatArray, second: FloatArray, k: int = 4) -> float:
     n_x, n_y = (cKDTree(one).query_ball_point(one, within, p=np.inf, return_length=True) for one in (x, y))
     # The counts hold the target itself, so they are n_x + 1 and n_y + 1.
     return float(digamma(k) + digamma(n) - np.mean(digamma(n_x) + digamma(n_y)))
+
+
+def gaussian_and_rest(first: FloatArray, second: FloatArray, k: int = 4) -> float:
+    """Return the mutual information as that of Gaussians of the same correlations, and a rest, in nats.
+
+    ``-1/2 sum_i log(1 - rho_i^2) + J(x, y) - J(x) - J(y)``: rho are the canonical correlations, less what chance gives
+    them (``d e / 2n``), and J is the negentropy, by how much an entropy is below that of Gaussians of the same
+    covariance. Entropies are from neighbours (Kozachenko and Leonenko 1987) after whitening, less what the same
+    estimate is off for as many standard normal targets.
+
+    Args:
+        first, second: [n, d] and [n, e]; a few dimensions each, with none there is nothing to know: 0.
+        k: Neighbours.
+
+    Raises:
+        DataError: There are not more targets than k or dimensions.
+    """
+    n, dimensions = len(first), (first.shape[1], second.shape[1])
+    if n <= max(k, sum(dimensions) + 1):
+        raise DataError(f"got {n} targets, expected more than {max(k, sum(dimensions) + 1)}")
+    if not all(dimensions):
+        return 0.0
+    rng = np.random.default_rng(0)
+    x, y = (_whitened(_standardised(values) + 1e-8 * rng.normal(size=values.shape)) for values in (first, second))
+    correlations = np.linalg.svd(x.T @ y / n, compute_uv=False).clip(max=1 - 1e-12)
+    linear = -0.5 * np.log1p(-np.square(correlations)).sum() - dimensions[0] * dimensions[1] / (2 * n)
+    both, one, other = (
+        _normal_entropy(n, values.shape[1], k) - _entropy(values, k)
+        for values in (_whitened(np.concatenate([x, y], axis=1)), x, y)
+    )
+    return float(linear + both - one - other)
+
+
+def _entropy(values: FloatArray, k: int) -> float:
+    """Return an entropy from nearest neighbours, in nats, [n, d]."""
+    n, d = values.shape
+    distance = cKDTree(values).query(values, k=k + 1)[0][:, k]
+    ball = d / 2 * np.log(np.pi) - gammaln(d / 2 + 1)
+    return float(digamma(n) - digamma(k) + ball + d * np.mean(np.log(distance)))
+
+
+@functools.lru_cache(maxsize=64)
+def _normal_entropy(n: int, d: int, k: int) -> float:
+    """Return what `_entropy` finds on average of n whitened standard normal targets."""
+    rng = np.random.default_rng(0)
+    return float(np.mean([_entropy(_whitened(rng.normal(size=(n, d))), k) for _ in range(_N_REFERENCES)]))
+
+
+def neighbours(first: FloatArray, second: FloatArray, k: int = 4) -> float:
+    """Return the larger of `ksg` and `gaussian_and_rest`; each is low where it fails."""
+    return max(ksg(first, second, k), gaussian_and_rest(first, second, k))
 
 
 def infonce(first: FloatArray, second: FloatArray, *, seed: int = 0, max_epochs: int = 200) -> float:
@@ -188,7 +247,7 @@ def with_null(
     """Return an estimate and those of permuted targets.
 
     Args:
-        estimator: `ksg`, `infonce` or another.
+        estimator: `neighbours`, `infonce` or another.
         first, second: [n, d] and [n, e]; rows must be independent of each other, so one per user.
         rng: Permutes.
         n_permutations: Estimates of the null.
@@ -214,33 +273,43 @@ def factor_information(
 ) -> pl.DataFrame:
     """Return the mutual information of every pair of factors at the last step, by both estimators.
 
-    One target per user is drawn. `ksg` sees the first principal components of each factor, so that it measures what
-    these share; `infonce` sees whole factors.
+    One target per user is drawn. `neighbours` sees the first principal components of each factor, so that it measures
+    what these share; `infonce` sees whole factors.
 
     Args:
         records: Thoughts on held-out targets.
         rng: Draws targets and permutations.
-        n_components: Principal components that `ksg` sees.
+        n_components: Principal components that `neighbours` sees.
         n_permutations: Permutations of its null.
         n_permutations_infonce: The same for `infonce`, each a training.
 
     Returns:
-        Columns as `SCHEMA` has them; ``null_high`` is the null's 95th percentile, p-values are corrected (Holm) over
-        the pairs of an estimator.
+        Columns as `SCHEMA` has them; ``null_high`` is the null's 95th percentile. p-values are corrected for the pairs
+        of an estimator: how often the largest of all pairs' nulls reaches an estimate (Westfall and Young 1993), at
+        least ``1 / (n_permutations + 1)``.
     """
     last = records.factors[one_per_user(records.users, rng), -1]
     reduced = [principal_components(last[:, k], n_components) for k in range(records.n_factors)]
     whole = [last[:, k] for k in range(records.n_factors)]
     rows: list[dict[str, object]] = []
-    estimators = (("ksg", ksg, reduced, n_permutations), ("infonce", infonce, whole, n_permutations_infonce))
+    estimators = (
+        ("neighbours", neighbours, reduced, n_permutations),
+        ("infonce", infonce, whole, n_permutations_infonce),
+    )
     for name, estimator, factors, n in estimators:
         found = [with_null(estimator, factors[j], factors[k], rng, n) for j, k in zip(*records.pairs(), strict=True)]
-        corrected = holm([each.p_value for each in found])
-        for j, k, each, p_value in zip(*records.pairs(), found, corrected, strict=True):
+        largest = np.max([each.null for each in found], axis=0)
+        for j, k, each in zip(*records.pairs(), found, strict=True):
             null = each.null if len(each.null) else np.array([np.nan])
-            summary = (each.nats, float(null.mean()), float(np.quantile(null, 0.95)), float(p_value))
+            p_value = Information(each.nats, largest).p_value
+            summary = (each.nats, float(null.mean()), float(np.quantile(null, 0.95)), p_value)
             rows.append(dict(zip(SCHEMA, (name, f"{j}-{k}", *summary, len(last)), strict=True)))
     return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def _whitened(values: FloatArray) -> FloatArray:
+    left: FloatArray = np.linalg.svd(values - values.mean(0), full_matrices=False)[0] * np.sqrt(len(values))
+    return left
 
 
 def _standardised(values: FloatArray) -> FloatArray:

@@ -23,7 +23,7 @@ from flr.diagnostics.disentanglement import (
     voted_overlap,
 )
 from flr.diagnostics.factor_records import FactorRecords
-from flr.diagnostics.mutual_information import ksg, one_per_user, principal_components
+from flr.diagnostics.mutual_information import neighbours, one_per_user, principal_components
 from flr.errors import DataError
 from flr.records import FloatArray, IntArray
 
@@ -133,7 +133,7 @@ def _covariance(values: FloatArray, weights: FloatArray) -> FloatArray:
 def half_sampled_information(
     records: FactorRecords, rng: np.random.Generator, *, n_components: int = 3, n_halves: int = 20
 ) -> FloatArray:
-    """Return the mean mutual information of all pairs (`ksg`), of all users and of random halves, [1 + n_halves].
+    """Return the mean mutual information of all pairs (`neighbours`), of all users and of random halves.
 
     A bootstrap repeats targets, which nearest neighbours mistake for knowledge; halves drawn without replacement
     do not, and spread about as much as the estimate from all users does (Politis, Romano and Wolf 1999).
@@ -143,10 +143,13 @@ def half_sampled_information(
         rng: Draws one target per user, and the halves.
         n_components: Principal components of each factor.
         n_halves: Halves.
+
+    Returns:
+        That of all users first, [1 + n_halves].
     """
     last = records.factors[one_per_user(records.users, rng), -1]
     reduced = [principal_components(last[:, k], n_components) for k in range(records.n_factors)]
     every = np.arange(len(last))
     chosen = [every, *(np.sort(rng.permutation(len(last))[: len(last) // 2]) for _ in range(n_halves))]
     pairs = list(zip(*records.pairs(), strict=True))
-    return np.array([np.mean([ksg(reduced[j][rows], reduced[k][rows]) for j, k in pairs]) for rows in chosen])
+    return np.array([np.mean([neighbours(reduced[j][rows], reduced[k][rows]) for j, k in pairs]) for rows in chosen])

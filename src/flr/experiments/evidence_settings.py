@@ -30,7 +30,7 @@ class InformationSettings(_Part):
 
     n_targets: int = Field(1000, ge=50, description="Targets, one per user, at most those of disentanglement.")
     n_components: int = Field(3, ge=1, description="Principal components that nearest neighbours see.")
-    n_permutations: int = Field(20, ge=1, description="Permutations of the neighbours' null.")
+    n_permutations: int = Field(39, ge=1, description="Permutations of the neighbours' null.")
     n_permutations_infonce: int = Field(3, ge=1, description="The same for the critic, each a training.")
     n_halves: int = Field(20, ge=5, description="Random halves of users that give the interval.")
 

@@ -106,7 +106,9 @@ def _headlines(of_seeds: OfSeeds, settings: EvidenceSettings) -> dict[str, _Head
             found[name] = _Headline(drawn[:, 0], resamples, null)
     if information:
         drawn = np.stack(halves)
-        found[NEIGHBOURS] = _Headline(drawn[:, 0], drawn[:, 1:], _mean_of(information, "ksg", "null_mean"), halves=True)
+        found[NEIGHBOURS] = _Headline(
+            drawn[:, 0], drawn[:, 1:], _mean_of(information, "neighbours", "null_mean"), halves=True
+        )
         of_critic = [_mean_of([table], "infonce", "nats") for table in information]
         found[CRITIC] = _Headline(np.array(of_critic), None, _mean_of(information, "infonce", "null_mean"))
     return found
