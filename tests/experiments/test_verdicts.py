@@ -49,7 +49,9 @@ def found(tmp_path: Path) -> DataFindings:
             save(cell.folder, gains[cell.variant], cell.seed)
             facts = {"n_parameters": 10, "train_seconds": 1800.0, "data_hash": "abc"}
             write_json(cell.folder / "run.json", facts)
-    save(tmp_path / "baselines" / "toy" / "seed-0" / "popularity", 0.0, 7)
+    popularity = tmp_path / "baselines" / "toy" / "seed-0" / "popularity"
+    save(popularity, 0.0, 7)
+    write_json(popularity / "baseline.json", {"trials": [{"seconds": 900.0}, {"seconds": 180.0}]})
     return findings_on(STUDY, "toy", list(cells(STUDY, tmp_path)), tmp_path)
 
 
@@ -75,6 +77,7 @@ def test_figures_over_seeds(found: DataFindings) -> None:
     ours, *_, popularity = found.models
     assert (ours.name, ours.n_weights, ours.hours, ours.figures["ndcg@10"].n) == ("flr", 10, 1.0, 2)
     assert (popularity.name, popularity.is_baseline, popularity.n_weights) == ("popularity", True, None)
+    assert popularity.hours == pytest.approx(0.3), "all trials count"
     assert popularity.figures["ndcg@10"].n == 1
 
 

@@ -69,14 +69,22 @@ def line_panel(panel: Panel, *, last_step: float, step_axis: bool) -> Markup:
     return _svg(WIDTH, bottom + (24 if step_axis else 6), _describe(panel), parts)
 
 
-def interval_rows(names: Sequence[str], values: Sequence[float], errors: Sequence[float], metric: str) -> Markup:
-    """Return a dot with an interval of two standard errors either side for each name, on one axis from 0.
+def interval_rows(
+    names: Sequence[str],
+    values: Sequence[float],
+    errors: Sequence[float],
+    metric: str,
+    *,
+    spread_name: str = "standard errors",
+) -> Markup:
+    """Return a dot with an interval of two errors either side for each name, on one axis from 0.
 
     Args:
         names: One per row; the first is drawn in the accent colour.
         values: Metric of each.
-        errors: Standard error of each; NaN draws no interval.
+        errors: Error of each; NaN draws no interval.
         metric: What is shown, for the tooltip and the description.
+        spread_name: What the errors are, for the description.
     """
     spread = 2 * np.nan_to_num(np.asarray(errors, dtype=float))
     ticks = nice_ticks(0, max(float((np.asarray(values) + spread).max()), 1e-9), 4)
@@ -95,7 +103,7 @@ def interval_rows(names: Sequence[str], values: Sequence[float], errors: Sequenc
         parts.append(Markup('<path class="interval" d="M{:.1f} {}H{:.1f}"/>').format(low, y, high))
         parts.append(Markup('<circle class="dot" cx="{:.1f}" cy="{}" r="5"/></g>').format(to_x(value), y))
     described = "; ".join(f"{name} {value:.4f}" for name, value in zip(names, values, strict=True))
-    return _svg(WIDTH, height + 22, f"{metric} with two standard errors either side: {described}", parts)
+    return _svg(WIDTH, height + 22, f"{metric} with two {spread_name} either side: {described}", parts)
 
 
 def heat_cell(share: float, strongest: float, tooltip: str) -> Markup:

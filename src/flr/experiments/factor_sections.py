@@ -77,9 +77,10 @@ def _shared(page: Page, models: Sequence[str], rows: _Rows) -> PageTable:
 
 
 def _use(models: Sequence[str], rows: _Rows) -> PageTable:
-    """Return how much of their attention, gates and directions the models use."""
-    head = ["model", *_USE.values()]
-    forms = {name: ".1f" if name == "dead_factors" else ".2f" for name in _USE}
+    """Return how much of their attention, gates and directions the models use, and D(r) at each refinement step."""
+    steps = sorted({name for _, name in rows if name.startswith("distance ")})
+    head = ["model", *_USE.values(), *(f"D({step.split()[1]})" for step in steps)]
+    forms = {name: ".1f" if name == "dead_factors" else ".2f" for name in (*_USE, *steps)}
     cells = [
         [Cell(model), *(number(rows.get((model, name), {}), "value", BOTH, form=form) for name, form in forms.items())]
         for model in models

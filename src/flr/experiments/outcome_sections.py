@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
+
+from markupsafe import Markup
 
 from flr.experiments.effect_tables import ALL_DAMAGES
 from flr.experiments.figures import Lines, Rows, Series, lines_figure, rows_figure
 from flr.experiments.page_parts import BOTH, ENDS, NOTES, Page, Section, mark_of, place_name, places_of
 from flr.experiments.page_tables import Cell, PageTable, count, number
 
+#: Models that one figure has room for beside the reference.
+_MOST_LINES: Final = 5
 _STRAINS: Final = {
     "insert": ("random items inserted", "share of the window"),
     "drop": ("items left out", "share of the window"),
@@ -31,25 +35,32 @@ def robustness(page: Page) -> Iterator[Section]:
     for _, strain, strength in rows:
         if strain != ALL_DAMAGES and strength not in strains.setdefault(strain, []):
             strains[strain].append(strength)
-    drawn = [name for name in (page.reference, *page.rivals) if name in models]
-    panels = [
-        Lines(
-            _STRAINS[strain][0],
-            strengths,
-            [
-                Series(
-                    model,
-                    [mark_of(rows[model, strain, strength], "loss") for strength in strengths],
-                    model == page.reference,
-                )
-                for model in drawn
-            ],
-            _STRAINS[strain][1],
-            percent=True,
-        )
-        for strain, strengths in strains.items()
-    ]
-    described = f"relative loss of NDCG@10 of {', '.join(drawn)} under {', '.join(strains)}"
+
+    def drawing(number_: int, drawn: Sequence[str]) -> tuple[Markup, str]:
+        panels = [
+            Lines(
+                _STRAINS[strain][0],
+                strengths,
+                [
+                    Series(
+                        model,
+                        [mark_of(rows[model, strain, strength], "loss") for strength in strengths],
+                        model == page.reference,
+                    )
+                    for model in drawn
+                ],
+                _STRAINS[strain][1],
+                percent=True,
+            )
+            for strain, strengths in strains.items()
+        ]
+        described = f"relative loss of NDCG@10 of {', '.join(drawn)} under {', '.join(strains)}"
+        figure = lines_figure(page.figure_name(f"robustness-{number_}"), panels, described)
+        return figure, f"Relative loss of NDCG@10: {', '.join(drawn)}."
+
+    near = [name for name in page.rivals if name in models]
+    others = [name for name in models if name not in (page.reference, *near)]
+    groups = [near, *(others[start : start + _MOST_LINES] for start in range(0, len(others), _MOST_LINES))]
     head = ["model", "all damages", f"less {page.reference}'s (points)"]
     head += [f"{strain} {strengths[-1]:g}" for strain, strengths in strains.items()]
     cells = [
@@ -65,12 +76,11 @@ def robustness(page: Page) -> Iterator[Section]:
         for model in models
     ]
     title = "Loss of NDCG@10 in per cent of its own, at the strongest damage, and mean of all damages"
-    drawing = lines_figure(page.figure_name("robustness"), panels, described)
     yield Section(
         "Who is robust when histories are damaged or users are unusual?",
         NOTES["robustness"],
         page.claims("robustness"),
-        [(drawing, "Relative loss of NDCG@10; the reference, its controls and the best baselines.")],
+        [drawing(number_, [page.reference, *group]) for number_, group in enumerate(groups)],
         [PageTable(title, head, cells, "evidence-robustness.csv")],
     )
 

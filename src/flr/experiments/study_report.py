@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,14 +154,14 @@ def _row(model: ModelFigures, claim: Claim | None) -> dict[str, Any]:
 
 def _part(found: DataFindings) -> dict[str, Any]:
     figures = [model.figures[METRIC] for model in found.models]
-    errors = [spread.sd for spread in figures]
-    return {
-        "found": found,
-        "rows": _rows(found),
-        "drawing": interval_rows(
-            [model.name for model in found.models], [spread.mean for spread in figures], errors, METRIC.upper()
-        ),
-    }
+    drawing = interval_rows(
+        [model.name for model in found.models],
+        [spread.mean for spread in figures],
+        [spread.sd for spread in figures],
+        METRIC.upper(),
+        spread_name="standard deviations over seeds",
+    )
+    return {"found": found, "rows": _rows(found), "drawing": drawing}
 
 
 def shown_p(p_value: float) -> str:
@@ -222,17 +221,35 @@ def _told(claim: Claim, study: Study) -> dict[str, Any]:
 
 
 def _facts(output: Path, findings: Sequence[DataFindings], evidence: Sequence[DataEvidence]) -> dict[str, str]:
-    hours = sum(model.hours or 0.0 for found in findings for model in found.models)
-    run = next((output / "runs").glob("*/*/*/run.json"))
-    saved = read_json(run, "run")
+    """Return how the study was made; what differs between its runs is told of all."""
+    runs = [read_json(path, "run") for path in sorted((output / "runs").glob("*/*/*/run.json"))]
+    names = dict.fromkeys(name for run in runs for name in run["versions"])
+    hours = {
+        is_baseline: sum(
+            model.hours for found in findings for model in found.models if model.is_baseline == is_baseline
+        )
+        for is_baseline in (False, True)
+    }
     return {
         **{f"data hash of {found.data}": found.data_hash[:16] for found in findings},
-        "training": f"{hours:.2f} hours of all variants and seeds",
+        "training": f"{hours[False]:.2f} hours of all variants and seeds, {hours[True]:.2f} of all trials of baselines",
         "evidence": f"{sum(found.hours for found in evidence):.2f} hours of all models and seeds",
-        "machine": f"{platform.platform()}, {saved['machine']['threads']} threads a run",
-        "commit": (saved["commit"] or "")[:12] or "unknown, flr was no git checkout",
-        **{name: str(number) for name, number in saved["versions"].items()},
+        "machine": _distinct(_machine(run["machine"]) for run in runs),
+        "commit": _distinct((run["commit"] or "")[:12] or "unknown, flr was no git checkout" for run in runs),
+        "begun": _distinct(sorted(run["started"][:10] for run in runs)),
+        **{name: _distinct(str(run["versions"].get(name, "?")) for run in runs) for name in names},
     }
+
+
+def _distinct(values: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(values))
+
+
+def _machine(facts: Mapping[str, Any]) -> str:
+    known = {"cores": facts.get("cores"), "GB": facts.get("memory_gb")}
+    size = "".join(f", {number} {unit}" for unit, number in known.items() if number)
+    gpus = "".join(f", {name}" for name in facts["gpus"])
+    return f"{facts['platform']}{size}{gpus}, {facts['threads']} threads a run"
 
 
 def _latex(frame: pl.DataFrame) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from flr.baselines.storage import META_FILE
 from flr.errors import ArtifactError
 from flr.evaluation.comparison import Comparison, compare, holm
 from flr.evaluation.reports import load_report
@@ -39,7 +40,7 @@ class ModelFigures:
         is_baseline: Which of the two.
         figures: Metric on test -> mean and standard deviation over seeds.
         n_weights: Weights; None for a baseline.
-        hours: Training time of all seeds; None for a baseline.
+        hours: Training time of all seeds, a baseline's trials included.
         reports: Test reports, one per seed.
     """
 
@@ -47,7 +48,7 @@ class ModelFigures:
     is_baseline: bool
     figures: dict[str, Spread]
     n_weights: int | None
-    hours: float | None
+    hours: float
     reports: tuple[Report, ...]
 
 
@@ -130,6 +131,12 @@ def findings_on(study: Study, data: str, all_cells: list[Cell], output: Path) ->
         Claim(data, rival, value, comparison, float(p_value))
         for rival, comparison, p_value in zip(rivals, comparisons, corrected, strict=True)
     ]
+
+    def figures(name: str) -> ModelFigures:
+        cells = [cell for cell in all_cells if (cell.data, cell.variant) == (data, name)]
+        fits = {} if cells else baseline_folders(study, output, data, name)
+        return _figures(name, found[name], cells, [fits[seed] for seed in found[name].keys() & fits.keys()])
+
     first = next(iter(reference.values()))
     runs = {cell.variant: cell for cell in reversed(all_cells) if cell.data == data}
     facts = read_json(RunFolder(runs[study.reference].folder).facts, "run")
@@ -138,7 +145,7 @@ def findings_on(study: Study, data: str, all_cells: list[Cell], output: Path) ->
         data_hash=facts["data_hash"],
         n_targets=int(first.metrics["n_targets"]),
         n_users=int(first.metrics["n_users"]),
-        models=tuple(_figures(study, name, found[name], all_cells, data) for name in [study.reference, *rivals]),
+        models=tuple(figures(name) for name in [study.reference, *rivals]),
         claims=tuple(claims),
         missing=tuple(name for name in others if name not in rivals),
     )
@@ -167,14 +174,16 @@ def _compare(reference: dict[int, Report], rival: dict[int, Report], name: str) 
     return compare(theirs, ours, METRIC, generator(0, f"versus {name}"))
 
 
-def _figures(study: Study, name: str, reports: dict[int, Report], all_cells: list[Cell], data: str) -> ModelFigures:
-    cells = [cell for cell in all_cells if (cell.data, cell.variant) == (data, name) and cell.seed in reports]
-    facts = [read_json(RunFolder(cell.folder).facts, "run") for cell in cells]
+def _figures(name: str, reports: dict[int, Report], cells: list[Cell], fits: list[Path]) -> ModelFigures:
+    """Return a model's figures from its test reports, and the runs or the baseline's folders that these came from."""
+    runs = [read_json(RunFolder(cell.folder).facts, "run") for cell in cells if cell.seed in reports]
+    trials = [trial for folder in fits for trial in read_json(folder / META_FILE, "baseline")["trials"]]
+    seconds = [run["train_seconds"] for run in runs] + [trial["seconds"] for trial in trials]
     return ModelFigures(
         name=name,
-        is_baseline=name in study.baselines,
+        is_baseline=not cells,
         figures={metric: over_seeds([report.metrics[metric] for report in reports.values()]) for metric in _SHOWN},
-        n_weights=int(facts[0]["n_parameters"]) if facts else None,
-        hours=float(np.sum([fact["train_seconds"] for fact in facts])) / 3600 if facts else None,
+        n_weights=int(runs[0]["n_parameters"]) if runs else None,
+        hours=sum(seconds) / 3600,
         reports=tuple(reports.values()),
     )

@@ -15,6 +15,7 @@ RUN/
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -33,7 +34,7 @@ from flr.errors import ArtifactError
 from flr.persistence import read_json, write_json, write_text
 from flr.records import PreparedData
 
-_PACKAGES = ("flr", "torch", "transformers", "accelerate", "tokenizers", "polars", "numpy")
+_PACKAGES = ("flr", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "polars", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class RunSummary:
         valid: Validation metrics of the kept weights.
         n_parameters: Weights in all, without the assistant's.
         n_trained_parameters: Weights that were trained.
-        train_seconds: Wall-clock time of training, validations included.
+        train_seconds: Wall-clock time of training: validations, an assistant and what is settled in the end included.
         stage_one: Validation metrics that stage two started from; None for a run of stage one.
     """
 
@@ -215,9 +216,22 @@ def _environment() -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "commit": _commit(),
-        "machine": {"platform": platform.platform(), "threads": torch.get_num_threads(), "gpus": gpus},
+        "machine": {
+            "platform": platform.platform(),
+            "cores": os.cpu_count(),
+            "memory_gb": _memory_gb(),
+            "threads": torch.get_num_threads(),
+            "gpus": gpus,
+        },
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def _memory_gb() -> int | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    except (AttributeError, ValueError, OSError):  # not on this system
+        return None
 
 
 def _commit() -> str | None:

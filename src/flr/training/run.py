@@ -90,7 +90,7 @@ def train_run(
         trainer = _trainer(recommender, (rows, validation), journey.arguments, reporter)
         seconds = journey.train(trainer)
         summary = _summary(trainer, recommender, output, seconds)
-        valid = summary.valid
+        valid, started = summary.valid, time.perf_counter()
         say = give_assistant(recommender, validation, trainer.accelerator, progress)
         if say:
             valid = validation(trainer.accelerator)
@@ -98,7 +98,8 @@ def train_run(
         moved, valid = settle_trust(recommender, validation, trainer.accelerator, valid)
         if moved:
             progress.message(f"trust in votes moved by {moved:+g}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
-    return journey.finish(recommender, replace(summary, valid=valid))
+        seconds += time.perf_counter() - started
+    return journey.finish(recommender, replace(summary, valid=valid, train_seconds=seconds))
 
 
 @dataclass
