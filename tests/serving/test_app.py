@@ -212,6 +212,8 @@ def test_a_hundred_edits_in_parallel_while_people_ask(tmp_path: Path) -> None:
                 assert answer.status_code == 200
                 total = sum(item["probability"] for item in answer.json()["lists"][0]["items"])
                 assert total < 1.0001
+                n_new = sum(item["item_id"].startswith("n") for item in answer.json()["lists"][0]["items"])
+                assert n_new == answer.json()["catalogue_version"]
                 n += 1
             return n
 
@@ -223,11 +225,32 @@ def test_a_hundred_edits_in_parallel_while_people_ask(tmp_path: Path) -> None:
         versions = sorted(edit.result().json()["catalogue_version"] for edit in edits)
         stop.set()
         assert all(one.result() for one in asking)
-        assert versions[-1] == 100
+        assert versions == list(range(1, 101))
         assert client.get("/v1/items").json()["total"] == 111
     with served(make_recommender(), settings) as client:
         assert client.get("/v1/items").json()["total"] == 111
         assert client.get("/v1/model").json()["catalogue_version"] == 100
+
+
+def test_a_version_is_of_one_edit_and_outlives_restarts(tmp_path: Path) -> None:
+    settings = ServeSettings(journal=tmp_path / "journal")
+    with served(make_recommender(), settings) as client, ThreadPoolExecutor(16) as pool:
+
+        def edit(number: int) -> list[int]:
+            new = {"item_id": f"n{number}", "title": f"Heat {number} (1995)"}
+            added = client.post("/v1/items", json={"items": [new]})
+            removed = client.request("DELETE", "/v1/items", params={"item_id": new["item_id"]})
+            return [added.json()["catalogue_version"], removed.json()["catalogue_version"]]
+
+        versions = [version for both in pool.map(edit, range(60)) for version in both]
+    assert sorted(versions) == list(range(1, 121))
+    for _ in range(3):  # the first start compacts what there is to nothing
+        with served(make_recommender(), settings) as client:
+            before = client.get("/v1/model").json()["catalogue_version"]
+            added = client.post("/v1/items", json={"items": [{"item_id": f"m{before}", "title": "Heat Two (2025)"}]})
+            versions.append(before)
+            versions.append(added.json()["catalogue_version"])
+    assert versions[-6:] == [120, 121, 121, 122, 122, 123]
 
 
 def test_keys_and_scopes(tmp_path: Path) -> None:

@@ -165,25 +165,24 @@ def _add_questions(app: FastAPI, service: Service) -> None:
     @app.post("/v1/recommend", response_model=RecommendResponse, tags=["questions"])
     async def recommend(request: Request, asked: RecommendRequest) -> Response:
         """Return the most probable items after each history, best first."""
-        version = service.version
-        future, skipped = service.recommend(asked)
-        lists = await _answer(request, future, service.settings.timeout_seconds)
+        accepted = service.recommend(asked)
+        lists = await _answer(request, accepted.answer, service.settings.timeout_seconds)
         return _json(
             RecommendResponse(
                 lists=[
                     RecommendedList(items=[RecommendedItem(**vars(item)) for item in items], skipped=without)
-                    for items, without in zip(lists, skipped, strict=True)
+                    for items, without in zip(lists, accepted.skipped, strict=True)
                 ],
-                catalogue_version=version,
+                catalogue_version=accepted.version,
             )
         )
 
     @app.post("/v1/explain", response_model=ExplainResponse, tags=["questions"])
     async def explain(request: Request, asked: ExplainRequest) -> Response:
         """Explain why an item is recommended: what each purchase and each factor does to it."""
-        future, skipped = service.explain(asked)
-        found = await _answer(request, future, service.settings.timeout_seconds)
-        return _json(ExplainResponse(explanation=found, skipped=skipped))
+        accepted = service.explain(asked)
+        found = await _answer(request, accepted.answer, service.settings.timeout_seconds)
+        return _json(ExplainResponse(explanation=found, skipped=accepted.skipped))
 
 
 def _add_catalogue(app: FastAPI, service: Service) -> None:
@@ -208,17 +207,17 @@ def _add_catalogue(app: FastAPI, service: Service) -> None:
     @app.post("/v1/items", response_model=EditResponse, status_code=201, tags=["catalogue"])
     async def add(asked: AddItemsRequest) -> Response:
         """Recommend new items from now on, by their titles; all or none. Needs the scope admin."""
-        notes = await run_in_threadpool(service.add_items, asked.items)
-        answer = EditResponse(changed=len(asked.items), notes=notes, catalogue_version=service.version)
-        return _json(answer, 201)
+        edited = await run_in_threadpool(service.add_items, asked.items)
+        changed, notes = len(asked.items), list(edited.notes)
+        return _json(EditResponse(changed=changed, notes=notes, catalogue_version=edited.version), 201)
 
     @app.delete("/v1/items", response_model=EditResponse, tags=["catalogue"])
     async def remove(
         item_id: Annotated[list[ItemText], Query(min_length=1, max_length=100, description="Repeat it for several.")],
     ) -> Response:
         """Recommend items no longer; histories may still hold them. Needs the scope admin."""
-        await run_in_threadpool(service.remove_items, item_id)
-        return _json(EditResponse(changed=len(set(item_id)), notes=[], catalogue_version=service.version))
+        edited = await run_in_threadpool(service.remove_items, item_id)
+        return _json(EditResponse(changed=len(set(item_id)), notes=[], catalogue_version=edited.version))
 
 
 def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:

@@ -4,7 +4,8 @@
 2. A last line without an end is what a killed process leaves of an edit it never answered: it is cut off, with a
    warning. Anything else that is wrong is damage, and refused: an answered edit is never dropped in silence.
 3. The first record names the catalogue the edits belong to; a journal of another one is refused.
-4. `compact` rewrites many records as the few that come to the same.
+4. `compact` rewrites many records as the few that come to the same; the first record keeps how many fewer they are,
+   so that edits go on being counted.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Journal:
 
     Attributes:
         records: Edits found when it was opened, to be made again.
+        n_edits: Edits ever written, compacted ones too.
 
     Raises:
         ArtifactError: A record is damaged, or the journal is of another catalogue or version.
@@ -55,14 +57,14 @@ class Journal:
 
     def __init__(self, path: Path, catalogue: str) -> None:
         self.path, self._catalogue = path, catalogue
-        head = {"op": "open", "format": _FORMAT, "catalogue": catalogue}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists() or not path.stat().st_size:
-                _replace(path, [head])
+                _replace(path, [self._head()])
             self._lock = path.open("rb")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.records = self._open()
+            self.records, n_compacted = self._open()
+            self.n_edits = n_compacted + len(self.records)
             self._file = path.open("ab", buffering=0)
         except BlockingIOError:
             raise StorageError(f"the journal {str(path)!r} is kept by another server; give each its own") from None
@@ -86,12 +88,12 @@ class Journal:
             raise StorageError(
                 f"the journal {str(self.path)!r} refused the edit: {error.strerror}; free some space"
             ) from error
+        self.n_edits += 1
 
     def compact(self, records: Sequence[Record]) -> None:
         """Put other records, which come to the same, in the place of all there are; whole or not at all."""
-        head = {"op": "open", "format": _FORMAT, "catalogue": self._catalogue}
         try:
-            _replace(self.path, [head, *records])
+            _replace(self.path, [self._head(self.n_edits - len(records)), *records])
         except OSError as error:
             raise StorageError(f"the journal {str(self.path)!r} was not compacted: {error.strerror}") from error
         self._file.close()
@@ -104,7 +106,11 @@ class Journal:
         self._file.close()
         self._lock.close()
 
-    def _open(self) -> list[Record]:
+    def _head(self, n_compacted: int = 0) -> Record:
+        return {"op": "open", "format": _FORMAT, "catalogue": self._catalogue, "n_compacted": n_compacted}
+
+    def _open(self) -> tuple[list[Record], int]:
+        """Return the edits, and how many more there were before they were compacted."""
         content = self.path.read_bytes()
         whole, end, torn = content.rpartition(b"\n")
         lines = whole.split(b"\n") if end else []
@@ -115,8 +121,8 @@ class Journal:
                 file.truncate(len(content) - len(torn))
                 os.fsync(file.fileno())
         if not records:
-            _replace(self.path, [{"op": "open", "format": _FORMAT, "catalogue": self._catalogue}])
-            return []
+            _replace(self.path, [self._head()])
+            return [], 0
         head, edits = records[0], records[1:]
         if head.get("op") != "open" or head.get("format") != _FORMAT:
             raise ArtifactError(f"{str(self.path)!r} begins with {head!r}, expected a journal of format {_FORMAT}")
@@ -125,7 +131,7 @@ class Journal:
                 f"the journal {str(self.path)!r} belongs to the catalogue {head['catalogue']}, the run has "
                 f"{self._catalogue}; give the run it was kept for, or another --journal"
             )
-        return edits
+        return edits, int(head.get("n_compacted", 0))  # journals of flr 0.1 may lack it
 
 
 def net_records(records: Sequence[Record], base: frozenset[str]) -> list[Record]:
