@@ -6,14 +6,23 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import polars as pl
 import pytest
+import uvicorn
 
 from flr.recommender import Recommender
-from serving.conftest import Start, ask, histories_of
+from flr.records import Catalogue
+from flr.serving.app import create_app
+from flr.serving.server import limited_protocol
+from flr.serving.service import Service
+from flr.serving.settings import ServeSettings
+from serving.conftest import Start, ask, histories_of, make_recommender
 
 pytestmark = pytest.mark.slow
 HEADERS = "Host: x\r\nContent-Type: application/json\r\n"
@@ -85,49 +94,74 @@ def test_edits_outlive_a_kill(start: Start, tmp_path: Path) -> None:
     assert ask(again.url, ["n0", "n1"]).status_code == 200
 
 
-def test_a_connection_that_sends_nothing_or_slowly_is_dropped(
-    start: Start, monkeypatch: pytest.MonkeyPatch, saved: Path
-) -> None:
-    import uvicorn
-
-    from flr.serving.app import create_app
-    from flr.serving.server import limited_protocol
-    from flr.serving.service import Service
-    from flr.serving.settings import ServeSettings
-
-    service = Service.load(saved, ServeSettings(body_seconds=0.5))
-    config = uvicorn.Config(create_app(service), port=0, http=limited_protocol(0.5, 3), log_config=None)
-    server = uvicorn.Server(config)
-    monkeypatch.setattr(server, "install_signal_handlers", lambda: None, raising=False)
+@contextmanager
+def limited(service: Service, header_seconds: float, write_seconds: float, most: int) -> Iterator[uvicorn.Server]:
+    """Serve in a thread of this process, with limits on connections."""
+    protocol = limited_protocol(header_seconds, write_seconds, most)
+    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, http=protocol, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-
-    def connect(sent: bytes) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", port), timeout=10)
-        connection.sendall(sent)
-        return connection
-
-    silent, headers = connect(b""), connect(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-    body = connect(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
-    time.sleep(0.1)
-    try:
-        fourth = connect(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").recv(100)
-    except ConnectionResetError:
-        fourth = b""
-    assert fourth == b""  # three at a time
-    for _ in range(4):
-        time.sleep(0.1)
-        headers.sendall(b"a")
-    assert silent.recv(100) == b""
-    assert headers.recv(100) == b""
-    assert body.recv(1000).startswith(b"HTTP/1.1 408 ")
-    assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+    yield server
     server.should_exit = True
     thread.join(30)
     assert not thread.is_alive()
+
+
+def port_of(server: uvicorn.Server) -> int:
+    return int(server.servers[0].sockets[0].getsockname()[1])
+
+
+def test_a_connection_that_sends_nothing_or_slowly_is_dropped(saved: Path) -> None:
+    with limited(Service.load(saved, ServeSettings(body_seconds=0.5)), 0.5, 5.0, 3) as server:
+        port = port_of(server)
+
+        def connect(sent: bytes) -> socket.socket:
+            connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+            connection.sendall(sent)
+            return connection
+
+        silent, headers = connect(b""), connect(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        body = connect(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+        time.sleep(0.1)
+        try:
+            fourth = connect(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").recv(100)
+        except ConnectionResetError:
+            fourth = b""
+        assert fourth == b""  # three at a time
+        for _ in range(4):
+            time.sleep(0.1)
+            headers.sendall(b"a")
+        assert silent.recv(100) == b""
+        assert headers.recv(100) == b""
+        assert body.recv(1000).startswith(b"HTTP/1.1 408 ")
+        assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+
+
+@pytest.mark.parametrize("asks_to_close", [False, True])
+def test_a_client_that_never_reads_its_answer_is_dropped(asks_to_close: bool) -> None:
+    plain = make_recommender()
+    films = plain.catalogue
+    about = pl.DataFrame({"about": ["x" * 1_000_000] * films.n_items})
+    catalogue = Catalogue(films.item_ids, films.titles, films.leaf, films.leaf_titles, about)
+    recommender = Recommender(plain.model, plain.tokenizer, catalogue, plain.config)
+    with limited(Service(recommender, ServeSettings()), 5.0, 0.5, 10) as server:
+        head = "GET /v1/items?limit=1000 HTTP/1.1\r\nHost: x\r\n" + "Connection: close\r\n" * asks_to_close
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", port_of(server)))
+            deaf.sendall(f"{head}\r\n".encode())
+            connections = server.server_state.connections
+            until = time.monotonic() + 10
+            while not connections:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            while connections and time.monotonic() < until:
+                time.sleep(0.05)
+            assert not connections
+        whole = httpx.get(f"http://127.0.0.1:{port_of(server)}/v1/items?limit=1000", timeout=30)
+        assert len(whole.content) > 11_000_000
 
 
 def test_a_client_that_goes_away_leaves_the_queue(start: Start) -> None:

@@ -22,23 +22,29 @@ from flr.serving.pages import add_pages
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
 
+_LOG = logging.getLogger(__name__)
 
-def limited_protocol(header_seconds: float, max_connections: int) -> type[asyncio.Protocol]:
-    """Return an HTTP protocol that drops connections whose headers do not come, and those that are too many.
+
+def limited_protocol(header_seconds: float, write_seconds: float, max_connections: int) -> type[asyncio.Protocol]:
+    """Return an HTTP protocol that drops connections that are slow, and those that are too many.
 
     Args:
         header_seconds: From the connection, or its last answer's end and the next bytes, to complete headers.
+        write_seconds: In which a client must take what an answer has too much for the system's buffers.
         max_connections: Connections at a time.
     """
 
     class LimitedProtocol(H11Protocol):
         _header_timer: asyncio.TimerHandle | None = None
+        _write_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             if len(self.connections) >= max_connections:
                 transport.abort()
                 return
             super().connection_made(transport)
+            # Whatever waits to be written is told by `pause_writing`, a few bytes too: they would keep the connection.
+            transport.set_write_buffer_limits(high=0)
             self._expect_headers()
 
         def data_received(self, data: bytes) -> None:
@@ -48,8 +54,17 @@ def limited_protocol(header_seconds: float, max_connections: int) -> type[asynci
             elif self._header_timer is None:
                 self._expect_headers()
 
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._write_timer = self.loop.call_later(write_seconds, self._drop_unread)
+
+        def resume_writing(self) -> None:
+            self._stop_write_timer()
+            super().resume_writing()
+
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
+            self._stop_write_timer()
             if self.transport is not None:
                 super().connection_lost(exc)
 
@@ -63,6 +78,15 @@ def limited_protocol(header_seconds: float, max_connections: int) -> type[asynci
             if self._header_timer is not None:
                 self._header_timer.cancel()
                 self._header_timer = None
+
+        def _stop_write_timer(self) -> None:
+            if self._write_timer is not None:
+                self._write_timer.cancel()
+                self._write_timer = None
+
+        def _drop_unread(self) -> None:
+            _LOG.warning("dropped a connection: its client did not take an answer within %g s", write_seconds)
+            self.transport.abort()
 
         def _give_up(self) -> None:
             self._header_timer = None
@@ -85,7 +109,7 @@ def serve(service: Service, settings: ServeSettings) -> None:
         create_app(service, pages=add_pages if settings.page else None),
         host=settings.host,
         port=settings.port,
-        http=limited_protocol(settings.header_seconds, settings.max_connections),
+        http=limited_protocol(settings.header_seconds, settings.write_seconds, settings.max_connections),
         ws="none",
         access_log=False,
         log_config=None,
