@@ -131,6 +131,22 @@ def test_what_the_model_cannot_do_is_said(body: dict[str, Any], said: str, clien
     assert said in is_problem(client.post("/v1/recommend", json=body), 422, "request")["detail"]
 
 
+@pytest.mark.parametrize("what", ["allow", "exclude"])
+def test_names_are_not_compared_with_the_whole_catalogue(
+    what: str, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare(*_: object, **__: object) -> list[str]:
+        raise AssertionError("the event loop would wait for this")
+
+    monkeypatch.setattr("flr.errors.difflib.get_close_matches", compare)
+    problem = is_problem(
+        client.post("/v1/recommend", json={**ONE, "filters": {what: ["i1", "i111"]}}), 422, "unknown-item"
+    )
+    assert problem["detail"].startswith(f"filters.{what}: no item has the id 'i111'; see /v1/items")
+    skipped = client.post("/v1/recommend", json={**ONE, "unknown": "skip", "filters": {what: ["i2", "i111"]}})
+    assert skipped.status_code == 200
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b'{"histories": [["\xff\xfe"]]}', b"[" * 100_000, b'{"k": ' + b"9" * 6000 + b"}"]
 )

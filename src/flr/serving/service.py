@@ -21,7 +21,7 @@ from flr.explanation.profiles import FactorProfiles, load_profiles
 from flr.live import LiveCatalogue
 from flr.recommender import Recommender
 from flr.serving.choices import AttributeChoices
-from flr.serving.contract import Attribute, ExplainRequest, Item, NewItem, RecommendRequest
+from flr.serving.contract import Attribute, ExplainRequest, Filters, Item, NewItem, RecommendRequest
 from flr.serving.engine import Engine, EngineSettings, Lists, Question
 from flr.serving.journal import Journal, Record, fingerprint, net_records
 from flr.serving.settings import ServeSettings
@@ -156,6 +156,8 @@ class Service:
         ]
         allowed = None
         if asked.filters is not None:
+            if asked.unknown == "error":
+                _check_ids(snapshot.live, asked.filters)
             chosen = ItemFilter(asked.filters.allow, asked.filters.exclude, asked.filters.where)
             found = snapshot.live.allowed(chosen, 1, unknown=asked.unknown)
             allowed = None if found is None else found.masks[0]
@@ -293,6 +295,16 @@ def _resolve(
     if not known:
         raise RequestError(f"history number {number} holds unknown items only; give at least one known item")
     return known, skipped
+
+
+def _check_ids(live: LiveCatalogue, filters: Filters) -> None:
+    """Refuse ids that no item has; like `_resolve` without similar ones."""
+    for what, item_ids in (("allow", filters.allow or ()), ("exclude", filters.exclude)):
+        for item_id in item_ids:
+            if live.lookup.find(item_id, "id") is None:
+                raise UnknownItemError(
+                    f"filters.{what}: no item has the id {item_id!r}; see /v1/items, or say unknown='skip'"
+                )
 
 
 def _is_retired(live: LiveCatalogue, item: int) -> bool:
