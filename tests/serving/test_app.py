@@ -322,6 +322,28 @@ def test_browsers_of_other_origins_are_let_in_only_where_named() -> None:
         assert "access-control-allow-origin" not in other.headers
 
 
+def test_a_page_of_a_named_origin_can_read_refusals(tmp_path: Path) -> None:
+    path, shop = tmp_path / "keys.json", "https://shop.example"
+    headers = {"Origin": shop, "Authorization": f"Bearer {new_key(path, 'read')}"}
+    settings = ServeSettings(keys=path, requests_per_second=0.01, burst=4, max_body_bytes=1_000, cors_origins=(shop,))
+    with served(make_recommender(), settings) as client:
+        preflight = {"Origin": shop, "Access-Control-Request-Method": "POST"}
+        assert client.options("/v1/recommend", headers=preflight).status_code == 200
+        refused = [
+            client.post("/v1/recommend", json=ONE, headers={"Origin": shop}),
+            client.post("/v1/recommend", content=b"x" * 2_000, headers=headers),
+            client.request("DELETE", "/v1/items?item_id=i1", headers=headers),
+            *[client.get("/v1/model", headers=headers) for _ in range(3)],
+        ]
+        assert [answer.status_code for answer in refused] == [401, 413, 403, 200, 200, 429]
+        for answer in refused:
+            assert answer.headers["access-control-allow-origin"] == shop
+            assert "Retry-After" in answer.headers["access-control-expose-headers"]
+        other = client.post("/v1/recommend", json=ONE, headers={"Origin": "https://evil.example"})
+        assert other.status_code == 401
+        assert "access-control-allow-origin" not in other.headers
+
+
 def test_requests_have_ids_and_answers_safe_headers(client: TestClient) -> None:
     assert client.get("/health", headers={"X-Request-ID": "abc.1"}).headers["x-request-id"] == "abc.1"
     for given in ("", "a b", "x" * 65, "<script>"):

@@ -95,14 +95,6 @@ def create_app(
     public: frozenset[str] = frozenset() if pages is None else pages(app, service)
     _with_problem_schema(app)
     settings = service.settings
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Retry-After"],
-        )
     gate = GateSettings(
         keys=None if settings.keys is None else load_keys(settings.keys),
         rate=RateLimit(settings.requests_per_second, settings.burst),
@@ -112,6 +104,14 @@ def create_app(
         needs_admin=lambda method, path: path == "/v1/items" and method in ("POST", "DELETE"),
     )
     app.add_middleware(Gate, settings=gate, metrics=metrics)
+    if settings.cors_origins:
+        app.add_middleware(  # outermost, so that a page can read what the gate refuses
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
     return app
 
 

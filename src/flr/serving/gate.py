@@ -116,8 +116,7 @@ class Gate:
             return
         client = scope["client"][0] if scope.get("client") else "unknown"
         key = None
-        is_preflight = scope["method"] == "OPTIONS" and b"access-control-request-method" in headers
-        is_open = is_preflight or path in settings.public
+        is_open = path in settings.public
         if settings.keys is not None and not is_open:
             key = find_key(dict(settings.keys), _given_key(headers))
         name = f"key {key.key_id}" if key else f"address {client}"
