@@ -77,6 +77,31 @@ def test_a_stop_under_load_loses_no_accepted_request(start: Start) -> None:
     assert noted == len(answers)  # every request that was taken was answered, and its answer arrived
 
 
+def test_more_than_the_queue_holds_is_told_to_come_back(start: Start) -> None:
+    server = start("--max-queued", "8", "--max-batch", "1", "--cache-tokens", "0")
+    together = threading.Barrier(24)
+
+    def keep_asking(seed: int) -> list[httpx.Response]:
+        histories = histories_of(6, seed=seed)
+        together.wait(60)
+        with httpx.Client(timeout=60) as client:
+            asked = {"histories": histories, "k": 5}
+            return [client.post(f"{server.url}/v1/recommend", json=asked) for _ in range(4)]
+
+    with ThreadPoolExecutor(24) as pool:
+        answers = [answer for some in pool.map(keep_asking, range(24)) for answer in some]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    refused = [answer for answer in answers if answer.status_code == 429]
+    for answer in refused:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "urn:flr:problem:overloaded"
+        assert int(answer.headers["retry-after"]) >= 1
+    assert ask(server.url, ["i1"]).status_code == 200
+    text = httpx.get(f"{server.url}/metrics").text
+    assert f"flr_engine_refused_total {len(refused)}.0" in text
+    assert "flr_queued_histories 0.0" in text
+
+
 def test_edits_outlive_a_kill(start: Start, tmp_path: Path) -> None:
     journal = tmp_path / "edits"
     server = start("--journal", str(journal))
