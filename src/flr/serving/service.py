@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import polars as pl
 
+from flr.backbone.streams import EncodedStreams
 from flr.catalogue.filters import ItemFilter
 from flr.errors import ArtifactError, FlrError, RequestError, UnknownItemError
 from flr.explanation.attribution import explain
@@ -26,6 +26,8 @@ from flr.serving.engine import Engine, EngineSettings, Lists, Question
 from flr.serving.journal import Journal, Record, fingerprint, net_records
 from flr.serving.settings import ServeSettings
 from flr.serving.weights import reduce_weights
+from flr.snapshot import Snapshot
+from flr.text.template import TokenStreams
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -87,6 +89,27 @@ class Edited:
 
     version: int
     notes: tuple[str, ...] = ()
+
+
+class _Watched(Recommender):
+    """A recommender with the catalogue of one moment, which asks before it reads whether it still should.
+
+    Args:
+        recommender: The recommender.
+        check: Raises when it should not.
+    """
+
+    def __init__(self, recommender: Recommender, check: Callable[[], None]) -> None:
+        vars(self).update(vars(recommender))
+        self._check = check
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return replace(super().snapshot, reader=self._read)
+
+    def _read(self, streams: TokenStreams) -> EncodedStreams:
+        self._check()
+        return self.model.read(streams)
 
 
 class Service:
@@ -173,7 +196,7 @@ class Service:
     def explain(self, asked: ExplainRequest) -> Accepted[dict[str, Any]]:
         """Return the explanation to come, as plain values; raises as `recommend`."""
         self._check_limits(len(asked.history), asked.k)
-        frozen = copy.copy(self.recommender)  # keeps the catalogue of this moment
+        frozen = _Watched(self.recommender, self.engine.check_wanted)
         live = frozen.snapshot.live
         known, skipped = _resolve(live, asked.history, asked.by, asked.unknown, 0)
         item = None
@@ -186,7 +209,8 @@ class Service:
             found = explain(frozen, known, item, k=asked.k, exclude_seen=asked.exclude_seen, profiles=self.profiles)
             return asdict(found)
 
-        future = self.engine.run(work, timeout_seconds=self.settings.timeout_seconds)
+        n_read = min(len(known), frozen.config.text.window)
+        future = self.engine.run(work, timeout_seconds=self.settings.timeout_seconds, size=1 + n_read)
         return Accepted(future, skipped, self._version_of(live))
 
     def items(self, search: str, offset: int, limit: int) -> tuple[int, list[Item]]:
