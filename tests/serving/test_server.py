@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import threading
@@ -75,6 +76,49 @@ def test_a_stop_under_load_loses_no_accepted_request(start: Start) -> None:
     assert set(answers) == {200}
     noted = sum('"route": "/v1/recommend"' in line for line in server.log)
     assert noted == len(answers)  # every request that was taken was answered, and its answer arrived
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_every_line_of_the_log_is_a_json_object(number: int, start: Start, tmp_path: Path) -> None:
+    journal = tmp_path / "edits"
+    server = start("--journal", str(journal))
+    server.stop(signal.SIGKILL)
+    with journal.open("ab") as file:
+        file.write(b"torn")
+    server = start("--journal", str(journal))
+    assert ask(server.url, ["i1"]).status_code == 200
+    assert ask(server.url, ["nothing"]).status_code == 422
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert connection.recv(1000)
+    assert server.stop(number) == 0
+    until = time.monotonic() + 10
+    while not any("Finished server process" in line for line in server.log):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    lines = [json.loads(line) for line in server.log]
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+    assert "cut short" in lines[0]["message"]
+    assert lines[1]["message"] == "serving 11 items"
+    assert [line["status"] for line in lines if line.get("route") == "/v1/recommend"] == [200, 422]
+
+
+def test_a_second_interrupt_leaves_at_once(start: Start) -> None:
+    server = start()
+    with socket.create_connection(("127.0.0.1", server.port)) as waiting:
+        waiting.sendall(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert server.process.poll() is None
+        begun = time.monotonic()
+        assert server.stop(signal.SIGINT) == 130
+        assert time.monotonic() - begun < 5
+    until = time.monotonic() + 10
+    while not any("interrupted before" in line for line in server.log):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert all(json.loads(line) for line in server.log)
 
 
 def test_more_than_the_queue_holds_is_told_to_come_back(start: Start) -> None:

@@ -1,6 +1,6 @@
 """The process: uvicorn with limits of its own on slow and many connections, and a stop that loses no accepted request.
 
-SIGTERM or Ctrl-C: the door closes, requests that have arrived are answered, then the process ends. A second signal
+SIGTERM or Ctrl-C: the door closes, requests that have arrived are answered, then the process ends. Another Ctrl-C
 ends it at once.
 """
 
@@ -102,9 +102,16 @@ def serve(service: Service, settings: ServeSettings) -> None:
     Args:
         service: What is served.
         settings: Where and how.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came twice, so requests were left unanswered.
     """
     torch.set_num_threads(settings.threads)
     log_json()
+    overlap = (
+        "" if service.overlap is None else f"; {settings.weights} weights keep {service.overlap:.1%} of the top 10"
+    )
+    _LOG.info("serving %s items%s", f"{service.n_items:,}", overlap)
     config = uvicorn.Config(
         create_app(service, pages=add_pages if settings.page else None),
         host=settings.host,
@@ -120,16 +127,22 @@ def serve(service: Service, settings: ServeSettings) -> None:
         h11_max_incomplete_event_size=64 * 1024,
     )
     # After the last answer uvicorn raises the signal that stopped it once more; a stop that went well exits with 0.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    uvicorn.Server(config).run()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server = uvicorn.Server(config)
+    server.run()
+    if server.force_exit:
+        _LOG.warning("interrupted before all requests were answered")
+        raise KeyboardInterrupt
 
 
 def log_json() -> None:
-    """Send the server's log to stderr, one JSON object per line."""
+    """Send the log, and warnings of whatever library, to stderr, one JSON object per line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name in ("flr", "uvicorn"):
+    logging.captureWarnings(True)
+    for name, level in (("flr", logging.INFO), ("uvicorn", logging.INFO), (None, logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
-        logger.setLevel(logging.INFO)
+        logger.setLevel(level)
         logger.propagate = False
