@@ -17,6 +17,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class Journal:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.records, n_compacted = self._open()
             self.n_edits = n_compacted + len(self.records)
-            self._file = path.open("ab", buffering=0)
+            self._reopen()
         except BlockingIOError:
             raise StorageError(f"the journal {str(path)!r} is kept by another server; give each its own") from None
         except OSError as error:
@@ -75,19 +76,21 @@ class Journal:
         """Put an edit on the disk.
 
         Raises:
-            StorageError: The disk refuses; the journal is as it was.
+            StorageError: The disk refuses; the journal is as it was, or will be before anything is put there again.
         """
-        end = self._file.seek(0, os.SEEK_END)
+        line = _line(record)
         try:
-            line = _line(record)
+            self._cut_refused()
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file.fileno())
         except OSError as error:
-            os.ftruncate(self._file.fileno(), end)
+            with suppress(OSError):  # a disk that refuses may refuse this too
+                self._cut_refused()
             raise StorageError(
                 f"the journal {str(self.path)!r} refused the edit: {error.strerror}; free some space"
             ) from error
+        self._end += len(line)
         self.n_edits += 1
 
     def compact(self, records: Sequence[Record]) -> None:
@@ -100,11 +103,20 @@ class Journal:
         self._lock.close()
         self._lock = self.path.open("rb")
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._file = self.path.open("ab", buffering=0)
+        self._reopen()
 
     def close(self) -> None:
         self._file.close()
         self._lock.close()
+
+    def _reopen(self) -> None:
+        self._file = self.path.open("ab", buffering=0)
+        self._end = self._file.seek(0, os.SEEK_END)
+
+    def _cut_refused(self) -> None:
+        """Cut off what is left of a refused edit."""
+        if self._file.seek(0, os.SEEK_END) != self._end:
+            os.ftruncate(self._file.fileno(), self._end)
 
     def _head(self, n_compacted: int = 0) -> Record:
         return {"op": "open", "format": _FORMAT, "catalogue": self._catalogue, "n_compacted": n_compacted}
