@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from flr.recommender import Recommender
+from flr.serving.app import create_app
 from flr.serving.contract import MOST_HISTORIES, MOST_HISTORY_ITEMS
 from flr.serving.gate import JsonLines
 from flr.serving.security import new_key
+from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
 from serving.conftest import histories_of, make_recommender, served
 
@@ -381,6 +384,20 @@ def test_a_bug_is_a_500_that_tells_nothing(
     assert client.post("/v1/recommend", json=ONE).status_code == 200
 
 
+def test_a_warm_up_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("why it failed")
+
+    monkeypatch.setattr("flr.serving.engine.best_lists", broken)
+    with TestClient(create_app(Service(make_recommender(), ServeSettings()))) as client:
+        until = time.monotonic() + 30
+        while "warming up failed" not in caplog.text:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        is_problem(client.get("/ready"), 503, "not-ready")
+    assert "why it failed" in caplog.text
+
+
 def test_metrics_count_what_happened() -> None:
     with served(make_recommender()) as client:
         client.post("/v1/recommend", json=ONE)
@@ -393,8 +410,6 @@ def test_metrics_count_what_happened() -> None:
 
 
 def test_a_request_that_takes_too_long_is_given_up(shared: Recommender) -> None:
-    import time
-
     with served(make_recommender(), ServeSettings(timeout_seconds=0.2)) as client:
         engine = client.app.state.service.engine  # type: ignore[attr-defined]
         engine.run(lambda: time.sleep(1), timeout_seconds=60)
@@ -407,9 +422,6 @@ def test_a_request_that_takes_too_long_is_given_up(shared: Recommender) -> None:
 def test_a_page_can_be_mounted_beside_the_api() -> None:
     from fastapi import FastAPI
     from starlette.responses import PlainTextResponse
-
-    from flr.serving.app import create_app
-    from flr.serving.service import Service
 
     def pages(app: FastAPI, service: Service) -> frozenset[str]:
         app.add_api_route("/", lambda: PlainTextResponse(f"{service.n_items} items"), include_in_schema=False)

@@ -21,7 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from flr import __version__
-from flr.errors import FlrError
+from flr.errors import ClosedError, FlrError
 from flr.serving.contract import (
     MOST_LISTED,
     AddItemsRequest,
@@ -118,8 +118,11 @@ def create_app(
 def _warm_up(service: Service) -> None:
     try:
         exact = service.engine.warm_up()
-    except FlrError:
+    except ClosedError:
         _LOG.warning("stopped before it was ready")
+        return
+    except Exception:
+        _LOG.exception("warming up failed, so the server will not be ready; start it again")
         return
     if exact:
         _LOG.info("ready: answers are exact to the bit in any company")
