@@ -384,6 +384,27 @@ def test_a_bug_is_a_500_that_tells_nothing(
     assert client.post("/v1/recommend", json=ONE).status_code == 200
 
 
+def test_refusals_are_counted_by_the_path_they_were_for(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    headers = {"Authorization": f"Bearer {new_key(path, 'read')}"}
+    with served(make_recommender(), ServeSettings(keys=path, max_body_bytes=1_000)) as client:
+        assert client.get("/v1/model").status_code == 401
+        assert client.request("DELETE", "/v1/items?item_id=i1", headers=headers).status_code == 403
+        assert client.post("/v1/recommend", content=b"x" * 2_000, headers=headers).status_code == 413
+        assert client.put("/v1/recommend", headers=headers).status_code == 405
+        assert client.get("/secret", headers=headers).status_code == 404
+        text = client.get("/metrics", headers=headers).text
+    for method, route, status in (
+        ("GET", "/v1/model", 401),
+        ("DELETE", "/v1/items", 403),
+        ("POST", "/v1/recommend", 413),
+        ("other", "/v1/recommend", 405),
+        ("GET", "other", 404),
+    ):
+        assert f'flr_http_requests_total{{method="{method}",route="{route}",status="{status}"}} 1.0' in text
+    assert "secret" not in text
+
+
 def test_a_warm_up_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("why it failed")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
@@ -19,6 +20,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from flr import __version__
 from flr.errors import ClosedError, FlrError
@@ -102,6 +105,7 @@ def create_app(
         body_seconds=settings.body_seconds,
         public=public,
         needs_admin=lambda method, path: path == "/v1/items" and method in ("POST", "DELETE"),
+        route_of=partial(_route_of, app),
     )
     app.add_middleware(Gate, settings=gate, metrics=metrics)
     if settings.cors_origins:
@@ -113,6 +117,12 @@ def create_app(
             expose_headers=["X-Request-ID", "Retry-After"],
         )
     return app
+
+
+def _route_of(app: FastAPI, scope: Scope) -> str | None:
+    """Return the template of a request's path, of one that never reached its route too."""
+    matching = (route for route in app.routes if route.matches(scope)[0] is not Match.NONE)
+    return getattr(scope.get("route") or next(matching, None), "path", None)
 
 
 def _warm_up(service: Service) -> None:

@@ -45,6 +45,7 @@ class GateSettings:
         max_body_bytes, body_seconds: Largest body, and how long it may take to arrive.
         public: Paths that are given without a key.
         needs_admin: Says of a method and a path whether the scope admin is needed.
+        route_of: Gives the template of the path that a request is for, None where there is none.
     """
 
     keys: Mapping[str, Key] | None
@@ -52,6 +53,7 @@ class GateSettings:
     max_body_bytes: int
     body_seconds: float
     needs_admin: Callable[[str, str], bool]
+    route_of: Callable[[Scope], str | None]
     public: frozenset[str] = frozenset()
 
 
@@ -160,8 +162,7 @@ class Gate:
 
     def _note(self, scope: Scope, passage: _Passage) -> None:
         seconds = time.perf_counter() - passage.started
-        route = scope.get("route")
-        name = getattr(route, "path", None) or "other"
+        name = self._settings.route_of(scope) or "other"
         self._metrics.request(scope["method"], name, passage.status, seconds)
         _LOG.info(
             "request",
