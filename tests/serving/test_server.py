@@ -208,6 +208,31 @@ def test_a_connection_that_sends_nothing_or_slowly_is_dropped(saved: Path) -> No
         assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno header\r\n\r\n",
+        b"GET /" + b"x" * 70_000,
+        b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n",
+    ],
+    ids=["request line", "header", "too large", "chunk", "after another"],
+)
+def test_what_is_no_http_is_a_problem_too(sent: bytes, saved: Path) -> None:
+    with limited(Service.load(saved, ServeSettings(body_seconds=2.0)), 5.0, 5.0, 10) as server:
+        with socket.create_connection(("127.0.0.1", port_of(server)), timeout=10) as connection:
+            connection.sendall(sent)
+            answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+        head, _, body = answer.rpartition(b"HTTP/1.1 ")[2].partition(b"\r\n\r\n")
+        assert head.startswith(b"400 Bad Request\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head.decode().splitlines()[1:])
+        assert (headers["content-type"], headers["connection"]) == ("application/problem+json", "close")
+        problem = json.loads(body)
+        assert (problem["type"], problem["request_id"]) == ("urn:flr:problem:http", headers["x-request-id"])
+        assert httpx.get(f"http://127.0.0.1:{port_of(server)}/health").status_code == 200
+
+
 @pytest.mark.parametrize("asks_to_close", [False, True])
 def test_a_client_that_never_reads_its_answer_is_dropped(asks_to_close: bool) -> None:
     plain = make_recommender()

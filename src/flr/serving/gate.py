@@ -26,7 +26,8 @@ _LOG = logging.getLogger("flr.serving.requests")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: Asked by machines that watch, not by clients.
 _OPEN = {"/health", "/ready"}
-_HEADERS = (
+#: Sent with every answer.
+SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -87,7 +88,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 passage.status = message["status"]
                 given = {name.lower() for name, _ in message.get("headers", ())}
-                added = [pair for pair in _HEADERS if pair[0] not in given]
+                added = [pair for pair in SAFE_HEADERS if pair[0] not in given]
                 own = [(b"x-request-id", passage.request_id.encode())]
                 message = {**message, "headers": [*message.get("headers", ()), *added, *own]}
             elif message["type"] == "http.response.body":
@@ -207,7 +208,11 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 def _request_id(given: bytes) -> str:
     text = given.decode("latin-1")
-    return text if _REQUEST_ID.fullmatch(text) else secrets.token_hex(8)
+    return text if _REQUEST_ID.fullmatch(text) else new_request_id()
+
+
+def new_request_id() -> str:
+    return secrets.token_hex(8)
 
 
 def _given_key(headers: Mapping[bytes, bytes]) -> str:

@@ -12,13 +12,15 @@ import signal
 import sys
 from typing import Any
 
+import h11
 import torch
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from flr.serving.app import create_app
-from flr.serving.gate import JsonLines
+from flr.serving.gate import SAFE_HEADERS, JsonLines, new_request_id
 from flr.serving.pages import add_pages
+from flr.serving.problems import ProblemError
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
 
@@ -53,6 +55,12 @@ def limited_protocol(header_seconds: float, write_seconds: float, max_connection
                 self._stop_timer()
             elif self._header_timer is None:
                 self._expect_headers()
+
+        def send_400_response(self, msg: str) -> None:
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                for event in _not_http():
+                    self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
 
         def pause_writing(self) -> None:
             super().pause_writing()
@@ -94,6 +102,16 @@ def limited_protocol(header_seconds: float, write_seconds: float, max_connection
                 self.transport.close()
 
     return LimitedProtocol
+
+
+def _not_http() -> tuple[h11.Response, h11.Data, h11.EndOfMessage]:
+    """Return the answer to what is no HTTP, which reaches no application."""
+    request_id = new_request_id()
+    problem = ProblemError(400, "http", "this is no HTTP/1.1, or its headers are too large", {"Connection": "close"})
+    answer = problem.response(request_id)
+    headers = [*answer.raw_headers, *SAFE_HEADERS, (b"x-request-id", request_id.encode())]
+    response = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+    return response, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()
 
 
 def serve(service: Service, settings: ServeSettings) -> None:
