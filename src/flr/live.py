@@ -48,17 +48,21 @@ class LiveCatalogue:
         lookup: Finds items by id and title.
         attributes: Finds items by their attributes.
         compile: Makes a catalogue ready for the model.
+        version: Edits that led here since the recommender was made.
     """
 
     compiled: CompiledCatalogue
     lookup: ItemLookup
     attributes: AttributeIndex
     compile: Compile
+    version: int = 0
 
     @classmethod
-    def of(cls, catalogue: Catalogue, compile: Compile, before: CompiledCatalogue | None = None) -> LiveCatalogue:
-        """Return a catalogue ready to be served."""
-        return cls(compile(catalogue, before), ItemLookup(catalogue), AttributeIndex(catalogue), compile)
+    def of(cls, catalogue: Catalogue, compile: Compile, before: LiveCatalogue | None = None) -> LiveCatalogue:
+        """Return a catalogue ready to be served, made anew or by an edit of the one before."""
+        compiled = compile(catalogue, None if before is None else before.compiled)
+        version = 0 if before is None else before.version + 1
+        return cls(compiled, ItemLookup(catalogue), AttributeIndex(catalogue), compile, version)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -91,7 +95,7 @@ class LiveCatalogue:
         return self._edited(without_items(self.catalogue, index)) if len(index) else self
 
     def _edited(self, catalogue: Catalogue) -> LiveCatalogue:
-        return LiveCatalogue.of(catalogue, self.compile, self.compiled)
+        return LiveCatalogue.of(catalogue, self.compile, self)
 
     def allowed(
         self, filters: ItemFilter | Sequence[ItemFilter | None] | None, n_histories: int, *, unknown: str

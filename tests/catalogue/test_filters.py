@@ -71,6 +71,15 @@ def test_names_that_nothing_has_are_refused(where: dict[str, Any], said: str | N
         index().mask(where)
 
 
+def test_a_value_is_not_compared_with_very_many() -> None:
+    titles = [f"Title {number}" for number in range(2_001)]
+    frame = pl.DataFrame({"item_id": titles, "title": titles, "code": [f"c{number}" for number in range(2_001)]})
+    with pytest.raises(RequestError, match="no item has code = 'c20001'; it has 2,001 others; check the spelling"):
+        AttributeIndex(build_catalogue(frame)).mask({"code": "c20001"})
+    with pytest.raises(RequestError, match="did you mean 'c2000'"):
+        AttributeIndex(build_catalogue(frame[1:])).mask({"code": "c20001"})
+
+
 def test_unknown_values_can_match_nothing_but_attributes_must_be_there() -> None:
     assert not index().mask({"genre": "Opera"}, skips_unknown=True).any()
     with pytest.raises(RequestError, match="no attribute 'opera'"):

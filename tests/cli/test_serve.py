@@ -7,15 +7,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from cli.conftest import Run
 from flr.serving.security import find_key, load_keys
 
 
-def test_settings_arrive(run: Run, stand_in: Callable[..., None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_settings_arrive(
+    is_terminal: bool, run: Run, stand_in: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flr.cli.console.is_terminal", lambda: is_terminal)
     calls: list[tuple[Any, ...]] = []
     service = SimpleNamespace(overlap=0.95, n_items=1234)
     stand_in("flr.serving.service", Service=SimpleNamespace(load=lambda *given: calls.append(given) or service))
-    stand_in("flr.serving.server", serve=lambda *given: calls.append(given))
+    stand_in("flr.serving.server", serve=lambda *given: calls.append(given), log_json=lambda: None)
     options = (
         "--port",
         9000,
@@ -34,7 +40,21 @@ def test_settings_arrive(run: Run, stand_in: Callable[..., None], tmp_path: Path
     assert (where, served, same) == (tmp_path, service, settings)
     assert (settings.port, settings.threads, settings.weights) == (9000, 2, "int8")
     assert (settings.requests_per_second, settings.cors_origins) == (5.0, ("https://shop.example",))
-    assert "serving 1,234 items at http://127.0.0.1:9000; int8 weights keep 95.0% of the top 10" in result.stderr
+    note = "serving 1,234 items at http://127.0.0.1:9000; int8 weights keep 95.0% of the top 10\n"
+    assert result.stderr == (note if is_terminal else "")
+
+
+def test_a_server_that_is_interrupted_twice_exits_as_the_shell_expects(
+    run: Run, stand_in: Callable[..., None], tmp_path: Path
+) -> None:
+    def serve(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    service = SimpleNamespace(overlap=None, n_items=1)
+    stand_in("flr.serving.service", Service=SimpleNamespace(load=lambda *_: service))
+    stand_in("flr.serving.server", serve=serve, log_json=lambda: None)
+    result = run("serve", "--run", tmp_path)
+    assert (result.exit_code, result.stderr) == (130, "")
 
 
 def test_others_are_not_served_without_keys(run: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from flr.recommender import Recommender
+from flr.serving.app import create_app
 from flr.serving.contract import MOST_HISTORIES, MOST_HISTORY_ITEMS
 from flr.serving.gate import JsonLines
 from flr.serving.security import new_key
+from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
 from serving.conftest import histories_of, make_recommender, served
 
@@ -131,6 +134,22 @@ def test_what_the_model_cannot_do_is_said(body: dict[str, Any], said: str, clien
     assert said in is_problem(client.post("/v1/recommend", json=body), 422, "request")["detail"]
 
 
+@pytest.mark.parametrize("what", ["allow", "exclude"])
+def test_names_are_not_compared_with_the_whole_catalogue(
+    what: str, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare(*_: object, **__: object) -> list[str]:
+        raise AssertionError("the event loop would wait for this")
+
+    monkeypatch.setattr("flr.errors.difflib.get_close_matches", compare)
+    problem = is_problem(
+        client.post("/v1/recommend", json={**ONE, "filters": {what: ["i1", "i111"]}}), 422, "unknown-item"
+    )
+    assert problem["detail"].startswith(f"filters.{what}: no item has the id 'i111'; see /v1/items")
+    skipped = client.post("/v1/recommend", json={**ONE, "unknown": "skip", "filters": {what: ["i2", "i111"]}})
+    assert skipped.status_code == 200
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b'{"histories": [["\xff\xfe"]]}', b"[" * 100_000, b'{"k": ' + b"9" * 6000 + b"}"]
 )
@@ -212,6 +231,8 @@ def test_a_hundred_edits_in_parallel_while_people_ask(tmp_path: Path) -> None:
                 assert answer.status_code == 200
                 total = sum(item["probability"] for item in answer.json()["lists"][0]["items"])
                 assert total < 1.0001
+                n_new = sum(item["item_id"].startswith("n") for item in answer.json()["lists"][0]["items"])
+                assert n_new == answer.json()["catalogue_version"]
                 n += 1
             return n
 
@@ -223,11 +244,32 @@ def test_a_hundred_edits_in_parallel_while_people_ask(tmp_path: Path) -> None:
         versions = sorted(edit.result().json()["catalogue_version"] for edit in edits)
         stop.set()
         assert all(one.result() for one in asking)
-        assert versions[-1] == 100
+        assert versions == list(range(1, 101))
         assert client.get("/v1/items").json()["total"] == 111
     with served(make_recommender(), settings) as client:
         assert client.get("/v1/items").json()["total"] == 111
         assert client.get("/v1/model").json()["catalogue_version"] == 100
+
+
+def test_a_version_is_of_one_edit_and_outlives_restarts(tmp_path: Path) -> None:
+    settings = ServeSettings(journal=tmp_path / "journal")
+    with served(make_recommender(), settings) as client, ThreadPoolExecutor(16) as pool:
+
+        def edit(number: int) -> list[int]:
+            new = {"item_id": f"n{number}", "title": f"Heat {number} (1995)"}
+            added = client.post("/v1/items", json={"items": [new]})
+            removed = client.request("DELETE", "/v1/items", params={"item_id": new["item_id"]})
+            return [added.json()["catalogue_version"], removed.json()["catalogue_version"]]
+
+        versions = [version for both in pool.map(edit, range(60)) for version in both]
+    assert sorted(versions) == list(range(1, 121))
+    for _ in range(3):  # the first start compacts what there is to nothing
+        with served(make_recommender(), settings) as client:
+            before = client.get("/v1/model").json()["catalogue_version"]
+            added = client.post("/v1/items", json={"items": [{"item_id": f"m{before}", "title": "Heat Two (2025)"}]})
+            versions.append(before)
+            versions.append(added.json()["catalogue_version"])
+    assert versions[-6:] == [120, 121, 121, 122, 122, 123]
 
 
 def test_keys_and_scopes(tmp_path: Path) -> None:
@@ -283,6 +325,28 @@ def test_browsers_of_other_origins_are_let_in_only_where_named() -> None:
         assert "access-control-allow-origin" not in other.headers
 
 
+def test_a_page_of_a_named_origin_can_read_refusals(tmp_path: Path) -> None:
+    path, shop = tmp_path / "keys.json", "https://shop.example"
+    headers = {"Origin": shop, "Authorization": f"Bearer {new_key(path, 'read')}"}
+    settings = ServeSettings(keys=path, requests_per_second=0.01, burst=4, max_body_bytes=1_000, cors_origins=(shop,))
+    with served(make_recommender(), settings) as client:
+        preflight = {"Origin": shop, "Access-Control-Request-Method": "POST"}
+        assert client.options("/v1/recommend", headers=preflight).status_code == 200
+        refused = [
+            client.post("/v1/recommend", json=ONE, headers={"Origin": shop}),
+            client.post("/v1/recommend", content=b"x" * 2_000, headers=headers),
+            client.request("DELETE", "/v1/items?item_id=i1", headers=headers),
+            *[client.get("/v1/model", headers=headers) for _ in range(3)],
+        ]
+        assert [answer.status_code for answer in refused] == [401, 413, 403, 200, 200, 429]
+        for answer in refused:
+            assert answer.headers["access-control-allow-origin"] == shop
+            assert "Retry-After" in answer.headers["access-control-expose-headers"]
+        other = client.post("/v1/recommend", json=ONE, headers={"Origin": "https://evil.example"})
+        assert other.status_code == 401
+        assert "access-control-allow-origin" not in other.headers
+
+
 def test_requests_have_ids_and_answers_safe_headers(client: TestClient) -> None:
     assert client.get("/health", headers={"X-Request-ID": "abc.1"}).headers["x-request-id"] == "abc.1"
     for given in ("", "a b", "x" * 65, "<script>"):
@@ -320,6 +384,41 @@ def test_a_bug_is_a_500_that_tells_nothing(
     assert client.post("/v1/recommend", json=ONE).status_code == 200
 
 
+def test_refusals_are_counted_by_the_path_they_were_for(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    headers = {"Authorization": f"Bearer {new_key(path, 'read')}"}
+    with served(make_recommender(), ServeSettings(keys=path, max_body_bytes=1_000)) as client:
+        assert client.get("/v1/model").status_code == 401
+        assert client.request("DELETE", "/v1/items?item_id=i1", headers=headers).status_code == 403
+        assert client.post("/v1/recommend", content=b"x" * 2_000, headers=headers).status_code == 413
+        assert client.put("/v1/recommend", headers=headers).status_code == 405
+        assert client.get("/secret", headers=headers).status_code == 404
+        text = client.get("/metrics", headers=headers).text
+    for method, route, status in (
+        ("GET", "/v1/model", 401),
+        ("DELETE", "/v1/items", 403),
+        ("POST", "/v1/recommend", 413),
+        ("other", "/v1/recommend", 405),
+        ("GET", "other", 404),
+    ):
+        assert f'flr_http_requests_total{{method="{method}",route="{route}",status="{status}"}} 1.0' in text
+    assert "secret" not in text
+
+
+def test_a_warm_up_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("why it failed")
+
+    monkeypatch.setattr("flr.serving.engine.best_lists", broken)
+    with TestClient(create_app(Service(make_recommender(), ServeSettings()))) as client:
+        until = time.monotonic() + 30
+        while "warming up failed" not in caplog.text:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        is_problem(client.get("/ready"), 503, "not-ready")
+    assert "why it failed" in caplog.text
+
+
 def test_metrics_count_what_happened() -> None:
     with served(make_recommender()) as client:
         client.post("/v1/recommend", json=ONE)
@@ -332,8 +431,6 @@ def test_metrics_count_what_happened() -> None:
 
 
 def test_a_request_that_takes_too_long_is_given_up(shared: Recommender) -> None:
-    import time
-
     with served(make_recommender(), ServeSettings(timeout_seconds=0.2)) as client:
         engine = client.app.state.service.engine  # type: ignore[attr-defined]
         engine.run(lambda: time.sleep(1), timeout_seconds=60)
@@ -346,9 +443,6 @@ def test_a_request_that_takes_too_long_is_given_up(shared: Recommender) -> None:
 def test_a_page_can_be_mounted_beside_the_api() -> None:
     from fastapi import FastAPI
     from starlette.responses import PlainTextResponse
-
-    from flr.serving.app import create_app
-    from flr.serving.service import Service
 
     def pages(app: FastAPI, service: Service) -> frozenset[str]:
         app.add_api_route("/", lambda: PlainTextResponse(f"{service.n_items} items"), include_in_schema=False)

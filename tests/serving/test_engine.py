@@ -152,9 +152,38 @@ def test_what_was_cancelled_or_is_too_late_costs_nothing(engine: Engine) -> None
     assert kept.result(60)
     with pytest.raises(CancelledError):
         cancelled.result(1)
-    with pytest.raises(DeadlineError, match="waited too long"):
+    with pytest.raises(DeadlineError, match="took too long"):
         late.result(60)
     assert (engine.counts.cancelled, engine.counts.expired, engine.counts.histories) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("goes_away", [True, False])
+def test_many_histories_are_dropped_between_batches_when_nobody_waits(
+    goes_away: bool, recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(recommender, EngineSettings(max_batch=2))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def held(_: object, asked: Asked) -> list[list[Recommendation]]:
+        begun.set()
+        assert go_on.wait(10)
+        return [[] for _ in range(len(asked.histories))]
+
+    monkeypatch.setattr("flr.serving.engine.best_lists", held)
+    questions = [Question(recommender.resolve([history]).item_index) for history in histories_of(10)]
+    future = engine.ask(questions, snapshot=recommender.snapshot, timeout_seconds=60 if goes_away else 0.2)
+    assert begun.wait(10)
+    if goes_away:
+        assert future.cancel()
+    time.sleep(0.3)
+    go_on.set()
+    monkeypatch.undo()
+    assert ask(engine, ["i1"]).result(60)
+    with pytest.raises(CancelledError if goes_away else DeadlineError):
+        future.result(10)
+    assert engine.counts.histories == 2 + 1
+    assert (engine.counts.cancelled, engine.counts.expired) == ((1, 0) if goes_away else (0, 1))
+    engine.close(10)
 
 
 def test_closing_answers_what_was_accepted_and_refuses_the_rest(recommender: Recommender) -> None:

@@ -85,6 +85,26 @@ def test_a_refused_write_leaves_the_journal_as_it_was(path: Path, monkeypatch: p
     assert Journal(path, "c1").records == [ADD, REMOVE, ADD]
 
 
+def test_a_disk_that_refuses_to_cut_too_leaves_no_trace_of_the_edit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(written(path), "c1")
+
+    def refuse(*_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("flr.serving.journal.os.fsync", refuse)
+    monkeypatch.setattr("flr.serving.journal.os.ftruncate", refuse)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="refused the edit: Input/output error"):
+            journal.append(ADD)
+    monkeypatch.undo()
+    journal.append(REMOVE)
+    journal.close()
+    again = Journal(path, "c1")
+    assert (again.records, again.n_edits) == ([ADD, REMOVE, REMOVE], 3)
+
+
 def test_a_compacted_journal_goes_on(path: Path) -> None:
     journal = Journal(written(path), "c1")
     journal.compact([REMOVE])

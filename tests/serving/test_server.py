@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import polars as pl
 import pytest
+import uvicorn
 
 from flr.recommender import Recommender
-from serving.conftest import Start, ask, histories_of
+from flr.records import Catalogue
+from flr.serving.app import create_app
+from flr.serving.server import limited_protocol
+from flr.serving.service import Service
+from flr.serving.settings import ServeSettings
+from serving.conftest import Start, ask, histories_of, make_recommender
 
 pytestmark = pytest.mark.slow
 HEADERS = "Host: x\r\nContent-Type: application/json\r\n"
@@ -68,6 +78,74 @@ def test_a_stop_under_load_loses_no_accepted_request(start: Start) -> None:
     assert noted == len(answers)  # every request that was taken was answered, and its answer arrived
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_every_line_of_the_log_is_a_json_object(number: int, start: Start, tmp_path: Path) -> None:
+    journal = tmp_path / "edits"
+    server = start("--journal", str(journal))
+    server.stop(signal.SIGKILL)
+    with journal.open("ab") as file:
+        file.write(b"torn")
+    server = start("--journal", str(journal))
+    assert ask(server.url, ["i1"]).status_code == 200
+    assert ask(server.url, ["nothing"]).status_code == 422
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert connection.recv(1000)
+    assert server.stop(number) == 0
+    until = time.monotonic() + 10
+    while not any("Finished server process" in line for line in server.log):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    lines = [json.loads(line) for line in server.log]
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+    assert "cut short" in lines[0]["message"]
+    assert lines[1]["message"] == "serving 11 items"
+    assert [line["status"] for line in lines if line.get("route") == "/v1/recommend"] == [200, 422]
+
+
+def test_a_second_interrupt_leaves_at_once(start: Start) -> None:
+    server = start()
+    with socket.create_connection(("127.0.0.1", server.port)) as waiting:
+        waiting.sendall(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert server.process.poll() is None
+        begun = time.monotonic()
+        assert server.stop(signal.SIGINT) == 130
+        assert time.monotonic() - begun < 5
+    until = time.monotonic() + 10
+    while not any("interrupted before" in line for line in server.log):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert all(json.loads(line) for line in server.log)
+
+
+def test_more_than_the_queue_holds_is_told_to_come_back(start: Start) -> None:
+    server = start("--max-queued", "8", "--max-batch", "1", "--cache-tokens", "0")
+    together = threading.Barrier(24)
+
+    def keep_asking(seed: int) -> list[httpx.Response]:
+        histories = histories_of(6, seed=seed)
+        together.wait(60)
+        with httpx.Client(timeout=60) as client:
+            asked = {"histories": histories, "k": 5}
+            return [client.post(f"{server.url}/v1/recommend", json=asked) for _ in range(4)]
+
+    with ThreadPoolExecutor(24) as pool:
+        answers = [answer for some in pool.map(keep_asking, range(24)) for answer in some]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    refused = [answer for answer in answers if answer.status_code == 429]
+    for answer in refused:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "urn:flr:problem:overloaded"
+        assert int(answer.headers["retry-after"]) >= 1
+    assert ask(server.url, ["i1"]).status_code == 200
+    text = httpx.get(f"{server.url}/metrics").text
+    assert f"flr_engine_refused_total {len(refused)}.0" in text
+    assert "flr_queued_histories 0.0" in text
+
+
 def test_edits_outlive_a_kill(start: Start, tmp_path: Path) -> None:
     journal = tmp_path / "edits"
     server = start("--journal", str(journal))
@@ -85,49 +163,99 @@ def test_edits_outlive_a_kill(start: Start, tmp_path: Path) -> None:
     assert ask(again.url, ["n0", "n1"]).status_code == 200
 
 
-def test_a_connection_that_sends_nothing_or_slowly_is_dropped(
-    start: Start, monkeypatch: pytest.MonkeyPatch, saved: Path
-) -> None:
-    import uvicorn
-
-    from flr.serving.app import create_app
-    from flr.serving.server import limited_protocol
-    from flr.serving.service import Service
-    from flr.serving.settings import ServeSettings
-
-    service = Service.load(saved, ServeSettings(body_seconds=0.5))
-    config = uvicorn.Config(create_app(service), port=0, http=limited_protocol(0.5, 3), log_config=None)
-    server = uvicorn.Server(config)
-    monkeypatch.setattr(server, "install_signal_handlers", lambda: None, raising=False)
+@contextmanager
+def limited(service: Service, header_seconds: float, write_seconds: float, most: int) -> Iterator[uvicorn.Server]:
+    """Serve in a thread of this process, with limits on connections."""
+    protocol = limited_protocol(header_seconds, write_seconds, most)
+    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, http=protocol, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-
-    def connect(sent: bytes) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", port), timeout=10)
-        connection.sendall(sent)
-        return connection
-
-    silent, headers = connect(b""), connect(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-    body = connect(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
-    time.sleep(0.1)
-    try:
-        fourth = connect(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").recv(100)
-    except ConnectionResetError:
-        fourth = b""
-    assert fourth == b""  # three at a time
-    for _ in range(4):
-        time.sleep(0.1)
-        headers.sendall(b"a")
-    assert silent.recv(100) == b""
-    assert headers.recv(100) == b""
-    assert body.recv(1000).startswith(b"HTTP/1.1 408 ")
-    assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+    yield server
     server.should_exit = True
     thread.join(30)
     assert not thread.is_alive()
+
+
+def port_of(server: uvicorn.Server) -> int:
+    return int(server.servers[0].sockets[0].getsockname()[1])
+
+
+def test_a_connection_that_sends_nothing_or_slowly_is_dropped(saved: Path) -> None:
+    with limited(Service.load(saved, ServeSettings(body_seconds=0.5)), 0.5, 5.0, 3) as server:
+        port = port_of(server)
+
+        def connect(sent: bytes) -> socket.socket:
+            connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+            connection.sendall(sent)
+            return connection
+
+        silent, headers = connect(b""), connect(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        body = connect(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+        time.sleep(0.1)
+        try:
+            fourth = connect(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").recv(100)
+        except ConnectionResetError:
+            fourth = b""
+        assert fourth == b""  # three at a time
+        for _ in range(4):
+            time.sleep(0.1)
+            headers.sendall(b"a")
+        assert silent.recv(100) == b""
+        assert headers.recv(100) == b""
+        assert body.recv(1000).startswith(b"HTTP/1.1 408 ")
+        assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno header\r\n\r\n",
+        b"GET /" + b"x" * 70_000,
+        b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n",
+    ],
+    ids=["request line", "header", "too large", "chunk", "after another"],
+)
+def test_what_is_no_http_is_a_problem_too(sent: bytes, saved: Path) -> None:
+    with limited(Service.load(saved, ServeSettings(body_seconds=2.0)), 5.0, 5.0, 10) as server:
+        with socket.create_connection(("127.0.0.1", port_of(server)), timeout=10) as connection:
+            connection.sendall(sent)
+            answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+        head, _, body = answer.rpartition(b"HTTP/1.1 ")[2].partition(b"\r\n\r\n")
+        assert head.startswith(b"400 Bad Request\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head.decode().splitlines()[1:])
+        assert (headers["content-type"], headers["connection"]) == ("application/problem+json", "close")
+        problem = json.loads(body)
+        assert (problem["type"], problem["request_id"]) == ("urn:flr:problem:http", headers["x-request-id"])
+        assert httpx.get(f"http://127.0.0.1:{port_of(server)}/health").status_code == 200
+
+
+@pytest.mark.parametrize("asks_to_close", [False, True])
+def test_a_client_that_never_reads_its_answer_is_dropped(asks_to_close: bool) -> None:
+    plain = make_recommender()
+    films = plain.catalogue
+    about = pl.DataFrame({"about": ["x" * 1_000_000] * films.n_items})
+    catalogue = Catalogue(films.item_ids, films.titles, films.leaf, films.leaf_titles, about)
+    recommender = Recommender(plain.model, plain.tokenizer, catalogue, plain.config)
+    with limited(Service(recommender, ServeSettings()), 5.0, 0.5, 10) as server:
+        head = "GET /v1/items?limit=1000 HTTP/1.1\r\nHost: x\r\n" + "Connection: close\r\n" * asks_to_close
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", port_of(server)))
+            deaf.sendall(f"{head}\r\n".encode())
+            connections = server.server_state.connections
+            until = time.monotonic() + 10
+            while not connections:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            while connections and time.monotonic() < until:
+                time.sleep(0.05)
+            assert not connections
+        whole = httpx.get(f"http://127.0.0.1:{port_of(server)}/v1/items?limit=1000", timeout=30)
+        assert len(whole.content) > 11_000_000
 
 
 def test_a_client_that_goes_away_leaves_the_queue(start: Start) -> None:

@@ -12,6 +12,8 @@ import polars as pl
 from flr.errors import RequestError, nearest
 from flr.records import BoolArray, Catalogue, IntArray
 
+#: Of more values the nearest is not looked for: a wrong one would cost more than many answers.
+_MOST_COMPARED = 2_000
 #: What an attribute is compared with.
 Value = str | int | float | bool
 #: Signs that part the values of a text; where a text has none of them, blanks do.
@@ -85,8 +87,7 @@ class AttributeIndex:
                 if items is not None:
                     matching[items] = True
                 elif not skips_unknown:
-                    hint = nearest(str(value), sorted(str(name) for name in found))
-                    raise RequestError(f"no item has {attribute} = {value!r}; {hint}")
+                    raise RequestError(f"no item has {attribute} = {value!r}; {_hint(str(value), found)}")
             mask &= matching
         return mask
 
@@ -137,6 +138,12 @@ class AttributeIndex:
             return float(value)
         except (TypeError, ValueError):
             raise RequestError(f"{attribute} holds numbers, got {value!r}") from None
+
+
+def _hint(value: str, found: Collection[object]) -> str:
+    if len(found) > _MOST_COMPARED:
+        return f"it has {len(found):,} others; check the spelling"
+    return nearest(value, sorted(str(name) for name in found))
 
 
 def _parts(text: pl.Expr) -> pl.Expr:

@@ -77,6 +77,11 @@ def show_json(value: object) -> None:
     sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def is_terminal() -> bool:
+    """Return whether notes go to a terminal."""
+    return _console(sys.stderr).is_terminal
+
+
 def speaks() -> bool:
     """Return whether this process tells of results: of several that train together, the first one does."""
     return os.environ.get("RANK", "0") == "0"
@@ -86,7 +91,7 @@ def progress(quiet: bool = False) -> Progress:
     """Return bars on a terminal, plain lines elsewhere, silence when asked for."""
     if quiet or not speaks():
         return SILENT
-    return Bars() if _console(sys.stderr).is_terminal else Lines()
+    return Bars() if is_terminal() else Lines()
 
 
 class Bars:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from flr.cli import console
+from flr.cli.guard import INTERRUPTED
 from flr.errors import ConfigError
 
 
@@ -75,14 +76,20 @@ def serve(
     )
     settings.check()
     try:
+        from flr.serving.server import log_json
         from flr.serving.server import serve as serve_forever
         from flr.serving.service import Service
     except ImportError as error:
         raise ConfigError(f"serving needs {error.name}; pip install 'flr[serve]'") from error
+    log_json()
     service = Service.load(run, settings)
-    note = "" if service.overlap is None else f"; {weights} weights keep {service.overlap:.1%} of the top 10"
-    console.show_note(f"serving {service.n_items:,} items at http://{host}:{port}{note}")
-    serve_forever(service, settings)
+    if console.is_terminal():  # elsewhere stderr is a log that programs read
+        note = "" if service.overlap is None else f"; {weights} weights keep {service.overlap:.1%} of the top 10"
+        console.show_note(f"serving {service.n_items:,} items at http://{host}:{port}{note}")
+    try:
+        serve_forever(service, settings)
+    except KeyboardInterrupt:  # without the note of other commands: the log has said it
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def key(

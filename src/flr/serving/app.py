@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
@@ -19,9 +20,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from flr import __version__
-from flr.errors import FlrError
+from flr.errors import ClosedError, FlrError
 from flr.serving.contract import (
     MOST_LISTED,
     AddItemsRequest,
@@ -95,14 +98,6 @@ def create_app(
     public: frozenset[str] = frozenset() if pages is None else pages(app, service)
     _with_problem_schema(app)
     settings = service.settings
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Retry-After"],
-        )
     gate = GateSettings(
         keys=None if settings.keys is None else load_keys(settings.keys),
         rate=RateLimit(settings.requests_per_second, settings.burst),
@@ -110,16 +105,34 @@ def create_app(
         body_seconds=settings.body_seconds,
         public=public,
         needs_admin=lambda method, path: path == "/v1/items" and method in ("POST", "DELETE"),
+        route_of=partial(_route_of, app),
     )
     app.add_middleware(Gate, settings=gate, metrics=metrics)
+    if settings.cors_origins:
+        app.add_middleware(  # outermost, so that a page can read what the gate refuses
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
     return app
+
+
+def _route_of(app: FastAPI, scope: Scope) -> str | None:
+    """Return the template of a request's path, of one that never reached its route too."""
+    matching = (route for route in app.routes if route.matches(scope)[0] is not Match.NONE)
+    return getattr(scope.get("route") or next(matching, None), "path", None)
 
 
 def _warm_up(service: Service) -> None:
     try:
         exact = service.engine.warm_up()
-    except FlrError:
+    except ClosedError:
         _LOG.warning("stopped before it was ready")
+        return
+    except Exception:
+        _LOG.exception("warming up failed, so the server will not be ready; start it again")
         return
     if exact:
         _LOG.info("ready: answers are exact to the bit in any company")
@@ -165,25 +178,24 @@ def _add_questions(app: FastAPI, service: Service) -> None:
     @app.post("/v1/recommend", response_model=RecommendResponse, tags=["questions"])
     async def recommend(request: Request, asked: RecommendRequest) -> Response:
         """Return the most probable items after each history, best first."""
-        version = service.version
-        future, skipped = service.recommend(asked)
-        lists = await _answer(request, future, service.settings.timeout_seconds)
+        accepted = service.recommend(asked)
+        lists = await _answer(request, accepted.answer, service.settings.timeout_seconds)
         return _json(
             RecommendResponse(
                 lists=[
                     RecommendedList(items=[RecommendedItem(**vars(item)) for item in items], skipped=without)
-                    for items, without in zip(lists, skipped, strict=True)
+                    for items, without in zip(lists, accepted.skipped, strict=True)
                 ],
-                catalogue_version=version,
+                catalogue_version=accepted.version,
             )
         )
 
     @app.post("/v1/explain", response_model=ExplainResponse, tags=["questions"])
     async def explain(request: Request, asked: ExplainRequest) -> Response:
         """Explain why an item is recommended: what each purchase and each factor does to it."""
-        future, skipped = service.explain(asked)
-        found = await _answer(request, future, service.settings.timeout_seconds)
-        return _json(ExplainResponse(explanation=found, skipped=skipped))
+        accepted = service.explain(asked)
+        found = await _answer(request, accepted.answer, service.settings.timeout_seconds)
+        return _json(ExplainResponse(explanation=found, skipped=accepted.skipped))
 
 
 def _add_catalogue(app: FastAPI, service: Service) -> None:
@@ -208,17 +220,17 @@ def _add_catalogue(app: FastAPI, service: Service) -> None:
     @app.post("/v1/items", response_model=EditResponse, status_code=201, tags=["catalogue"])
     async def add(asked: AddItemsRequest) -> Response:
         """Recommend new items from now on, by their titles; all or none. Needs the scope admin."""
-        notes = await run_in_threadpool(service.add_items, asked.items)
-        answer = EditResponse(changed=len(asked.items), notes=notes, catalogue_version=service.version)
-        return _json(answer, 201)
+        edited = await run_in_threadpool(service.add_items, asked.items)
+        changed, notes = len(asked.items), list(edited.notes)
+        return _json(EditResponse(changed=changed, notes=notes, catalogue_version=edited.version), 201)
 
     @app.delete("/v1/items", response_model=EditResponse, tags=["catalogue"])
     async def remove(
         item_id: Annotated[list[ItemText], Query(min_length=1, max_length=100, description="Repeat it for several.")],
     ) -> Response:
         """Recommend items no longer; histories may still hold them. Needs the scope admin."""
-        await run_in_threadpool(service.remove_items, item_id)
-        return _json(EditResponse(changed=len(set(item_id)), notes=[], catalogue_version=service.version))
+        edited = await run_in_threadpool(service.remove_items, item_id)
+        return _json(EditResponse(changed=len(set(item_id)), notes=[], catalogue_version=edited.version))
 
 
 def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:

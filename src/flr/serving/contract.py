@@ -92,7 +92,9 @@ class RecommendResponse(_Model):
     """One list per history, in the order of the request."""
 
     lists: list[RecommendedList]
-    catalogue_version: int = Field(description="Rises with every edit of the catalogue since the server started.")
+    catalogue_version: int = Field(
+        description="Of the catalogue the lists are from: rises with every edit; with a journal it never falls."
+    )
 
 
 class ExplainRequest(_Model):
@@ -148,7 +150,7 @@ class EditResponse(_Model):
 
     changed: int
     notes: list[str] = Field(description="What should be known: titles that were cut, tokens nobody has met.")
-    catalogue_version: int
+    catalogue_version: int = Field(description="Of the catalogue that this edit led to; no two edits share one.")
 
 
 class ItemsResponse(_Model):

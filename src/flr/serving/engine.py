@@ -6,7 +6,8 @@
    (see `flr.blocks`). `warm_up` checks this on the machine at hand; where it does not hold, histories are
    computed one by one and nothing is kept of them.
 3. The queue is bounded: what does not fit is refused at once with the time after which to come back.
-4. A question that was cancelled or is too late is dropped before it costs anything.
+4. A question that was cancelled or is too late is dropped before it costs anything; what takes several batches is
+   dropped between them.
 5. `close` refuses new questions, answers those accepted, and returns.
 """
 
@@ -90,17 +91,32 @@ class EngineCounts:
     batch_sizes: deque[int] = field(default_factory=lambda: deque(maxlen=1000))
 
 
+class _UnwantedError(Exception):
+    """Nobody waits any more for what is being computed."""
+
+
 @dataclass(frozen=True)
 class _Job:
+    """What is to be done; its future can be cancelled until it is settled."""
+
     future: Future[Any]
     deadline: float
+    size: int = 1
     snapshot: Snapshot | None = None
     questions: tuple[Question, ...] = ()
     work: Callable[[], Any] | None = None
 
     @property
-    def size(self) -> int:
-        return max(1, len(self.questions))
+    def is_wanted(self) -> bool:
+        return not self.future.cancelled() and time.monotonic() <= self.deadline
+
+    def settle(self, found: Any) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(found)
+
+    def fail(self, error: Exception) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
 
 
 class Engine:
@@ -123,6 +139,7 @@ class Engine:
         self.cache = PrefixCache(recommender.model.read, self.settings.cache_tokens)
         self.is_exact: bool | None = None
         self._queue: deque[_Job] = deque()
+        self._now: Sequence[_Job] = ()
         self._n_queued = 0
         self._changed = threading.Condition()
         self._closing = False
@@ -147,15 +164,30 @@ class Engine:
             OverloadedError: Too much waits already.
             ClosedError: The engine is closing.
         """
-        job = _Job(Future(), time.monotonic() + timeout_seconds, snapshot, tuple(questions))
+        deadline = time.monotonic() + timeout_seconds
+        job = _Job(Future(), deadline, max(1, len(questions)), snapshot, tuple(questions))
         self._accept(job)
         return job.future
 
-    def run(self, work: Callable[[], Any], *, timeout_seconds: float) -> Future[Any]:
-        """Accept other work for the engine's thread, such as an explanation; raises as `ask`."""
-        job = _Job(Future(), time.monotonic() + timeout_seconds, work=work)
+    def run(self, work: Callable[[], Any], *, timeout_seconds: float, size: int = 1) -> Future[Any]:
+        """Accept other work for the engine's thread, such as an explanation.
+
+        Args:
+            work: What is to be done; it may call `check_wanted` now and then.
+            timeout_seconds: After which nobody wants it any more.
+            size: Histories that it takes as long as.
+
+        Raises:
+            OverloadedError, ClosedError: As `ask`.
+        """
+        job = _Job(Future(), time.monotonic() + timeout_seconds, size, work=work)
         self._accept(job)
         return job.future
+
+    def check_wanted(self) -> None:
+        """Leave what is being computed, by an exception that the engine awaits, if nobody waits for it any more."""
+        if not any(job.is_wanted for job in self._now):
+            raise _UnwantedError
 
     def warm_up(self) -> bool:
         """Compute a few answers, so that later ones are quick, and check that company does not change them.
@@ -198,9 +230,10 @@ class Engine:
         while (batch := self._collect()) is not None:
             started = time.monotonic()
             if batch and batch[0].work is not None:
-                _settle(batch[0], batch[0].work)
+                self._do(batch[0], batch[0].work)
             elif batch:
                 self._answer(batch)
+            self._now = ()
             seconds, n = time.monotonic() - started, sum(job.size for job in batch)
             self.counts.busy_seconds += seconds
             if n:
@@ -226,7 +259,8 @@ class Engine:
                     break
                 self._queue.popleft()
                 self._n_queued -= job.size
-                if not self._is_wanted(job):
+                if not job.is_wanted:
+                    self._drop(job)
                     continue
                 batch.append(job)
                 n_rows += job.size
@@ -234,30 +268,44 @@ class Engine:
                     break
             return batch
 
-    def _is_wanted(self, job: _Job) -> bool:
-        if not job.future.set_running_or_notify_cancel():
-            self.counts.cancelled += 1
-            return False
-        if time.monotonic() > job.deadline:
+    def _drop(self, job: _Job) -> None:
+        if job.future.set_running_or_notify_cancel():
             self.counts.expired += 1
-            job.future.set_exception(DeadlineError("the question waited too long and was dropped; try again later"))
-            return False
-        return True
+            job.future.set_exception(DeadlineError("the question took too long and was dropped; try again later"))
+        else:
+            self.counts.cancelled += 1
+
+    def _do(self, job: _Job, work: Callable[[], Any]) -> None:
+        self._now = (job,)
+        try:
+            with torch.inference_mode():
+                found = work()
+        except _UnwantedError:
+            self._drop(job)
+        except Exception as error:
+            job.fail(error)
+        else:
+            job.settle(found)
 
     def _answer(self, batch: list[_Job]) -> None:
         self.counts.questions += len(batch)
+        self._now = batch
         try:
             answers = self._lists([(job.snapshot, question) for job in batch for question in job.questions])
+        except _UnwantedError:
+            for job in batch:
+                self._drop(job)
+            return
         except Exception as error:
             if len(batch) == 1:
-                batch[0].future.set_exception(error)
+                batch[0].fail(error)
                 return
             for job in batch:  # one of them is at fault; the others are not to suffer
                 self._answer([job])
             return
         start = 0
         for job in batch:
-            job.future.set_result(answers[start : start + len(job.questions)])
+            job.settle(answers[start : start + len(job.questions)])
             start += len(job.questions)
 
     def _lists(self, asked: Sequence[tuple[Snapshot | None, Question]]) -> Lists:
@@ -269,6 +317,7 @@ class Engine:
         answers: list[list[Recommendation]] = [[] for _ in asked]
         for places in groups.values():
             for start in range(0, len(places), self.settings.max_batch):
+                self.check_wanted()
                 some = places[start : start + self.settings.max_batch]
                 snapshot = asked[some[0]][0]
                 assert snapshot is not None
@@ -316,16 +365,6 @@ class Engine:
         return best_lists(
             snapshot, Asked(_histories([one.history for one in questions]), questions[0].k, exclude_seen=True)
         )
-
-
-def _settle(job: _Job, work: Callable[[], Any]) -> None:
-    try:
-        with torch.inference_mode():
-            found = work()
-    except Exception as error:
-        job.future.set_exception(error)
-    else:
-        job.future.set_result(found)
 
 
 def _histories(rows: Sequence[IntArray]) -> Histories:

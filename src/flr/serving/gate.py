@@ -26,7 +26,8 @@ _LOG = logging.getLogger("flr.serving.requests")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: Asked by machines that watch, not by clients.
 _OPEN = {"/health", "/ready"}
-_HEADERS = (
+#: Sent with every answer.
+SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -45,6 +46,7 @@ class GateSettings:
         max_body_bytes, body_seconds: Largest body, and how long it may take to arrive.
         public: Paths that are given without a key.
         needs_admin: Says of a method and a path whether the scope admin is needed.
+        route_of: Gives the template of the path that a request is for, None where there is none.
     """
 
     keys: Mapping[str, Key] | None
@@ -52,6 +54,7 @@ class GateSettings:
     max_body_bytes: int
     body_seconds: float
     needs_admin: Callable[[str, str], bool]
+    route_of: Callable[[Scope], str | None]
     public: frozenset[str] = frozenset()
 
 
@@ -85,7 +88,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 passage.status = message["status"]
                 given = {name.lower() for name, _ in message.get("headers", ())}
-                added = [pair for pair in _HEADERS if pair[0] not in given]
+                added = [pair for pair in SAFE_HEADERS if pair[0] not in given]
                 own = [(b"x-request-id", passage.request_id.encode())]
                 message = {**message, "headers": [*message.get("headers", ()), *added, *own]}
             elif message["type"] == "http.response.body":
@@ -116,8 +119,7 @@ class Gate:
             return
         client = scope["client"][0] if scope.get("client") else "unknown"
         key = None
-        is_preflight = scope["method"] == "OPTIONS" and b"access-control-request-method" in headers
-        is_open = is_preflight or path in settings.public
+        is_open = path in settings.public
         if settings.keys is not None and not is_open:
             key = find_key(dict(settings.keys), _given_key(headers))
         name = f"key {key.key_id}" if key else f"address {client}"
@@ -161,8 +163,7 @@ class Gate:
 
     def _note(self, scope: Scope, passage: _Passage) -> None:
         seconds = time.perf_counter() - passage.started
-        route = scope.get("route")
-        name = getattr(route, "path", None) or "other"
+        name = self._settings.route_of(scope) or "other"
         self._metrics.request(scope["method"], name, passage.status, seconds)
         _LOG.info(
             "request",
@@ -207,7 +208,11 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 def _request_id(given: bytes) -> str:
     text = given.decode("latin-1")
-    return text if _REQUEST_ID.fullmatch(text) else secrets.token_hex(8)
+    return text if _REQUEST_ID.fullmatch(text) else new_request_id()
+
+
+def new_request_id() -> str:
+    return secrets.token_hex(8)
 
 
 def _given_key(headers: Mapping[bytes, bytes]) -> str:

@@ -4,7 +4,8 @@
 2. A last line without an end is what a killed process leaves of an edit it never answered: it is cut off, with a
    warning. Anything else that is wrong is damage, and refused: an answered edit is never dropped in silence.
 3. The first record names the catalogue the edits belong to; a journal of another one is refused.
-4. `compact` rewrites many records as the few that come to the same.
+4. `compact` rewrites many records as the few that come to the same; the first record keeps how many fewer they are,
+   so that edits go on being counted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ class Journal:
 
     Attributes:
         records: Edits found when it was opened, to be made again.
+        n_edits: Edits ever written, compacted ones too.
 
     Raises:
         ArtifactError: A record is damaged, or the journal is of another catalogue or version.
@@ -55,15 +58,15 @@ class Journal:
 
     def __init__(self, path: Path, catalogue: str) -> None:
         self.path, self._catalogue = path, catalogue
-        head = {"op": "open", "format": _FORMAT, "catalogue": catalogue}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists() or not path.stat().st_size:
-                _replace(path, [head])
+                _replace(path, [self._head()])
             self._lock = path.open("rb")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.records = self._open()
-            self._file = path.open("ab", buffering=0)
+            self.records, n_compacted = self._open()
+            self.n_edits = n_compacted + len(self.records)
+            self._reopen()
         except BlockingIOError:
             raise StorageError(f"the journal {str(path)!r} is kept by another server; give each its own") from None
         except OSError as error:
@@ -73,38 +76,53 @@ class Journal:
         """Put an edit on the disk.
 
         Raises:
-            StorageError: The disk refuses; the journal is as it was.
+            StorageError: The disk refuses; the journal is as it was, or will be before anything is put there again.
         """
-        end = self._file.seek(0, os.SEEK_END)
+        line = _line(record)
         try:
-            line = _line(record)
+            self._cut_refused()
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file.fileno())
         except OSError as error:
-            os.ftruncate(self._file.fileno(), end)
+            with suppress(OSError):  # a disk that refuses may refuse this too
+                self._cut_refused()
             raise StorageError(
                 f"the journal {str(self.path)!r} refused the edit: {error.strerror}; free some space"
             ) from error
+        self._end += len(line)
+        self.n_edits += 1
 
     def compact(self, records: Sequence[Record]) -> None:
         """Put other records, which come to the same, in the place of all there are; whole or not at all."""
-        head = {"op": "open", "format": _FORMAT, "catalogue": self._catalogue}
         try:
-            _replace(self.path, [head, *records])
+            _replace(self.path, [self._head(self.n_edits - len(records)), *records])
         except OSError as error:
             raise StorageError(f"the journal {str(self.path)!r} was not compacted: {error.strerror}") from error
         self._file.close()
         self._lock.close()
         self._lock = self.path.open("rb")
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._file = self.path.open("ab", buffering=0)
+        self._reopen()
 
     def close(self) -> None:
         self._file.close()
         self._lock.close()
 
-    def _open(self) -> list[Record]:
+    def _reopen(self) -> None:
+        self._file = self.path.open("ab", buffering=0)
+        self._end = self._file.seek(0, os.SEEK_END)
+
+    def _cut_refused(self) -> None:
+        """Cut off what is left of a refused edit."""
+        if self._file.seek(0, os.SEEK_END) != self._end:
+            os.ftruncate(self._file.fileno(), self._end)
+
+    def _head(self, n_compacted: int = 0) -> Record:
+        return {"op": "open", "format": _FORMAT, "catalogue": self._catalogue, "n_compacted": n_compacted}
+
+    def _open(self) -> tuple[list[Record], int]:
+        """Return the edits, and how many more there were before they were compacted."""
         content = self.path.read_bytes()
         whole, end, torn = content.rpartition(b"\n")
         lines = whole.split(b"\n") if end else []
@@ -115,8 +133,8 @@ class Journal:
                 file.truncate(len(content) - len(torn))
                 os.fsync(file.fileno())
         if not records:
-            _replace(self.path, [{"op": "open", "format": _FORMAT, "catalogue": self._catalogue}])
-            return []
+            _replace(self.path, [self._head()])
+            return [], 0
         head, edits = records[0], records[1:]
         if head.get("op") != "open" or head.get("format") != _FORMAT:
             raise ArtifactError(f"{str(self.path)!r} begins with {head!r}, expected a journal of format {_FORMAT}")
@@ -125,7 +143,7 @@ class Journal:
                 f"the journal {str(self.path)!r} belongs to the catalogue {head['catalogue']}, the run has "
                 f"{self._catalogue}; give the run it was kept for, or another --journal"
             )
-        return edits
+        return edits, int(head.get("n_compacted", 0))  # journals of flr 0.1 may lack it
 
 
 def net_records(records: Sequence[Record], base: frozenset[str]) -> list[Record]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import polars as pl
 
+from flr.backbone.streams import EncodedStreams
 from flr.catalogue.filters import ItemFilter
 from flr.errors import ArtifactError, FlrError, RequestError, UnknownItemError
 from flr.explanation.attribution import explain
@@ -21,13 +21,16 @@ from flr.explanation.profiles import FactorProfiles, load_profiles
 from flr.live import LiveCatalogue
 from flr.recommender import Recommender
 from flr.serving.choices import AttributeChoices
-from flr.serving.contract import Attribute, ExplainRequest, Item, NewItem, RecommendRequest
+from flr.serving.contract import Attribute, ExplainRequest, Filters, Item, NewItem, RecommendRequest
 from flr.serving.engine import Engine, EngineSettings, Lists, Question
 from flr.serving.journal import Journal, Record, fingerprint, net_records
 from flr.serving.settings import ServeSettings
 from flr.serving.weights import reduce_weights
+from flr.snapshot import Snapshot
+from flr.text.template import TokenStreams
 
 _LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 #: Edits from which on a journal is compacted when a server starts.
 _MANY_EDITS = 100
 
@@ -60,6 +63,55 @@ class Listed:
         return len(found), found.slice(offset, limit)
 
 
+@dataclass(frozen=True)
+class Accepted(Generic[T]):
+    """A question that will be answered.
+
+    Attributes:
+        answer: The answer to come.
+        skipped: What is not in the catalogue and was skipped.
+        version: Version of the catalogue that is asked.
+    """
+
+    answer: Future[T]
+    skipped: list[Any]
+    version: int
+
+
+@dataclass(frozen=True)
+class Edited:
+    """An edit that is made.
+
+    Attributes:
+        version: Version of the catalogue that it led to.
+        notes: What should be known about new items.
+    """
+
+    version: int
+    notes: tuple[str, ...] = ()
+
+
+class _Watched(Recommender):
+    """A recommender with the catalogue of one moment, which asks before it reads whether it still should.
+
+    Args:
+        recommender: The recommender.
+        check: Raises when it should not.
+    """
+
+    def __init__(self, recommender: Recommender, check: Callable[[], None]) -> None:
+        vars(self).update(vars(recommender))
+        self._check = check
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return replace(super().snapshot, reader=self._read)
+
+    def _read(self, streams: TokenStreams) -> EncodedStreams:
+        self._check()
+        return self.model.read(streams)
+
+
 class Service:
     """What a server does.
 
@@ -69,7 +121,6 @@ class Service:
         run: Folder of the run, for its profiles; None has none.
 
     Attributes:
-        version: Rises with every edit.
         overlap: Share of the top 10 that reduced weights have in common with full ones; None with full ones.
     """
 
@@ -77,9 +128,10 @@ class Service:
         self.recommender, self.settings = recommender, settings
         self.profiles: FactorProfiles | None = load_profiles(run) if run is not None else None
         self.overlap = reduce_weights(recommender, settings.weights, settings.min_overlap)
-        self.version = 0
         self._edits = threading.Lock()
         self._journal = None if settings.journal is None else self._replayed(settings.journal)
+        n_edits = 0 if self._journal is None else self._journal.n_edits
+        self._n_earlier = n_edits - self.live.version
         self._listed: tuple[LiveCatalogue, Listed] | None = None
         self._choices = AttributeChoices()
         self.engine = Engine(
@@ -97,13 +149,18 @@ class Service:
         return self.recommender.snapshot.live
 
     @property
+    def version(self) -> int:
+        """Rises with every edit; where there is a journal it counts all edits ever made."""
+        return self._version_of(self.live)
+
+    @property
     def n_items(self) -> int:
         """Items that are recommended now."""
         catalogue = self.live.catalogue
         return catalogue.n_items - (0 if catalogue.retired is None else int(catalogue.retired.sum()))
 
-    def recommend(self, asked: RecommendRequest) -> tuple[Future[Lists], list[list[str]]]:
-        """Return the lists to come, and the items of each history that are skipped.
+    def recommend(self, asked: RecommendRequest) -> Accepted[Lists]:
+        """Return the lists to come, with what is skipped of each history.
 
         Raises:
             RequestError, UnknownItemError: As `Recommender.recommend`.
@@ -122,6 +179,8 @@ class Service:
         ]
         allowed = None
         if asked.filters is not None:
+            if asked.unknown == "error":
+                _check_ids(snapshot.live, asked.filters)
             chosen = ItemFilter(asked.filters.allow, asked.filters.exclude, asked.filters.where)
             found = snapshot.live.allowed(chosen, 1, unknown=asked.unknown)
             allowed = None if found is None else found.masks[0]
@@ -132,12 +191,12 @@ class Service:
         ]
         timeout = self.settings.timeout_seconds
         future = self.engine.ask(questions, snapshot=snapshot, timeout_seconds=timeout)
-        return future, [skipped for _, skipped in resolved]
+        return Accepted(future, [skipped for _, skipped in resolved], self._version_of(snapshot.live))
 
-    def explain(self, asked: ExplainRequest) -> tuple[Future[dict[str, Any]], list[str]]:
-        """Return the explanation to come, as plain values, and the items that are skipped; raises as `recommend`."""
+    def explain(self, asked: ExplainRequest) -> Accepted[dict[str, Any]]:
+        """Return the explanation to come, as plain values; raises as `recommend`."""
         self._check_limits(len(asked.history), asked.k)
-        frozen = copy.copy(self.recommender)  # keeps the catalogue of this moment
+        frozen = _Watched(self.recommender, self.engine.check_wanted)
         live = frozen.snapshot.live
         known, skipped = _resolve(live, asked.history, asked.by, asked.unknown, 0)
         item = None
@@ -150,7 +209,9 @@ class Service:
             found = explain(frozen, known, item, k=asked.k, exclude_seen=asked.exclude_seen, profiles=self.profiles)
             return asdict(found)
 
-        return self.engine.run(work, timeout_seconds=self.settings.timeout_seconds), skipped
+        n_read = min(len(known), frozen.config.text.window)
+        future = self.engine.run(work, timeout_seconds=self.settings.timeout_seconds, size=1 + n_read)
+        return Accepted(future, skipped, self._version_of(live))
 
     def items(self, search: str, offset: int, limit: int) -> tuple[int, list[Item]]:
         """Return how many items match, and some of them."""
@@ -171,25 +232,23 @@ class Service:
         """Return the attributes that filters can choose by, each with at most `limit` values."""
         return self._choices.of(self.live, limit)
 
-    def add_items(self, items: Sequence[NewItem]) -> list[str]:
-        """Recommend new items from now on; return notes. Raises as `Recommender.add_items`, or StorageError."""
+    def add_items(self, items: Sequence[NewItem]) -> Edited:
+        """Recommend new items from now on; raises as `Recommender.add_items`, or StorageError."""
         rows = [{"item_id": one.item_id, "title": one.title, **one.attributes} for one in items]
         reserved = {"item_id", "title"} & {name for one in items for name in one.attributes}
         if reserved:
             raise RequestError(f"attributes hold {sorted(reserved)[0]!r}, which is a field of its own; leave it out")
-        return list(
-            self._edit(
-                {"op": "add", "items": rows}, lambda commit: self.recommender.add_items(rows, commit=commit).notes
-            )
+        return self._edit(
+            {"op": "add", "items": rows}, lambda commit: self.recommender.add_items(rows, commit=commit).notes
         )
 
-    def remove_items(self, item_ids: Sequence[str]) -> None:
+    def remove_items(self, item_ids: Sequence[str]) -> Edited:
         """Recommend items no longer; raises as `Recommender.remove_items`, or StorageError."""
         distinct = list(dict.fromkeys(item_ids))
         for item_id in distinct:
             if self.live.lookup.find(item_id, "id") is None:
                 raise UnknownItemError(f"no item has the id {item_id!r}; see /v1/items")
-        self._edit(
+        return self._edit(
             {"op": "remove", "item_ids": distinct},
             lambda commit: self.recommender.remove_items(distinct, commit=commit),
         )
@@ -200,15 +259,17 @@ class Service:
         if self._journal is not None:
             self._journal.close()
 
-    def _edit(self, record: Record, edit: Callable[[Callable[[], None]], Any]) -> Any:
+    def _version_of(self, live: LiveCatalogue) -> int:
+        return self._n_earlier + live.version
+
+    def _edit(self, record: Record, edit: Callable[[Callable[[], None]], tuple[str, ...] | None]) -> Edited:
         def commit() -> None:
             if self._journal is not None:
                 self._journal.append(record)
 
         with self._edits:
-            found = edit(commit)
-            self.version += 1
-        return found
+            notes = edit(commit)
+            return Edited(self.version, notes or ())
 
     def _replayed(self, path: Path) -> Journal:
         catalogue = self.recommender.catalogue
@@ -221,7 +282,6 @@ class Service:
         if compacted is not records:
             journal.compact(compacted)
             _LOG.info("journal: compacted %d edits to %d", len(records), len(compacted))
-        self.version = len(records)
         return journal
 
     def _replay(self, record: Mapping[str, Any], number: int, path: Path) -> None:
@@ -259,6 +319,16 @@ def _resolve(
     if not known:
         raise RequestError(f"history number {number} holds unknown items only; give at least one known item")
     return known, skipped
+
+
+def _check_ids(live: LiveCatalogue, filters: Filters) -> None:
+    """Refuse ids that no item has; like `_resolve` without similar ones."""
+    for what, item_ids in (("allow", filters.allow or ()), ("exclude", filters.exclude)):
+        for item_id in item_ids:
+            if live.lookup.find(item_id, "id") is None:
+                raise UnknownItemError(
+                    f"filters.{what}: no item has the id {item_id!r}; see /v1/items, or say unknown='skip'"
+                )
 
 
 def _is_retired(live: LiveCatalogue, item: int) -> bool:

@@ -25,6 +25,7 @@ class ServeSettings:
         min_overlap: Share of the top 10 that reduced weights must have in common with full ones.
         max_body_bytes: Longer bodies are refused unread.
         body_seconds, header_seconds: In which a body, or the headers of a request, must have arrived.
+        write_seconds: In which a client must have taken an answer that waits for it.
         max_connections: Connections at a time.
         requests_per_second, burst: Of one key, or of one address where there are no keys; 0 sets no limit.
         max_history, max_k: Lower limits than the contract's.
@@ -48,6 +49,7 @@ class ServeSettings:
     max_body_bytes: int = 1_000_000
     body_seconds: float = 10.0
     header_seconds: float = 10.0
+    write_seconds: float = 30.0
     max_connections: int = 512
     requests_per_second: float = 0.0
     burst: int = 100

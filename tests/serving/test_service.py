@@ -1,0 +1,62 @@
+"""The service: what it accepts, how long it takes it for, and when it leaves it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flr.errors import OverloadedError
+from flr.serving.contract import ExplainRequest
+from flr.serving.service import Service
+from flr.serving.settings import ServeSettings
+from serving.conftest import make_recommender
+
+HISTORY = [f"i{number}" for number in range(10)] * 2
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    service = Service(make_recommender(), ServeSettings(max_queued=40))
+    yield service
+    service.close()
+
+
+def test_an_explanation_that_nobody_waits_for_is_left(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, n_reads = service.recommender.model, 0
+    read = model.read
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal n_reads
+        n_reads += 1
+        if n_reads == stop_at:
+            assert accepted.answer.cancel()
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(model, "read", counted)
+    monkeypatch.setattr("flr.snapshot._CPU_MB", 0)  # one history at a time
+    stop_at = 0
+    accepted = service.explain(ExplainRequest(history=HISTORY))
+    assert accepted.answer.result(60)["item"]
+    assert n_reads > 3
+    n_reads, stop_at = 0, 2
+    service.engine.run(lambda: None, timeout_seconds=60).result(60)
+    accepted = service.explain(ExplainRequest(history=HISTORY))
+    service.engine.run(lambda: None, timeout_seconds=60).result(60)
+    assert n_reads == 2
+    assert service.engine.counts.cancelled == 1
+
+
+def test_an_explanation_waits_as_the_histories_that_it_reads(service: Service) -> None:
+    go_on, begun = threading.Event(), threading.Event()
+    service.engine.run(lambda: (begun.set(), go_on.wait(60)), timeout_seconds=60)
+    assert begun.wait(10)
+    accepted = service.explain(ExplainRequest(history=HISTORY))
+    assert service.engine.n_queued == 21
+    with pytest.raises(OverloadedError, match="21 histories wait already"):
+        service.explain(ExplainRequest(history=HISTORY))
+    go_on.set()
+    assert accepted.answer.result(60)
+    assert service.engine.n_queued == 0
