@@ -74,7 +74,7 @@ def test_every_question_has_a_verdict_and_its_figures(report: StudyReport, folde
         assert claim.told in text
         assert f"{claim.claim}: **{claim.verdict}**" in text
         assert f"{claim.claim}: <strong>{claim.verdict}</strong>" in page
-    assert page.count("<svg") == 7  # models, pairs, D(r), effects, identity, robustness, slices
+    assert page.count("<svg") == 8  # models, pairs, D(r), effects, identity, robustness near and of others, slices
     assert page.count("<details>") == 3
 
 
