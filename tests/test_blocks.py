@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flr.backbone.streams import EncodedStreams
-from flr.blocks import BLOCK, by_block
+from flr.blocks import BLOCK, SHARED_COLUMNS, by_block
 from flr.recommender import Recommender
 from flr.records import Histories
 from flr.text.template import TokenStreams
@@ -47,6 +47,20 @@ def test_a_list_is_the_same_to_the_bit_in_any_company(overrides: list[str]) -> N
             for items in recommender.recommend(histories[start : start + size], 6, exclude_seen=False)
         ]
         assert together == alone
+
+
+def test_long_histories_of_as_many_items_but_other_lengths_do_not_share_their_padding() -> None:
+    recommender = make(*INSTRUCTION)
+    items = np.random.default_rng(0).integers(0, len(TITLES), (24, 58))
+    lengths = recommender.compiled.template.streams(Histories(items.ravel(), np.arange(25) * 58)).lengths
+    assert min(lengths) < SHARED_COLUMNS - 3 * BLOCK
+    assert max(lengths) > SHARED_COLUMNS - 2 * BLOCK
+    histories = [[f"i{n}" for n in items[row]] for row in np.argsort(-lengths)]
+    alone = [recommender.recommend([history], 6, exclude_seen=False)[0] for history in histories]
+    for n in (1, 2):  # the longest come first
+        some = slice(n), slice(-n - 1, None)
+        together = recommender.recommend([one for part in some for one in histories[part]], 6, exclude_seen=False)
+        assert together == [one for part in some for one in alone[part]]
 
 
 def test_reading_on_after_whole_blocks_is_the_same_to_the_bit_as_reading_at_once() -> None:

@@ -281,20 +281,22 @@ class Snapshot:
     def _batches(self, histories: Histories, n_rows: int) -> Iterator[tuple[IntArray, Histories]]:
         """Yield places of histories of similar length, and these histories cut to the window."""
         recent = histories.window(self.config.text.window)
-        order = np.argsort(recent.lengths, kind="stable")
-        for rows in self._together(order, recent, n_rows):
+        for rows in self._together(recent, n_rows):
             yield rows, recent.take(rows)
 
-    def _together(self, order: IntArray, histories: Histories, n_rows: int) -> list[IntArray]:
+    def _together(self, histories: Histories, n_rows: int) -> list[IntArray]:
         """Return runs of at most `n_rows` histories that are read together; long ones only with their like.
 
         On a CPU a long history's last bits would depend on how far it is padded, see `flr.blocks`.
         """
-        if len(order) == 1:
-            return [order]
-        lengths = [whole_blocks(int(n)) for n in self.compiled.template.streams(histories).lengths[order]]
+        if len(histories) == 1:
+            return [np.zeros(1, dtype=np.int64)]
+        n_tokens = self.compiled.template.streams(histories).lengths
+        order = np.argsort(n_tokens, kind="stable")  # by items, a longer stream could come before a shorter one
+        lengths = [whole_blocks(int(n)) for n in n_tokens[order]]
         most = SHARED_COLUMNS - 2 * BLOCK if self.model.device.type == "cpu" else max(lengths, default=0)
-        runs, start = [], 0
+        runs: list[IntArray] = []
+        start = 0
         for end in range(1, len(order) + 1):
             unlike = end < len(order) and lengths[start] != lengths[end] > most
             if end == len(order) or end - start == n_rows or unlike:
