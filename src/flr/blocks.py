@@ -2,11 +2,12 @@
 
 A matrix product of few rows takes another path through the processor's library than one of many, and a sum over
 padded columns adds in another order when the padding shifts what is real; both change the last bits. Measured with
-PyTorch's CPU build (MKL): a row of a product is the same to the bit in any company of at least 16 rows, and attention
-is the same when columns shift by multiples of 16 or more padding follows, up to 384 columns in all. So streams,
-thoughts and trie nodes are padded to whole blocks, fewer rows than a block are multiplied more than once, and what
-grows past `SHARED_COLUMNS` is read alone, in chunks that begin at the same columns however long it becomes. A server
-checks on its own processor that this holds (`flr.serving.engine`).
+PyTorch's CPU build (MKL): a row of a product is the same to the bit in any company of at least 16 rows, unless it is a
+product with a single column, where rows past the 16th differ; and attention is the same when columns shift by multiples
+of 16 or more padding follows, up to 384 columns in all. So streams, thoughts and trie nodes are padded to whole blocks,
+fewer rows than a block are multiplied more than once, and what grows past `SHARED_COLUMNS` is read alone, in chunks
+that begin at the same columns however long it becomes. A server checks on its own processor that this holds
+(`flr.serving.engine`).
 
 Functions of single numbers are not all the same to the bit either: `logaddexp`, `sigmoid`, `silu` and powers are
 rounded otherwise in the last numbers of a tensor, where these do not fill a register, than within. `exp`, `log`,
@@ -57,7 +58,7 @@ def by_block(product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     """Apply a product that treats rows alike to at least one block of them.
 
     Args:
-        product: [n, ..., D] -> [n, ..., E], each row by itself.
+        product: [n, ..., D] -> [n, ..., E], each row by itself; E above 1.
         rows: [n, ..., D].
     """
     n = len(rows)

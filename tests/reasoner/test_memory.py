@@ -136,6 +136,22 @@ def test_mixtures_are_the_same_to_the_bit_in_any_company() -> None:
         assert torch.equal(votes.mix(titles[rows], rows)[0], together[row])
 
 
+def test_trust_is_the_same_to_the_bit_in_any_company() -> None:
+    memory = ItemMemory(transitions(), 32, [[0.5, 0.5]])
+    torch.nn.init.normal_(memory.trust.weight)
+    states = torch.randn(40, 1, 3, 32)
+
+    def trust(some: torch.Tensor) -> torch.Tensor:
+        none = torch.zeros(0)
+        return memory._trust(Thought(none, some, none, none, none))[0]
+
+    with torch.inference_mode():
+        alone = torch.cat([trust(row) for row in states.split(1)])
+        for size in (2, 5, 17, 19, 23, 40):
+            together = torch.cat([trust(rows) for rows in states.split(size)])
+            assert torch.equal(together, alone)
+
+
 def test_items_of_a_history_come_in_order_and_once() -> None:
     assert ITEMS.tolist() == [[0, 1]]
     shorter = torch.tensor([[-1, 5, 5, 6, -1], [-1, 7, -1, -1, -1]])

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flr.blocks import by_block, summed_in_parts
+from flr.blocks import summed_in_parts
 from flr.reasoner.factors import LOGIT_GAIN
 from flr.records import Thought
 from flr.transitions import Transitions
@@ -200,7 +200,8 @@ class ItemMemory(nn.Module):
         return (LOGIT_GAIN * self.relation.float()).softmax(-1)[:, :-1]
 
     def _trust(self, thought: Thought) -> tuple[Tensor, Tensor]:
-        logit = by_block(self.trust, thought.states[:, :, -1].detach())[..., 0].float()
+        # Not a product with the one column of weights: past the first block, its rows depend on how many there are.
+        logit = ((thought.states[:, :, -1].detach() * self.trust.weight[0]).sum(-1) + self.trust.bias).float()
         return nn.functional.logsigmoid(logit), nn.functional.logsigmoid(-logit)
 
 
