@@ -11,7 +11,7 @@ from flr.blocks import BLOCK, SHARED_COLUMNS, by_block
 from flr.recommender import Recommender
 from flr.records import Histories
 from flr.text.template import TokenStreams
-from toy import INSTRUCTION, TITLES, toy_catalogue, toy_model, toy_tokenizer
+from toy import INSTRUCTION, TITLES, UNSET, toy_catalogue, toy_model, toy_tokenizer
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="measured with MKL only")
 
@@ -30,6 +30,8 @@ def make(*overrides: str) -> Recommender:
         ["reasoner.titles_see=thought"],
         ["objective.likelihood=vocabulary"],
         INSTRUCTION,
+        UNSET,
+        [*UNSET, *INSTRUCTION],
     ],
 )
 def test_a_list_is_the_same_to_the_bit_in_any_company(overrides: list[str]) -> None:

@@ -61,6 +61,9 @@ SMALL = [
     "text.window=6",
 ]
 
+#: What `SMALL` takes away of the settings of a model that is trained without further words.
+UNSET = ["reasoner.memory=transitions", "reasoner.reads=items", "reasoner.reads_age=true"]
+
 
 def small_config(*overrides: str) -> Config:
     return load_config(None, [*SMALL, *overrides])

@@ -25,7 +25,7 @@ from flr.records import Catalogue
 from flr.serving.app import create_app
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
-from toy import TITLES, toy_catalogue, toy_model, toy_tokenizer
+from toy import TITLES, UNSET, toy_catalogue, toy_model, toy_tokenizer
 
 
 def make_recommender(*overrides: str, titles: list[str] = TITLES) -> Recommender:
@@ -37,9 +37,13 @@ def make_recommender(*overrides: str, titles: list[str] = TITLES) -> Recommender
     return Recommender(model, toy_tokenizer(compiled.catalogue, config), catalogue, config)
 
 
-@pytest.fixture
-def recommender() -> Recommender:
-    return make_recommender()
+#: The method as published, and what is trained by default: with a memory and an assistant.
+KINDS: dict[str, list[str]] = {"published": [], "default": UNSET}
+
+
+@pytest.fixture(params=KINDS.values(), ids=KINDS)
+def recommender(request: pytest.FixtureRequest) -> Recommender:
+    return make_recommender(*request.param)
 
 
 def histories_of(n: int, longest: int = 25, seed: int = 0) -> list[list[str]]:
@@ -61,9 +65,9 @@ def served(recommender: Recommender, settings: ServeSettings | None = None) -> I
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model of a few films."""
+    """A saved model of a few films, of the default kind."""
     folder = tmp_path_factory.mktemp("saved") / "model"
-    make_recommender().save(folder)
+    make_recommender(*UNSET).save(folder)
     return folder
 
 

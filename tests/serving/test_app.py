@@ -21,12 +21,12 @@ from flr.serving.gate import JsonLines
 from flr.serving.security import new_key
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
-from serving.conftest import histories_of, make_recommender, served
+from serving.conftest import KINDS, histories_of, make_recommender, served
 
 
-@pytest.fixture(scope="module")
-def shared() -> Recommender:
-    return make_recommender()
+@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS)
+def shared(request: pytest.FixtureRequest) -> Recommender:
+    return make_recommender(*request.param)
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +188,8 @@ def test_an_explanation_is_that_of_the_package(client: TestClient, shared: Recom
     assert found["item"]["item_id"] == "i8"
     assert found["item"]["log_prob"] == expected.item.log_prob
     assert [one["influence"] for one in found["history"]] == [one.influence for one in expected.history]
+    assert [one["contribution"] for one in found["sources"]] == [one.contribution for one in expected.sources]
+    assert all(one["contribution"] for one in found["sources"])  # an assistant has a say
     problem = is_problem(client.post("/v1/explain", json={"history": ["i1"], "item": "no"}), 422, "unknown-item")
     assert "no item has the id 'no'" in problem["detail"]
 
@@ -430,7 +432,7 @@ def test_metrics_count_what_happened() -> None:
     assert "flr_ready 1.0" in text
 
 
-def test_a_request_that_takes_too_long_is_given_up(shared: Recommender) -> None:
+def test_a_request_that_takes_too_long_is_given_up() -> None:
     with served(make_recommender(), ServeSettings(timeout_seconds=0.2)) as client:
         engine = client.app.state.service.engine  # type: ignore[attr-defined]
         engine.run(lambda: time.sleep(1), timeout_seconds=60)

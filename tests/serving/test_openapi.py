@@ -13,11 +13,12 @@ from starlette.testclient import TestClient
 
 from flr.serving.contract import AddItemsRequest, ExplainRequest, RecommendRequest
 from serving.conftest import make_recommender, served
+from toy import UNSET
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with served(make_recommender()) as client:
+    with served(make_recommender(*UNSET)) as client:
         yield client
 
 
