@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from flr.errors import RequestError
+from flr.catalogue.filters import ItemFilter
+from flr.errors import RequestError, UnknownItemError
 from flr.explanation.attribution import explain, score_without_parts, without_each
 from flr.explanation.fidelity import fidelity
 from flr.recommender import Recommender
 from flr.records import Histories
-from toy import INSTRUCTION, TITLES
+from toy import INSTRUCTION, TITLES, UNSET
 
 from .conftest import Make
 
@@ -143,6 +144,61 @@ def test_lists_before_are_the_recommendations_and_changes_are_their_difference(m
         assert set(change.left) == before - after
 
 
+STEERED: dict[str, dict[str, Any]] = {
+    "weights": {"factor_weights": [0.0, 1.5, 2.0, 0.5]},
+    "all off": {"factor_weights": [0.0, 0.0, 0.0, 0.0]},
+    "filters": {"filters": ItemFilter(exclude=["i6", "i9"])},
+    "both": {"factor_weights": [2.0, 0.0, 1.0, 1.0], "filters": ItemFilter(allow=["i2", "i6", "i8", "i10", "i3"])},
+}
+
+
+@pytest.mark.parametrize("overrides", [[], UNSET], ids=["published", "default"])
+@pytest.mark.parametrize("steering", STEERED.values(), ids=STEERED)
+def test_a_steered_list_is_explained_as_it_was_steered(
+    steering: dict[str, Any], overrides: list[str], make: Make
+) -> None:
+    recommender = make(*overrides)
+    (best,) = recommender.recommend([[f"i{item}" for item in HISTORY]], k=4, **steering)
+    plain = explain(recommender, HISTORY, k=4)
+    for place, one in enumerate(best):
+        found = explain(recommender, HISTORY, recommender.item_index(one.item_id), k=4, **steering)
+        assert [item.item_id for item in found.items] == [item.item_id for item in best]
+        assert found.items[place].log_prob == found.item.log_prob == pytest.approx(one.log_prob, abs=1e-5)
+        assert found.item.rank == found.items[place].rank
+        assert found.item.rank == 1 + sum(other.log_prob > one.log_prob + 1e-6 for other in best)
+        assert found.is_allowed
+    assert explain(recommender, HISTORY, k=4, **steering).items != plain.items
+
+
+@pytest.mark.parametrize("overrides", [[], UNSET], ids=["published", "default"])
+def test_what_is_left_out_of_a_steered_list_is_left_out_under_its_weights(overrides: list[str], make: Make) -> None:
+    recommender, weights = make(*overrides), [0.0, 1.5, 2.0, 0.5]
+    only = ItemFilter(allow=["i1", "i2", "i4", "i8", "i10"])
+    found = explain(recommender, HISTORY, 8, k=3, factor_weights=weights, filters=only)
+    steered = recommender.score(history_of(*HISTORY), factor_weights=weights)[0, 8]
+    for factor in found.factors:
+        rest = [0.0 if k == factor.factor else weight for k, weight in enumerate(weights)]
+        without = recommender.score(history_of(*HISTORY), factor_weights=rest)[0]
+        assert factor.contribution == pytest.approx(steered - without[8], abs=1e-5)
+        left = sorted([1, 2, 4, 8, 10], key=lambda item: -without[item])[:3]
+        assert [item.item_index for item in factor.without.items] == left
+    assert (found.factors[0].gate, found.factors[0].contribution) == (0, pytest.approx(0, abs=1e-6))
+    for place, one in enumerate(found.history):
+        rest = [item for other, item in enumerate(HISTORY) if other != place]
+        without = recommender.score(history_of(*rest), factor_weights=weights)[0]
+        assert one.influence == pytest.approx(steered - without[8], abs=1e-5)
+        assert one.without is not None
+        assert one.without.rank == 1 + sum(without[item] > without[8] for item in [1, 2, 4, 10])
+
+
+def test_an_item_that_filters_leave_out_is_explained_beside_those_that_they_allow(make: Make) -> None:
+    recommender = make()
+    found = explain(recommender, HISTORY, 8, k=20, filters=ItemFilter(allow=["i1", "i2"]))
+    assert not found.is_allowed
+    assert {item.item_index for item in found.items} == {1, 2}
+    assert found.item.log_prob == explain(recommender, HISTORY, 8).item.log_prob
+
+
 def test_items_of_the_history_can_be_explained_and_can_be_candidates(make: Make) -> None:
     recommender = make()
     kept_out = explain(recommender, HISTORY, 3, k=20)
@@ -214,13 +270,18 @@ def test_an_explanation_is_json(make: Make) -> None:
         ([1, 2], None, {"k": 0}, "k = 0, expected at least 1"),
         ([1, 99], None, {}, "no item with index 99, expected 0..10"),
         ([1], -1, {}, "no item with index -1"),
-        (list(range(11)), None, {}, "the history holds all 11 items"),
+        ([1, 2], None, {"filters": ItemFilter(allow=["i2"])}, "rule out all 11 items"),
+        ([1], None, {"filters": ItemFilter(allow=["x9"])}, "no item has the id 'x9'"),
+        ([1], None, {"filters": ItemFilter(allow=["x9"]), "unknown": "skip"}, "rule out all 11 items"),
+        ([1], None, {"factor_weights": [1.0, 2.0]}, "got 2 factor weights, this model has 4 factors"),
+        ([1], None, {"factor_weights": [1.0, -2.0, 1.0, 1.0]}, "factor weight -2.0, expected a finite number"),
+        (list(range(11)), None, {}, "the history or the filters rule out all 11 items"),
     ],
 )
 def test_what_cannot_be_explained(
     history: list[int], item: int | None, options: dict[str, Any], said: str, make: Make
 ) -> None:
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises((RequestError, UnknownItemError), match=said):
         explain(make(), history, item, **options)
 
 

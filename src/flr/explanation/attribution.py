@@ -10,6 +10,9 @@
    window has no influence. All these histories are rows of one batch.
 4. The candidates stay the same throughout: a purchase that is left out is still not recommended where seen items are
    excluded, so that lists can be compared.
+5. What is steered is explained as it is steered: weights of factors hold for every change, so a factor that is turned
+   off contributes nothing, and filters say what lists are made of. A list that is diversified is made of one model per
+   factor, and none of these is the model that is explained here.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flr.catalogue.filters import ItemFilter
 from flr.errors import RequestError
 from flr.explanation.profiles import FactorProfiles
 from flr.explanation.results import (
@@ -37,7 +42,11 @@ from flr.recommender import Recommender
 from flr.records import BoolArray, FloatArray, Histories, IntArray, Thought
 from flr.scoring.ranking import top_items
 from flr.sequential.assistant import LEAST
+from flr.steering import check_factor_weights
 from flr.thoughts import ThoughtState
+
+#: Sum of gates below which all factors are off.
+_OFF: Final = 1e-12
 
 
 def explain(
@@ -47,6 +56,9 @@ def explain(
     *,
     k: int = 10,
     exclude_seen: bool = True,
+    factor_weights: Sequence[float] | FloatArray | None = None,
+    filters: ItemFilter | None = None,
+    unknown: Literal["error", "skip"] = "error",
     profiles: FactorProfiles | None = None,
 ) -> Explanation:
     """Return why an item is recommended after a history, or where it stands if it is not.
@@ -57,18 +69,26 @@ def explain(
         item_index: The item to explain; None takes the best recommendation.
         k: Length of the lists.
         exclude_seen: Whether items of the (whole) history are no candidates, but for the explained item itself.
+        factor_weights: Multiplier of each factor's gate, as the list was steered; see `Recommender.recommend`.
+        filters: What may be recommended: other items are no candidates.
+        unknown: What to do with ids and values in filters that no item has, as in `Recommender.recommend`.
         profiles: Names of the factors, from `load_profiles`; None leaves them without.
 
     Raises:
         RequestError: The history is empty, k is below 1, an index is not in the catalogue, no item is left to
-            recommend, or the item is one that the model gives -inf.
+            recommend, the item is one that the model gives -inf, there is not one weight per factor, one is negative
+            or not finite, or filters name an unknown attribute or value.
+        UnknownItemError: Filters name an unknown item and `unknown` is ``"error"``.
     """
+    now = recommender.snapshot
+    weights = check_factor_weights(factor_weights, now.n_factors, 1)
+    allowed = now.live.allowed(filters, 1, unknown=unknown)
     taken = _checked(recommender, history, item_index, k)
     histories = Histories(taken, np.array([0, len(taken)]))
     read = histories.window(recommender.config.text.window)
-    parts = score_without_parts(recommender, read)
+    parts = score_without_parts(recommender, read, weights)
     as_it_is, thought = parts.scores[0], parts.state.thought
-    candidates = np.ones(recommender.catalogue.n_items, dtype=np.bool_)
+    candidates = np.ones(recommender.catalogue.n_items, dtype=np.bool_) if allowed is None else allowed.masks[0].copy()
     if exclude_seen:
         candidates[taken] = False
     if item_index is None:
@@ -76,7 +96,7 @@ def explain(
     if np.isneginf(as_it_is[item_index]):
         item_id = str(recommender.catalogue.item_ids[item_index])
         raise RequestError(f"item {item_id!r} is never recommended, so there is nothing to explain; name another one")
-    lists = _Lists(recommender, candidates, item_index, k)
+    lists = _Lists(recommender, candidates, item_index, k, weights=weights)
     before = lists.change(as_it_is)
     lists.before = before.items
     attention = None if thought is None else _reads(recommender, read, thought)
@@ -84,6 +104,7 @@ def explain(
     return Explanation(
         item=lists.ranked(item_index, as_it_is),
         is_seen=bool((taken == item_index).any()),
+        is_allowed=allowed is None or bool(allowed.masks[0, item_index]),
         n_sharing=int(recommender.compiled.n_sharing[recommender.compiled.leaf[item_index]]),
         items=before.items,
         history=_of_history(lists, read, before.log_prob, len(taken), attention=attention, gates=gates),
@@ -116,12 +137,15 @@ class WithoutParts:
         return self.scores[1 + self.n_factors :]
 
 
-def score_without_parts(recommender: Recommender, read: Histories) -> WithoutParts:
+def score_without_parts(
+    recommender: Recommender, read: Histories, factor_weights: FloatArray | None = None
+) -> WithoutParts:
     """Return scores of one history as it is, without each factor, and without each source of its probabilities.
 
     Args:
         recommender: The model.
         read: One history.
+        factor_weights: Multipliers of its gates, which hold for every row, [1, K]; None leaves them as they are.
     """
     model = recommender.model
     n_factors = 0 if model.reasoner is None else model.reasoner.n_factors
@@ -130,6 +154,8 @@ def score_without_parts(recommender: Recommender, read: Histories) -> WithoutPar
         sources = ("titles", "votes") if model.assistant is None else ("titles", "votes", "assistant")
     n_rows = 1 + n_factors + len(sources)
     weights = torch.ones(n_rows, 1, n_factors, device=model.device)
+    if factor_weights is not None:
+        weights *= torch.tensor(factor_weights, device=model.device)
     weights[torch.arange(1, n_factors + 1), 0, torch.arange(n_factors)] = 0
     states: list[ThoughtState] = []
     with torch.inference_mode():
@@ -190,8 +216,8 @@ def _best(scores: FloatArray, candidates: BoolArray) -> int:
     left = np.where(candidates, scores, -np.inf)
     if np.isneginf(left).all():
         raise RequestError(
-            f"the history holds all {len(candidates)} items, so none is left to recommend; "
-            "name the item to explain, or include seen items"
+            f"the history or the filters rule out all {len(candidates)} items, so none is left to recommend; "
+            "name the item to explain, include seen items, or loosen the filters"
         )
     return int(np.argmax(left))
 
@@ -199,8 +225,11 @@ def _best(scores: FloatArray, candidates: BoolArray) -> int:
 class _Lists:
     """Makes lists of scores: always the same candidates, the same explained item and the same length."""
 
-    def __init__(self, recommender: Recommender, candidates: BoolArray, item_index: int, k: int) -> None:
+    def __init__(
+        self, recommender: Recommender, candidates: BoolArray, item_index: int, k: int, *, weights: FloatArray | None
+    ) -> None:
         self.recommender, self.candidates, self.item_index, self.k = recommender, candidates, item_index, k
+        self.weights = weights
         self.before: tuple[RankedItem, ...] = ()
 
     def change(self, scores: FloatArray) -> Change:
@@ -250,8 +279,10 @@ def _of_history(
     n, catalogue = len(read.item_index), lists.recommender.catalogue
     without: list[Change | None] = [None]
     if n > 1:
-        without = [lists.change(scores) for scores in lists.recommender.score(without_each(read))]
-    weighted = None if attention is None or gates is None else attention @ (gates / gates.sum())
+        weights = None if lists.weights is None else lists.weights[0]
+        scores_without = lists.recommender.score(without_each(read), factor_weights=weights)
+        without = [lists.change(scores) for scores in scores_without]
+    weighted = None if attention is None or gates is None else attention @ (gates / max(float(gates.sum()), _OFF))
     return tuple(
         HistoryInfluence(
             position=n_taken - n + place,

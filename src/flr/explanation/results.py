@@ -1,7 +1,8 @@
 """What an explanation consists of: plain frozen records of numbers and texts, ready for `dataclasses.asdict` and JSON.
 
 Log-probabilities are natural, over the whole catalogue. A rank counts the candidates that are more probable: items of
-the history are no candidates where seen items are excluded, but for the explained item itself.
+the history are no candidates where seen items are excluded, nor are items that filters leave out, but for the explained
+item itself.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class FactorInfluence:
     Attributes:
         factor: 0..K-1.
         name: From the model's profiles; None where there are none.
-        gate: Its aggregation weight in the last refinement step, 0..1.
+        gate: Its aggregation weight in the last refinement step, 0..1, times what it is turned up or down by.
         contribution: log-probability of the explained item less that with the factor's gate at 0, in nats: above 0
             where the factor speaks for the item. Contributions need not add up to anything.
         reads: Share of its attention in the last refinement step that each item of `Explanation.history` gets.
@@ -126,6 +127,7 @@ class Explanation:
     Attributes:
         item: The explained item.
         is_seen: Whether the history holds it.
+        is_allowed: Whether the filters allow it; True where there are none.
         n_sharing: Items that have its title, itself included; they divide the title's probability equally.
         items: The best k items as they are recommended.
         history: The items that the model reads, oldest first: the last `text.window` of the history.
@@ -136,6 +138,7 @@ class Explanation:
 
     item: RankedItem
     is_seen: bool
+    is_allowed: bool
     n_sharing: int
     items: tuple[RankedItem, ...]
     history: tuple[HistoryInfluence, ...]
