@@ -53,6 +53,14 @@ def test_every_question_has_a_typed_answer(client: Client, recommender: Recommen
     only = client.recommend([["i1"]], filters=Filters(allow=["i4"]))
     assert [item.item_id for item in only.lists[0].items] == ["i4"]
     assert client.explain(["i1", "i2"], "i4", k=2).explanation["item"]["item_id"] == "i4"
+    steered = client.explain(["i1"], factor_weights=[0, 1, 1, 1], filters=Filters(exclude=["i9"])).explanation
+    assert steered["item"]["log_prob"] == pytest.approx(
+        client.recommend([["i1"]], factor_weights=[0, 1, 1, 1], filters=Filters(exclude=["i9"]))
+        .lists[0]
+        .items[0]
+        .log_prob
+    )
+    assert steered["factors"][0]["gate"] == 0
     assert client.items("heat", limit=1).total == 2
     new = [NewItem(item_id="n1", title="Heat Two (2025)"), {"item_id": "n2", "title": "Heat Three (2026)"}]
     assert client.add_items(new).changed == 2

@@ -121,8 +121,7 @@ def recommend(arguments: Mapping[str, Any]) -> Call[RecommendResponse]:
     """Return the question after the best items of histories."""
     content = _without_self(arguments)
     content["histories"] = [list(history) for history in content["histories"]]
-    if content["factor_weights"] is not None:
-        content["factor_weights"] = [float(weight) for weight in content["factor_weights"]]
+    content["factor_weights"] = _numbers(content["factor_weights"])
     return Call("POST", "/v1/recommend", RecommendResponse, _checked(RecommendRequest, content))
 
 
@@ -130,6 +129,7 @@ def explain(arguments: Mapping[str, Any]) -> Call[ExplainResponse]:
     """Return the question why an item is recommended."""
     content = _without_self(arguments)
     content["history"] = list(content["history"])
+    content["factor_weights"] = _numbers(content["factor_weights"])
     return Call("POST", "/v1/explain", ExplainResponse, _checked(ExplainRequest, content))
 
 
@@ -155,6 +155,10 @@ FACTORS: Final = Call("GET", "/v1/factors", FactorsResponse)
 
 def _without_self(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name != "self"}
+
+
+def _numbers(weights: Sequence[float] | None) -> list[float] | None:
+    return None if weights is None else [float(weight) for weight in weights]
 
 
 def _problem(response: httpx.Response) -> Problem | None:

@@ -122,8 +122,10 @@ class Client(_Base):
         k: int = 10,
         exclude_seen: bool = True,
         unknown: Literal["error", "skip"] = "error",
+        factor_weights: Sequence[float] | None = None,
+        filters: Filters | None = None,
     ) -> ExplainResponse:
-        """Return why an item is recommended; None explains the best."""
+        """Return why an item is recommended, by a list that is steered like this; None explains the best."""
         return self._ask(calls.explain(locals()))
 
     def items(self, search: str = "", *, offset: int = 0, limit: int = 50) -> ItemsResponse:
@@ -209,6 +211,8 @@ class AsyncClient(_Base):
         k: int = 10,
         exclude_seen: bool = True,
         unknown: Literal["error", "skip"] = "error",
+        factor_weights: Sequence[float] | None = None,
+        filters: Filters | None = None,
     ) -> ExplainResponse:
         """See `Client.explain`."""
         return await self._ask(calls.explain(locals()))

@@ -194,6 +194,42 @@ def test_an_explanation_is_that_of_the_package(client: TestClient, shared: Recom
     assert "no item has the id 'no'" in problem["detail"]
 
 
+@pytest.mark.parametrize(
+    "steering",
+    [
+        {"factor_weights": [0.0, 1.0, 2.0, 0.5]},
+        {"filters": {"where": {"year": [1990, "1995"]}, "exclude": ["i0"]}, "exclude_seen": False},
+        {"factor_weights": [0.0, 0.0, 0.0, 0.0], "filters": {"allow": ["i3", "i4", "zz"]}, "unknown": "skip"},
+    ],
+)
+def test_what_is_steered_is_explained(steering: dict[str, Any], client: TestClient) -> None:
+    (best,) = client.post("/v1/recommend", json={"histories": [["i1", "i2"]], **steering}).json()["lists"]
+    for one in best["items"]:
+        asked = {"history": ["i1", "i2"], "item": one["item_id"], **steering}
+        found = client.post("/v1/explain", json=asked).json()["explanation"]
+        assert [item["item_id"] for item in found["items"]] == [item["item_id"] for item in best["items"]]
+        assert found["item"]["probability"] == pytest.approx(one["probability"], rel=1e-5)
+        assert best["items"][found["item"]["rank"] - 1]["log_prob"] == pytest.approx(one["log_prob"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("steering", "said"),
+    [
+        ({"factor_weights": [1.0]}, "got 1 factor weights, this model has 4 factors"),
+        ({"filters": {"where": {"yeer": 1}}}, "no attribute 'yeer'; did you mean 'year'"),
+        ({"filters": {"allow": []}}, "rule out all 11 items"),
+    ],
+)
+def test_what_cannot_be_explained_is_said(steering: dict[str, Any], said: str, client: TestClient) -> None:
+    response = client.post("/v1/explain", json={"history": ["i1"], **steering})
+    assert said in is_problem(response, 422, "request")["detail"]
+
+
+def test_a_filter_of_an_unknown_id_is_refused_before_anything_is_explained(client: TestClient) -> None:
+    response = client.post("/v1/explain", json={"history": ["i1"], "filters": {"exclude": ["zz"]}})
+    assert "filters.exclude: no item has the id 'zz'" in is_problem(response, 422, "unknown-item")["detail"]
+
+
 def test_the_catalogue_is_listed_searched_and_edited() -> None:
     with served(make_recommender()) as client:
         assert client.get("/v1/items", params={"search": "BLUE", "limit": 2}).json()["total"] == 3

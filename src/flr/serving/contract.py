@@ -22,6 +22,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
 Scalar = Annotated[str, StringConstraints(max_length=512)] | bool | Whole | Number
 History = Annotated[list[ItemText], Field(min_length=1, max_length=MOST_HISTORY_ITEMS)]
+Weights = Annotated[list[Annotated[Number, Field(ge=0, le=100)]], Field(max_length=MOST_FACTORS)]
 
 
 class _Model(BaseModel):
@@ -64,8 +65,8 @@ class RecommendRequest(_Model):
     unknown: Literal["error", "skip"] = Field(
         "error", description="Items that are not in the catalogue: refuse the request, or skip and report them."
     )
-    factor_weights: Annotated[list[Annotated[Number, Field(ge=0, le=100)]], Field(max_length=MOST_FACTORS)] | None = (
-        Field(None, description="Multiplier of each factor's gate: 0 turns it off, 2 doubles it.")
+    factor_weights: Weights | None = Field(
+        None, description="Multiplier of each factor's gate: 0 turns it off, 2 doubles it."
     )
     diversify: Literal["factors"] | None = Field(None, description="Let each factor pick in turn.")
     filters: Filters | None = None
@@ -98,9 +99,16 @@ class RecommendResponse(_Model):
 
 
 class ExplainRequest(_Model):
-    """A history, and the item to explain."""
+    """A history, the item to explain, and how the list is steered; a diversified list cannot be explained."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"history": ["1", "95"], "item": "183", "k": 5}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"history": ["1", "95"], "item": "183", "k": 5},
+                {"history": ["1", "95"], "filters": {"exclude": ["50"]}},
+            ]
+        }
+    )
 
     history: History
     by: Literal["id", "title"] = "id"
@@ -108,6 +116,8 @@ class ExplainRequest(_Model):
     k: Annotated[int, Field(ge=1, le=MOST_K)] = Field(10, description="Length of the lists that are compared.")
     exclude_seen: bool = True
     unknown: Literal["error", "skip"] = "error"
+    factor_weights: Weights | None = Field(None, description="Those of the list, which hold for every change.")
+    filters: Filters | None = Field(None, description="Those of the list: other items are no candidates.")
 
 
 class ExplainResponse(_Model):

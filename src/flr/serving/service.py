@@ -178,12 +178,9 @@ class Service:
             for number, history in enumerate(asked.histories)
         ]
         allowed = None
-        if asked.filters is not None:
-            if asked.unknown == "error":
-                _check_ids(snapshot.live, asked.filters)
-            chosen = ItemFilter(asked.filters.allow, asked.filters.exclude, asked.filters.where)
-            found = snapshot.live.allowed(chosen, 1, unknown=asked.unknown)
-            allowed = None if found is None else found.masks[0]
+        chosen = _filter(snapshot.live, asked.filters, asked.unknown)
+        if (found := snapshot.live.allowed(chosen, 1, unknown=asked.unknown)) is not None:
+            allowed = found.masks[0]
         weights = None if asked.factor_weights is None else tuple(asked.factor_weights)
         questions = [
             Question(np.array(known), asked.k, asked.exclude_seen, allowed, weights, asked.diversify)
@@ -204,9 +201,20 @@ class Service:
             item = live.lookup.find(asked.item, asked.by)
             if item is None or _is_retired(live, item):
                 raise UnknownItemError(f"item: no item has the {asked.by} {asked.item!r}; see /v1/items")
+        filters = _filter(live, asked.filters, asked.unknown)
 
         def work() -> dict[str, Any]:
-            found = explain(frozen, known, item, k=asked.k, exclude_seen=asked.exclude_seen, profiles=self.profiles)
+            found = explain(
+                frozen,
+                known,
+                item,
+                k=asked.k,
+                exclude_seen=asked.exclude_seen,
+                factor_weights=asked.factor_weights,
+                filters=filters,
+                unknown=asked.unknown,
+                profiles=self.profiles,
+            )
             return asdict(found)
 
         n_read = min(len(known), frozen.config.text.window)
@@ -321,14 +329,17 @@ def _resolve(
     return known, skipped
 
 
-def _check_ids(live: LiveCatalogue, filters: Filters) -> None:
-    """Refuse ids that no item has; like `_resolve` without similar ones."""
-    for what, item_ids in (("allow", filters.allow or ()), ("exclude", filters.exclude)):
-        for item_id in item_ids:
+def _filter(live: LiveCatalogue, given: Filters | None, unknown: str) -> ItemFilter | None:
+    """Return a filter of a request; ids that no item has are refused, like `_resolve` without similar ones."""
+    if given is None:
+        return None
+    for what, item_ids in (("allow", given.allow or ()), ("exclude", given.exclude)):
+        for item_id in item_ids if unknown == "error" else ():
             if live.lookup.find(item_id, "id") is None:
                 raise UnknownItemError(
                     f"filters.{what}: no item has the id {item_id!r}; see /v1/items, or say unknown='skip'"
                 )
+    return ItemFilter(given.allow, given.exclude, given.where)
 
 
 def _is_retired(live: LiveCatalogue, item: int) -> bool:
