@@ -66,6 +66,17 @@ def test_where_probabilities_come_from_is_shown_where_there_is_a_memory(run: Run
     assert [one["source"] for one in found] == ["titles", "votes", "assistant"]
 
 
+def test_a_steered_list_is_explained(run: Run, trained: Path) -> None:
+    steering = ("--factor-weights", "0,1,2,1", "--exclude", "i9")
+    shown = json.loads(run("recommend", "--run", trained, *ASKED, *steering, "--json").stdout)[0]["items"]
+    found = json.loads(run("explain", "--run", trained, *ASKED, *steering, "--json").stdout)["explanation"]
+    assert [item["item_id"] for item in found["items"]] == [item["item_id"] for item in shown]
+    assert found["item"]["log_prob"] == pytest.approx(shown[0]["log_prob"], abs=1e-5)
+    assert found["factors"][0]["gate"] == 0
+    out = run("explain", "--run", trained, *ASKED, *steering, "--item", "Aliens (1986)").stdout
+    assert "left out by the filters" in out
+
+
 def test_explanations_are_checked_on_users(run: Run, trained: Path) -> None:
     result = run("explain", "--run", trained, "--check", 6, "--quiet")
     assert result.exit_code == 0, result.stderr
@@ -114,6 +125,9 @@ def test_remarks_on_the_item_and_the_history(run: Run, plain: Path) -> None:
         (["--history", "i1", "--item", "i66"], "error: no item has the id 'i66'; did you mean 'i6'"),
         (["--history", "x", "--unknown", "skip"], "holds unknown items only"),
         (["--history", "i1", "--fidelity"], "1 histories of fewer than two items"),
+        (["--history", "i1", "--fidelity", "--factor-weights", "1,0,1,1"], "leave --factor-weights out"),
+        (["--history", "i1", "--factor-weights", "1,0"], "got 2 factor weights, this model has 0 factors"),
+        (["--history", "i1", "--exclude", "i66"], "no item has the id 'i66'"),
     ],
 )
 def test_what_cannot_be_explained(run: Run, plain: Path, arguments: list[str], said: str) -> None:

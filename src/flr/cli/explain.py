@@ -9,6 +9,7 @@ import typer
 
 from flr.cli import console
 from flr.cli.guard import AsJson, Quiet
+from flr.cli.steering import Exclude, Weights, Where, read_filters, read_weights
 from flr.errors import RequestError
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ def explain(
     k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists that are compared.")] = 10,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Items of the history are candidates.")] = False,
     unknown: Annotated[Literal["error", "skip"], typer.Option(help="Items that are not in the catalogue.")] = "error",
+    factor_weights: Weights = None,
+    where: Where = None,
+    exclude: Exclude = None,
     fidelity: Annotated[
         bool, typer.Option("--fidelity", help="Also test this explanation by deletion and insertion.")
     ] = False,
@@ -51,15 +55,22 @@ def explain(
 
     An influence is the item's log-probability less that without one purchase, or with one factor turned off. Names of
     factors come from `flr profile`. --fidelity and --check measure whether attention and influences can be trusted.
+    With --factor-weights, --where and --exclude the list is explained that `flr recommend` makes with the same.
 
     \b
     Examples:
       flr explain --run runs/ml-100k --by title --history "Alien (1979)" --history "Toy Story (1995)"
       flr explain --run runs/ml-100k --history 1 --history 95 --item 183 --fidelity
+      flr explain --run runs/ml-100k --history 1 --factor-weights 1,0,2,1 --exclude 50
       flr explain --run runs/ml-100k --check 100 --json
     """
     if not history and check is None:
         raise RequestError("got neither --history (repeated) nor --check; give what is to be explained")
+    weights, filters = read_weights(factor_weights), read_filters(where, exclude)
+    if weights is not None and (fidelity or check is not None):
+        raise RequestError(
+            "--fidelity and --check test explanations of lists that nobody steered; leave --factor-weights out"
+        )
     import numpy as np
 
     from flr.explanation.attribution import explain as explain_item
@@ -78,6 +89,9 @@ def explain(
             wanted,
             k=k,
             exclude_seen=not include_seen,
+            factor_weights=weights,
+            filters=filters,
+            unknown=unknown,
             profiles=load_profiles(run),
         )
         if fidelity:
@@ -125,6 +139,7 @@ def _show(found: Explanation) -> None:
 
 def _remarks(found: Explanation) -> str:
     seen = ", in the history already" if found.is_seen else ""
+    seen += "" if found.is_allowed else ", left out by the filters"
     return seen + (f", shares its title with {found.n_sharing - 1} more" if found.n_sharing > 1 else "")
 
 

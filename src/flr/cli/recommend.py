@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from flr.cli import console
 from flr.cli.guard import AsJson
+from flr.cli.steering import Exclude, Weights, Where, read_filters, read_weights
 from flr.errors import ReadError, RequestError
-
-if TYPE_CHECKING:
-    from flr.catalogue.filters import ItemFilter
 
 
 def recommend(
@@ -28,23 +25,9 @@ def recommend(
     k: Annotated[int, typer.Option("-k", min=1, help="How many items to recommend.")] = 10,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also recommend items of the history.")] = False,
     unknown: Annotated[Literal["error", "skip"], typer.Option(help="Items that are not in the catalogue.")] = "error",
-    factor_weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="W1,W2,...",
-            help="Multiplier of each factor's gate: 0 turns a factor off, 2 doubles it, 1 leaves it.",
-        ),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="Only items whose attribute has this value; repeat it: any value of one key, all keys.",
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="An item that is not to be recommended; repeat it.")
-    ] = None,
+    factor_weights: Weights = None,
+    where: Where = None,
+    exclude: Exclude = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommend items after one history, or after each of many.
@@ -58,8 +41,8 @@ def recommend(
       flr recommend --run runs/ml-100k --history 1
         --where category=Sci-Fi --where category=Western --exclude 50
     """
-    wanted, weights = _wanted(history, histories), _weights(factor_weights)
-    filters = _filters(where or [], exclude or [])
+    wanted, weights = _wanted(history, histories), read_weights(factor_weights)
+    filters = read_filters(where, exclude)
 
     from flr.recommender import Recommender
 
@@ -81,36 +64,11 @@ def recommend(
         console.show_line()
 
 
-def _weights(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        weights = [float(part) for part in text.split(",")]
-    except ValueError:
-        weights = [math.nan]
-    if not all(map(math.isfinite, weights)):
-        raise RequestError(f"--factor-weights {text!r}, expected one number per factor, as in 1,0,2,1")
-    return weights
-
-
 def _wanted(history: list[str] | None, path: Path | None) -> list[list[str]]:
     if (not history) == (path is None):
         got = "both" if history else "neither"
         raise RequestError(f"give either --history (repeated) or --histories FILE; got {got}")
     return _read_histories(path) if path is not None else [list(history or [])]
-
-
-def _filters(where: list[str], exclude: list[str]) -> ItemFilter | None:
-    values: dict[str, list[str]] = {}
-    for condition in where:
-        key, separator, value = condition.partition("=")
-        if not (key and separator and value):
-            raise RequestError(f"--where {condition!r}, expected KEY=VALUE, such as category=Sci-Fi")
-        values.setdefault(key, []).append(value)
-
-    from flr.catalogue.filters import ItemFilter
-
-    return ItemFilter(exclude=exclude, where=values) if values or exclude else None
 
 
 def _read_histories(path: Path) -> list[list[str]]:

@@ -1,0 +1,66 @@
+"""Options that steer a list, shared by `flr recommend`, which makes it, and `flr explain`, which explains it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flr.errors import RequestError
+
+if TYPE_CHECKING:
+    from flr.catalogue.filters import ItemFilter
+
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="W1,W2,...",
+        help="Multiplier of each factor's gate: 0 turns a factor off, 2 doubles it, 1 leaves it.",
+    ),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Only items whose attribute has this value; repeat it: any value of one key, all keys.",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option(metavar="ID", help="An item that is not to be recommended; repeat it.")
+]
+
+
+def read_weights(text: str | None) -> list[float] | None:
+    """Return the numbers of ``--factor-weights``.
+
+    Raises:
+        RequestError: Not all are finite numbers.
+    """
+    if text is None:
+        return None
+    try:
+        weights = [float(part) for part in text.split(",")]
+    except ValueError:
+        weights = [math.nan]
+    if not all(map(math.isfinite, weights)):
+        raise RequestError(f"--factor-weights {text!r}, expected one number per factor, as in 1,0,2,1")
+    return weights
+
+
+def read_filters(where: list[str] | None, exclude: list[str] | None) -> ItemFilter | None:
+    """Return the filter of ``--where`` and ``--exclude``; None where there are none.
+
+    Raises:
+        RequestError: A condition is not of the form KEY=VALUE.
+    """
+    values: dict[str, list[str]] = {}
+    for condition in where or []:
+        key, separator, value = condition.partition("=")
+        if not (key and separator and value):
+            raise RequestError(f"--where {condition!r}, expected KEY=VALUE, such as category=Sci-Fi")
+        values.setdefault(key, []).append(value)
+
+    from flr.catalogue.filters import ItemFilter
+
+    return ItemFilter(exclude=exclude or [], where=values) if values or exclude else None
