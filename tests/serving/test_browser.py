@@ -20,6 +20,7 @@ pytest.importorskip("axe_playwright_python.sync_playwright", reason="playwright 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from flr.catalogue.filters import ItemFilter
 from flr.evaluation.significance import Interval
 from flr.explanation.attribution import explain
 from flr.explanation.profiles import AttributeLift, FactorProfile, FactorProfiles, TypicalItem
@@ -318,6 +319,41 @@ def test_why_an_item_with_the_list_before_and_after(site: Site, open_page: Open)
     page.keyboard.press("Escape")
     assert page.is_hidden("#why")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Why {item.title}?"
+
+
+def test_why_speaks_of_the_list_as_it_is_steered(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    add(page, *HISTORY)
+    recommender = site.recommender
+    indices = [recommender.item_index(title, by="title") for title in HISTORY]
+    slider = page.get_by_label("Factor 4", exact=True)
+    slider.focus()
+    page.keyboard.press("Home")
+    weights = [1.0, 1.0, 1.0, 0.0]
+    steered = best(site, HISTORY, factor_weights=weights)
+    expect_list(page, steered)
+    page.click("#list > li:nth-child(1) >> text=Why?")
+    item = recommender.item_index(steered[0].item_id)
+    plain, found = explain(recommender, indices, item), explain(recommender, indices, item, factor_weights=weights)
+    assert f"{plain.item.probability:.3f}" != f"{found.item.probability:.3f}"
+    before = page.locator("#comparison > .two ol").first
+    expect(before.locator(".title")).to_have_text([one.title for one in steered])
+    assert f"Rank 1, probability {page.inner_text('#list > li:nth-child(1) .figure')}" in page.inner_text("#why-body")
+    assert page.locator("#why .effects tbody tr").nth(3).locator("td").first.inner_text() == "0%"
+    weight = page.get_by_role("region", name="Heat map: what each factor reads").locator("tbody tr").last
+    expect(weight.locator("td").nth(3)).to_have_text("0%")
+
+    # The panel stays open, keeps up with what is steered, and takes no focus.
+    page.click("#attributes summary")
+    page.get_by_label("War").check()
+    filters = ItemFilter(where={"genre": "War"})
+    shown_now = best(site, HISTORY, factor_weights=weights, filters=filters)
+    expect(before.locator(".title")).to_have_text([one.title for one in shown_now])
+    assert page.evaluate("document.activeElement.closest('#why')") is None
+    assert ("The filters leave it out." in page.inner_text("#why-body")) == (steered[0] not in shown_now)
+    assert page.is_hidden("#why-plain")
+    page.get_by_label("Diversify by factors").check()
+    expect(page.locator("#why-plain")).to_be_visible()
 
 
 def test_the_heat_map_is_a_table_of_what_factors_read(site: Site, open_page: Open) -> None:

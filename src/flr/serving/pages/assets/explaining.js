@@ -57,11 +57,12 @@ export function drawWhy(found, names) {
   byId("why-body").replaceChildren(...parts);
 }
 
-function summary({ item, is_seen: isSeen, n_sharing: nSharing, n_unread: nUnread, history }) {
+function summary({ item, is_seen: isSeen, is_allowed: isAllowed, n_sharing: nSharing, n_unread: nUnread, history }) {
   const read = `${count(history.length, "item")} that ${history.length === 1 ? "is" : "are"} read`;
   const words = [`Rank ${item.rank.toLocaleString("en")}, probability ${percent(item.probability)}, after ${read}.`];
   if (nUnread) words.push(`${count(nUnread, "older item is", "older items are")} not read.`);
   if (isSeen) words.push("The history holds it.");
+  if (!isAllowed) words.push("The filters leave it out.");
   if (nSharing > 1) words.push(`${nSharing} items share this title and divide its probability equally.`);
   return words.join(" ");
 }

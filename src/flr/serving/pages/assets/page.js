@@ -8,11 +8,11 @@ import { drawHistory, wireSearch } from "./history.js";
 import { wireSteering } from "./steering.js";
 
 const STEERING_MS = 200;
-/** An explanation takes the server much longer than a list, so the heat map waits until nobody adds any more. */
-const HEAT_MS = 500;
+/** An explanation takes the server much longer than a list, so it waits until nobody adds or steers any more. */
+const EXPLAIN_MS = 500;
 const EXAMPLE_ITEMS = 5;
 
-const state = { model: null, names: [], steering: null, history: [], explained: null };
+const state = { model: null, names: [], asked: null, history: [], explained: null, weights: "" };
 const running = {};
 
 /** Return a signal that is aborted when the same kind of work begins anew. */
@@ -71,8 +71,8 @@ function start() {
     const profiles = model.n_factors ? ((await quietly("v1/factors"))?.profiles ?? null) : null;
     const names = Array.from({ length: model.n_factors }, (_, factor) => `Factor ${factor + 1}`);
     profiles?.factors.forEach((one) => (names[one.factor] = one.name));
-    const steering = wireSteering({ model, names, attributes, changed: () => recommend(STEERING_MS) });
-    Object.assign(state, { model, names, steering });
+    const asked = wireSteering({ model, names, attributes, changed: () => recommend(STEERING_MS) });
+    Object.assign(state, { model, names, asked });
     tellModel(model);
     drawProfiles(profiles, model.n_factors);
     tell("");
@@ -103,7 +103,7 @@ function changeHistory(history, words) {
   recommend(0, true);
 }
 
-/** Ask for the list; afterwards, where the history is another one, for what the factors read. */
+/** Ask for the list; afterwards for what is shown of it: why an item, and what the factors read. */
 function recommend(delay, isNewHistory = false) {
   const [list, place] = [byId("list"), byId("results-problem")];
   if (isNewHistory) closeWhy();
@@ -118,17 +118,19 @@ function recommend(delay, isNewHistory = false) {
     return;
   }
   if (isNewHistory) begin("heat");
-  byId("why-steered").hidden = !state.steering.isSteered();
   const work = async (signal) => {
     await pause(delay, signal);
     list.setAttribute("aria-busy", "true");
     say("Thinking…");
     const started = performance.now();
-    const body = { histories: [state.history.map((item) => item.item_id)], ...state.steering.asked() };
+    const body = { histories: [state.history.map((item) => item.item_id)], ...state.asked() };
     const answer = await ask("v1/recommend", { body, signal, waiting });
     list.setAttribute("aria-busy", "false");
     drawList(answer.lists[0].items, performance.now() - started);
-    if (isNewHistory || byId("heat").hidden) showHeat();
+    if (state.explained !== null) explainItem(EXPLAIN_MS);
+    const weights = JSON.stringify(body.factor_weights);
+    if (isNewHistory || byId("heat").hidden || weights !== state.weights) showHeat();
+    state.weights = weights;
   };
   const failed = () => {
     list.setAttribute("aria-busy", "false");
@@ -174,7 +176,7 @@ function drawList(items, milliseconds) {
 }
 
 function tellList(items, milliseconds) {
-  const { diversify, filters } = state.steering.asked();
+  const { diversify, filters } = state.asked();
   const unraised = filters ? "; filters do not raise them" : "";
   const all = `Probabilities are over all ${count(state.model.n_items, "item")}${unraised}.`;
   const own = "Each probability is that of the model thinking in the factor alone that picked it, over all items.";
@@ -185,9 +187,8 @@ function tellList(items, milliseconds) {
   else say(`Nothing is left to recommend${filters ? "; loosen the filters" : ": the history holds everything"}.`);
 }
 
-const explanationOf = async (item, signal) => {
-  const { k, exclude_seen } = state.steering.asked();
-  const body = { history: state.history.map((one) => one.item_id), item, k, exclude_seen };
+const explanationOf = async (item, steering, signal) => {
+  const body = { history: state.history.map((one) => one.item_id), item, ...steering };
   return (await ask("v1/explain", { body, signal, waiting })).explanation;
 };
 
@@ -198,8 +199,10 @@ function showHeat() {
   if (!body.hasChildNodes()) body.replaceChildren(el("p", { class: "quiet" }, "Looking at what the factors read…"));
   body.setAttribute("aria-busy", "true");
   const work = async (signal) => {
-    await pause(HEAT_MS, signal);
-    drawHeat(await explanationOf(null, signal), state.names);
+    await pause(EXPLAIN_MS, signal);
+    // What factors read has nothing to do with filters, which may leave nothing to explain.
+    const { diversify, filters, ...steering } = state.asked();
+    drawHeat(await explanationOf(null, steering, signal), state.names);
     body.setAttribute("aria-busy", "false");
   };
   attempt("heat", byId("heat-problem"), work, { again: showHeat, failed: () => body.replaceChildren() });
@@ -212,15 +215,27 @@ function openWhy(item) {
   panel.hidden = false;
   byId("why-title").replaceChildren("Why ", title(item.title), "?");
   body.replaceChildren(el("p", { class: "quiet" }, "Asking again without each factor and each purchase…"));
-  body.setAttribute("aria-busy", "true");
   panel.focus();
   panel.scrollIntoView({ block: "nearest" });
+  explainItem(0).then(() => panel.scrollIntoView({ block: "nearest" }));
+}
+
+/** Say why the item that was asked about is where it is in the list as it is steered now. */
+function explainItem(delay) {
+  const body = byId("why-body");
+  body.setAttribute("aria-busy", "true");
   const work = async (signal) => {
-    drawWhy(await explanationOf(item.item_id, signal), state.names);
+    await pause(delay, signal);
+    const { diversify, ...steering } = state.asked();
+    const found = await explanationOf(state.explained, steering, signal);
+    byId("why-plain").hidden = !diversify;
+    drawWhy(found, state.names);
     body.setAttribute("aria-busy", "false");
-    panel.scrollIntoView({ block: "nearest" });
   };
-  attempt("why", byId("why-problem"), work, { again: () => openWhy(item), failed: () => body.replaceChildren() });
+  return attempt("why", byId("why-problem"), work, {
+    again: () => explainItem(0),
+    failed: () => body.replaceChildren(),
+  });
 }
 
 function markExplained() {

@@ -9,7 +9,7 @@ const MANY_VALUES = 12;
 
 /**
  * Wire all that steers. model: what is served; names: of its factors; attributes: what filters can choose from.
- * changed(): told when a list would be another one. Returns asked(), the fields of a request, and isSteered().
+ * changed(): told when a list would be another one. Returns asked(), the fields of a request.
  */
 export function wireSteering({ model, names, attributes, changed }) {
   const weights = new Array(model.n_factors).fill(1);
@@ -20,14 +20,13 @@ export function wireSteering({ model, names, attributes, changed }) {
   wireFilters(attributes, where, changed);
 
   const chosen = () => [...where].filter(([, values]) => values.size).map(([name, values]) => [name, [...values]]);
-  const asked = () => ({
+  return () => ({
     k: Number(byId("k").value),
     exclude_seen: byId("exclude-seen").checked,
     ...(weights.some((weight) => weight !== 1) ? { factor_weights: weights } : {}),
     ...(byId("diversify").checked ? { diversify: "factors" } : {}),
     ...(chosen().length ? { filters: { where: Object.fromEntries(chosen()) } } : {}),
   });
-  return { asked, isSteered: () => ["factor_weights", "diversify", "filters"].some((name) => name in asked()) };
 }
 
 function wireFactors(weights, names, changed) {
