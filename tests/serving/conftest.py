@@ -18,6 +18,8 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from flr.recommender import Recommender
@@ -61,6 +63,22 @@ def served(recommender: Recommender, settings: ServeSettings | None = None) -> I
             assert time.monotonic() < until
             time.sleep(0.02)
         yield client
+
+
+@contextmanager
+def listening(service: Service, pages: Callable[[FastAPI, Service], frozenset[str]] | None = None) -> Iterator[str]:
+    """Serve on a port of this machine from a thread of this process; yield the address once it is ready."""
+    config = uvicorn.Config(create_app(service, pages=pages), port=0, log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until = time.monotonic() + 60
+    while not (server.started and service.engine.is_ready):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(30)
 
 
 @pytest.fixture(scope="session")

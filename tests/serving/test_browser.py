@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-import uvicorn
 
 pytest.importorskip("axe_playwright_python.sync_playwright", reason="playwright and axe are not installed")
 
@@ -25,12 +23,11 @@ from flr.evaluation.significance import Interval
 from flr.explanation.attribution import explain
 from flr.explanation.profiles import AttributeLift, FactorProfile, FactorProfiles, TypicalItem
 from flr.recommender import Recommendation, Recommender
-from flr.serving.app import create_app
 from flr.serving.pages import add_pages
 from flr.serving.security import new_key
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
-from serving.conftest import make_recommender
+from serving.conftest import listening, make_recommender
 from toy import TITLES
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -72,18 +69,8 @@ def site_of(recommender: Recommender, settings: ServeSettings | None = None, **n
     service = Service(recommender, settings or ServeSettings())
     if names:
         service.profiles = profiles_of(list(names.values()))
-    config = uvicorn.Config(create_app(service, pages=add_pages), port=0, log_config=None, ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until = time.monotonic() + 60
-    while not (server.started and service.engine.is_ready):
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield Site(f"http://127.0.0.1:{port}/", recommender, service)
-    server.should_exit = True
-    thread.join(30)
+    with listening(service, add_pages) as url:
+        yield Site(f"{url}/", recommender, service)
 
 
 def with_genres(titles: list[str], *overrides: str) -> Recommender:
