@@ -175,7 +175,6 @@ class Snapshot:
             factor_weights: Multipliers of the gates, [K] or [B, 1, K].
             banned: Where titles are going to be searched: True at items that are not asked for, [B, N].
         """
-        self._answering()
         recent = histories.window(self.config.text.window)
         advised = self.model.ask_assistant(recent)
         streams = self.read(recent)
@@ -190,12 +189,9 @@ class Snapshot:
 
     def read(self, histories: Histories) -> EncodedStreams:
         """Read histories, none longer than the window."""
-        self._answering()
-        return (self.reader or self.model.read)(self.compiled.template.streams(histories))
-
-    def _answering(self) -> None:
         if self.model.training:
             self.model.eval()  # visits every part of it
+        return (self.reader or self.model.read)(self.compiled.template.streams(histories))
 
     def thoughts(self, histories: Histories) -> Iterator[tuple[IntArray, ThoughtState]]:
         """Yield places of histories of similar length, and what is thought of them; votes are not advised yet."""
