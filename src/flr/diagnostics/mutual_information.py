@@ -93,8 +93,7 @@ def ksg(first: FloatArray, second: FloatArray, k: int = 4) -> float:
         raise DataError(f"got {n} targets, expected more than the k = {k} neighbours of each")
     if not first.shape[1] or not second.shape[1]:
         return 0.0
-    rng = np.random.default_rng(0)
-    x, y = (_standardised(values) + 1e-8 * rng.normal(size=values.shape) for values in (first, second))
+    x, y = _told_apart(first, second)
     joint = np.concatenate([x, y], axis=1)
     distance = cKDTree(joint).query(joint, k=k + 1, p=np.inf)[0][:, k]
     within = np.nextafter(distance, 0)
@@ -123,8 +122,7 @@ def gaussian_and_rest(first: FloatArray, second: FloatArray, k: int = 4) -> floa
         raise DataError(f"got {n} targets, expected more than {max(k, sum(dimensions) + 1)}")
     if not all(dimensions):
         return 0.0
-    rng = np.random.default_rng(0)
-    x, y = (_whitened(_standardised(values) + 1e-8 * rng.normal(size=values.shape)) for values in (first, second))
+    x, y = map(_whitened, _told_apart(first, second))
     correlations = np.linalg.svd(x.T @ y / n, compute_uv=False).clip(max=1 - 1e-12)
     linear = -0.5 * np.log1p(-np.square(correlations)).sum() - dimensions[0] * dimensions[1] / (2 * n)
     both, one, other = (
@@ -308,8 +306,14 @@ def factor_information(
 
 
 def _whitened(values: FloatArray) -> FloatArray:
-    left: FloatArray = np.linalg.svd(values - values.mean(0), full_matrices=False)[0] * np.sqrt(len(values))
-    return left
+    return principal_components(values, values.shape[1])
+
+
+def _told_apart(first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return both standardised, and equal rows told apart by noise of 1e-8."""
+    rng = np.random.default_rng(0)
+    x, y = (_standardised(values) + 1e-8 * rng.normal(size=values.shape) for values in (first, second))
+    return x, y
 
 
 def _standardised(values: FloatArray) -> FloatArray:
