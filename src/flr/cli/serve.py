@@ -84,7 +84,7 @@ def serve(
     log_json()
     service = Service.load(run, settings)
     if console.is_terminal():  # elsewhere stderr is a log that programs read
-        note = "" if service.overlap is None else f"; {weights} weights keep {service.overlap:.1%} of the top 10"
+        note = settings.weights_note(service.overlap)
         console.show_note(f"serving {service.n_items:,} items at http://{host}:{port}{note}")
     try:
         serve_forever(service, settings)

@@ -115,7 +115,7 @@ def _not_http() -> tuple[h11.Response, h11.Data, h11.EndOfMessage]:
 
 
 def serve(service: Service, settings: ServeSettings) -> None:
-    """Serve until SIGTERM or Ctrl-C.
+    """Serve until SIGTERM or Ctrl-C; call `log_json` before.
 
     Args:
         service: What is served.
@@ -125,11 +125,7 @@ def serve(service: Service, settings: ServeSettings) -> None:
         KeyboardInterrupt: Ctrl-C came twice, so requests were left unanswered.
     """
     torch.set_num_threads(settings.threads)
-    log_json()
-    overlap = (
-        "" if service.overlap is None else f"; {settings.weights} weights keep {service.overlap:.1%} of the top 10"
-    )
-    _LOG.info("serving %s items%s", f"{service.n_items:,}", overlap)
+    _LOG.info("serving %s items%s", f"{service.n_items:,}", settings.weights_note(service.overlap))
     config = uvicorn.Config(
         create_app(service, pages=add_pages if settings.page else None),
         host=settings.host,

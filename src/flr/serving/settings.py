@@ -76,6 +76,10 @@ class ServeSettings:
                     f"--cors-origin {origin!r}, expected a scheme and a host such as https://shop.example"
                 )
 
+    def weights_note(self, overlap: float | None) -> str:
+        """Return what to say of reduced weights, given the share of the top 10 that they keep; nothing of full ones."""
+        return "" if overlap is None else f"; {self.weights} weights keep {overlap:.1%} of the top 10"
+
 
 def is_loopback(host: str) -> bool:
     """Return whether a host is this machine's own address.
