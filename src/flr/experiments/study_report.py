@@ -224,15 +224,12 @@ def _facts(output: Path, findings: Sequence[DataFindings], evidence: Sequence[Da
     """Return how the study was made; what differs between its runs is told of all."""
     runs = [read_json(path, "run") for path in sorted((output / "runs").glob("*/*/*/run.json"))]
     names = dict.fromkeys(name for run in runs for name in run["versions"])
-    hours = {
-        is_baseline: sum(
-            model.hours for found in findings for model in found.models if model.is_baseline == is_baseline
-        )
-        for is_baseline in (False, True)
-    }
+    models = [model for found in findings for model in found.models]
+    of_baselines = sum(model.hours for model in models if model.is_baseline)
+    of_variants = sum(model.hours for model in models if not model.is_baseline)
     return {
         **{f"data hash of {found.data}": found.data_hash[:16] for found in findings},
-        "training": f"{hours[False]:.2f} hours of all variants and seeds, {hours[True]:.2f} of all trials of baselines",
+        "training": f"{of_variants:.2f} hours of all variants and seeds, {of_baselines:.2f} of all trials of baselines",
         "evidence": f"{sum(found.hours for found in evidence):.2f} hours of all models and seeds",
         "machine": _distinct(_machine(run["machine"]) for run in runs),
         "commit": _distinct((run["commit"] or "")[:12] or "unknown, flr was no git checkout" for run in runs),
