@@ -39,7 +39,7 @@ def test_a_full_disk_is_a_warning(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_more_threads_than_cores_it_may_use_is_a_warning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flr.experiments.jobs.usable_cores", lambda: 0)
+    monkeypatch.setattr("flr.training.machine.usable_cores", lambda: 0)
     findings = {finding["subject"]: finding for finding in json.loads(run("doctor", "--json").stdout)}
     assert findings["threads"]["state"] == "warn"
 

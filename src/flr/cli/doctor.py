@@ -80,7 +80,7 @@ def _extras() -> list[Finding]:
 def _device() -> list[Finding]:
     import torch
 
-    from flr.experiments.jobs import usable_cores
+    from flr.training.machine import usable_cores
 
     threads, cores = torch.get_num_threads(), usable_cores()
     findings = [
@@ -112,15 +112,13 @@ def _memory() -> list[Finding]:
 
 def _available_memory() -> int | None:
     """Return bytes that can be had without swapping, None where the system does not say."""
+    from flr.training.machine import total_memory
+
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
+        return total_memory()
 
 
 def _disk() -> list[Finding]:

@@ -15,6 +15,7 @@ import torch
 
 from flr.errors import FlrError
 from flr.progress import SILENT, Progress
+from flr.training.machine import usable_cores
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,6 @@ def run_jobs(
             progress.message(f"{result.job.name}: {told} ({result.seconds:.0f} s)")
             step(1, result.job.name)
     return results
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use, which a cluster's scheduler or `taskset` limits."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _finished(todo: Sequence[Job], jobs: int, n_threads: int, done: set[Path]) -> Iterator[JobResult]:

@@ -15,17 +15,11 @@ RUN/
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
-import subprocess
-import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -33,8 +27,7 @@ from flr.config import Config, parse_saved
 from flr.errors import ArtifactError
 from flr.persistence import read_json, write_json, write_text
 from flr.records import PreparedData
-
-_PACKAGES = ("flr", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "polars", "numpy", "scipy")
+from flr.training.machine import environment
 
 
 @dataclass(frozen=True)
@@ -122,7 +115,7 @@ class RunFolder:
         write_text(self.config, yaml.safe_dump(settings, sort_keys=False))
         about_data = {"data": str(Path(data).resolve()), "data_hash": prepared.manifest["data_hash"]}
         begun = {"status": "running", **facts, "seed": config.seed, **about_data}
-        write_json(self.facts, {**begun, **_environment(), "config": settings})
+        write_json(self.facts, {**begun, **environment(), "config": settings})
 
     def resume(self, config: Config, prepared: PreparedData) -> str | None:
         """Return the checkpoint to continue from, None where the run got to none.
@@ -209,38 +202,3 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (json.JSONDecodeError, KeyError, TypeError):
         return float("inf")
-
-
-def _environment() -> dict[str, Any]:
-    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-        "commit": _commit(),
-        "machine": {
-            "platform": platform.platform(),
-            "cores": os.cpu_count(),
-            "memory_gb": _memory_gb(),
-            "threads": torch.get_num_threads(),
-            "gpus": gpus,
-        },
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-
-
-def _memory_gb() -> int | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
-    except (AttributeError, ValueError, OSError):  # not on this system
-        return None
-
-
-def _commit() -> str | None:
-    """Return the commit of the source tree that is running, or None where it is not a checkout."""
-    here = Path(__file__).parent
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
