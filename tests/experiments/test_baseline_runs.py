@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from flr.baselines.sequential import SequenceScorer
 from flr.baselines.settings import BaselineSettings
+from flr.baselines.storage import load_baseline
 from flr.data.preparation import prepare
 from flr.data.storage import save_prepared
 from flr.errors import ArtifactError, ConfigError
 from flr.experiments.baselines import run_baselines
 from flr.prepare_config import PrepareConfig
-from toy import ring_interactions
+from toy import ring_interactions, save_pretrained
 
 
 @pytest.fixture
@@ -45,5 +47,25 @@ def test_results_are_written_and_not_made_twice(data: Path, tmp_path: Path, monk
 def test_unknown_names_and_missing_titles(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown baseline 'sasrek': did you mean 'sasrec'"):
         run_baselines(data, tmp_path, only=["sasrek"])
-    with pytest.raises(ConfigError, match="alpharec got no run"):
+    with pytest.raises(ConfigError, match="alpharec got nothing that reads titles"):
         run_baselines(data, tmp_path, only=["alpharec"])
+
+
+def test_a_language_model_reads_titles_as_it_comes(data: Path, tmp_path: Path) -> None:
+    """Nobody trained it on these items; another reader is another baseline."""
+    first, second = tmp_path / "llama", tmp_path / "qwen"
+    save_pretrained(first)
+    save_pretrained(second, "qwen2")
+    settings = BaselineSettings(trials=1)
+    (result,) = run_baselines(
+        data, tmp_path / "out", only=["alpharec"], titles_from=str(first), settings=settings, seed=1
+    )
+    scorer = load_baseline(tmp_path / "out" / "alpharec").scorer
+    assert isinstance(scorer, SequenceScorer)
+    titles = scorer.network.get_buffer("titles")
+    assert len({tuple(row) for row in titles.tolist()}) == len(titles)  # every title has states of its own
+    assert result.test.metrics["ndcg@10"] > 0
+    with pytest.raises(ArtifactError, match="holds a baseline of another titles_from"):
+        run_baselines(data, tmp_path / "out", only=["alpharec"], titles_from=str(second), settings=settings, seed=1)
+    with pytest.raises(ConfigError, match="got 'compact' to read titles"):
+        run_baselines(data, tmp_path / "other", only=["alpharec"], titles_from="compact")

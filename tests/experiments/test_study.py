@@ -14,7 +14,7 @@ from flr.errors import ConfigError
 from flr.experiments.matching import matched_cells
 from flr.experiments.matrix import MATCHED_WITHIN, Study
 from flr.experiments.quick import quick_study
-from flr.experiments.study import run_study
+from flr.experiments.study import run_study, study_jobs
 from flr.experiments.study_report import StudyReport
 from flr.training.estimate import n_weights
 
@@ -160,3 +160,11 @@ def test_weights_are_matched_to_one_per_cent(folder: Path) -> None:
     unequal["variants"]["no thought"]["match"] = "none"
     with pytest.raises(ConfigError, match=r"variant 'no thought' has [\d,]+ weights, the reference 'flr' [\d,]+"):
         list(matched_cells(Study.model_validate(unequal), folder))
+
+
+def test_alpharec_waits_for_who_reads_titles(tmp_path: Path) -> None:
+    study = quick_study(tmp_path).model_copy(update={"baselines": ("alpharec",)})
+    for titles_from, waits_for in ((None, "flr"), ("smollm2-135m", None)):
+        of_reader = study.model_copy(update={"titles_from": titles_from})
+        (job, *_) = [job for job in study_jobs(of_reader, tmp_path) if "alpharec" in job.name]
+        assert [path.parent.name for path in job.after] == ([] if waits_for is None else [waits_for])

@@ -22,7 +22,10 @@ def baselines(
             "alpharec; may be repeated. Unset: all."
         ),
     ] = None,
-    titles_from: Annotated[Path | None, typer.Option(help="Run whose backbone reads the titles for alpharec.")] = None,
+    titles_from: Annotated[
+        str | None,
+        typer.Option(help="What reads titles for alpharec: a run, a Hugging Face id, a local model or smollm2-135m."),
+    ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Settings tried for each, chosen on validation.")] = 3,
     seen_items: Annotated[
         Literal["exclude", "include"], typer.Option(help="Whether items of the history may be recommended again.")
@@ -40,7 +43,7 @@ def baselines(
     Examples:
       flr baselines --data data/cds --output baselines/cds --seen-items include
       flr baselines --data data/cds --output baselines/cds --only sasrec --only item-knn --seed 1
-      flr baselines --data data/cds --output baselines/cds --titles-from runs/cds
+      flr baselines --data data/cds --output baselines/cds --titles-from smollm2-135m
     """
     from flr.baselines.settings import BaselineSettings
     from flr.experiments.baselines import run_baselines

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+import torch
 from pydantic import ValidationError
 
 from flr.baselines.fitting import fit_baseline
 from flr.baselines.language import title_embeddings
 from flr.baselines.settings import NAMES, BaselineName, BaselineSettings
 from flr.baselines.storage import META_FILE, save_baseline
+from flr.catalogue.titles import build_catalogue
+from flr.config import parse_config
 from flr.data.storage import load_prepared
 from flr.errors import ArtifactError, ConfigError, nearest
 from flr.evaluation.protocol import evaluate
@@ -24,6 +28,7 @@ from flr.recommender import Recommender
 from flr.records import FloatArray, Report
 from flr.training.finished import finished_run_data
 from flr.training.folder import RunFolder
+from flr.training.run import build_recommender
 
 #: What needs title embeddings, hence a trained run.
 _READS_TITLES: BaselineName = "alpharec"
@@ -50,7 +55,7 @@ def run_baselines(
     output: Path,
     *,
     only: Sequence[str] = (),
-    titles_from: Path | None = None,
+    titles_from: Path | str | None = None,
     settings: BaselineSettings | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -62,16 +67,18 @@ def run_baselines(
         data: Prepared folder.
         output: Gets a folder for each baseline: the fitted baseline, ``metrics.json`` and results per target.
         only: Names of baselines; empty takes all, alpharec only where `titles_from` is given.
-        titles_from: Run whose backbone reads the titles for alpharec.
+        titles_from: Who reads the titles for alpharec: the backbone of a run (its folder), or a language model as it
+            comes (`BackboneConfig.source`).
         settings: Settings and number of trials; None takes the defaults.
         seed: Seed of every random stream.
         overwrite: Replace what other data or settings left in the folder.
         progress: Told about trials, epochs and targets.
 
     Raises:
-        ConfigError: A name is unknown, or alpharec is asked for without a run.
+        ConfigError: A name is unknown, or alpharec is asked for and nobody reads titles for it.
         ArtifactError: The folder holds a baseline of other data, settings or titles and `overwrite` is False; or
-            `titles_from` is no finished run on this data.
+            `titles_from` is a run that is not finished or not on this data, or names no language model.
+        FetchError: The language model is neither in the cache nor reachable.
         DataError: There is nothing to train on, to validate with or to test on.
     """
     names = _chosen(only, titles_from)
@@ -86,12 +93,11 @@ def run_baselines(
     for name in names:
         folder, facts = output / name, common
         if name == _READS_TITLES and titles_from is not None:
-            finished_run_data(titles_from, data)
-            facts = common | {"titles_from": file_sha256(RunFolder(titles_from).model / "model.safetensors")}
+            facts = common | {"titles_from": _who_reads(titles_from, data)}
         found = None if overwrite else _finished(folder, name, facts)
         if found is None:
             if name == _READS_TITLES and titles_from is not None and titles is None:
-                titles = title_embeddings(Recommender.load(titles_from))
+                titles = title_embeddings(_reader(titles_from, prepared.items))
             n_items = prepared.items.height
             fitted = fit_baseline(
                 name, prepared.sequences, n_items, settings=settings, seed=seed, titles=titles, progress=progress
@@ -112,11 +118,35 @@ def run_baselines(
     return results
 
 
-def _chosen(only: Sequence[str], titles_from: Path | None) -> list[BaselineName]:
+def _is_run(titles_from: Path | str) -> bool:
+    return RunFolder(Path(titles_from)).facts.exists()
+
+
+def _who_reads(titles_from: Path | str, data: Path) -> str:
+    """Return what tells one reader of titles from another."""
+    if not _is_run(titles_from):
+        return str(titles_from)
+    finished_run_data(Path(titles_from), data)
+    return file_sha256(RunFolder(Path(titles_from)).model / "model.safetensors")
+
+
+def _reader(titles_from: Path | str, items: pl.DataFrame) -> Recommender:
+    """Return the model of a run, or a pretrained one that nothing was taught about these items."""
+    if _is_run(titles_from):
+        return Recommender.load(titles_from)
+    if titles_from == "compact":
+        raise ConfigError(
+            "alpharec got 'compact' to read titles, which has not learned to; name a run or a language model"
+        )
+    config = parse_config({"backbone": {"source": str(titles_from), "train": "frozen"}, "reasoner": {"kind": "none"}})
+    return build_recommender(config, build_catalogue(items), torch.device("cpu"))
+
+
+def _chosen(only: Sequence[str], titles_from: Path | str | None) -> list[BaselineName]:
     if unknown := [name for name in only if name not in NAMES]:
         raise ConfigError(f"unknown baseline {unknown[0]!r}: {nearest(unknown[0], NAMES)}")
     if _READS_TITLES in only and titles_from is None:
-        raise ConfigError("alpharec got no run that reads titles for it; name one, made by `flr train`")
+        raise ConfigError("alpharec got nothing that reads titles for it; name a run or a language model (titles_from)")
     return [name for name in NAMES if (name in only if only else name != _READS_TITLES or titles_from is not None)]
 
 

@@ -62,7 +62,12 @@ class Study(_Part):
     variants: dict[str, StudyVariant] = Field(min_length=1, description="Variants by name.")
     reference: str = Field(description="Variant that all others and all baselines are compared with.")
     controls: tuple[str, ...] = Field((), description="Variants that the reference must beat for its claim to hold.")
-    baselines: tuple[str, ...] = Field((), description="Baselines by name; alpharec reads titles with the reference.")
+    baselines: tuple[str, ...] = Field((), description="Baselines by name.")
+    titles_from: str | None = Field(
+        None,
+        description="Language model that reads titles for alpharec (Hugging Face id, absolute path, smollm2-135m); "
+        "unset: the backbone of the reference with the same seed.",
+    )
     trials: int = Field(
         3, ge=1, description="Settings tried for each baseline with its first seed, chosen on validation for all seeds."
     )

@@ -88,13 +88,22 @@ def _baseline_jobs(study: Study, output: Path, reference: Cell) -> Iterator[Job]
         if reference.seed not in folders:
             continue
         folder, first = folders[reference.seed], next(iter(folders.values()))
-        source = reference.folder if name == _READS_TITLES else None
+        source = reference.folder if name == _READS_TITLES and study.titles_from is None else None
         chooser = None if folder == first else first
         yield Job(
             f"{reference.data}, {name}, seed {reference.seed}",
             folder,
             tuple(path for path in (source, chooser) if path is not None),
-            partial(_fit, name, data, folder, source=source, chooser=chooser, settings=settings, seed=reference.seed),
+            partial(
+                _fit,
+                name,
+                data,
+                folder,
+                titles_from=source or study.titles_from,
+                chooser=chooser,
+                settings=settings,
+                seed=reference.seed,
+            ),
         )
 
 
@@ -146,14 +155,14 @@ def _fit(
     data: Path,
     folder: Path,
     *,
-    source: Path | None,
+    titles_from: Path | str | None,
     chooser: Path | None,
     settings: BaselineSettings,
     seed: int,
 ) -> str:
     if chooser is not None:
         settings = settled(name, settings, best_settings(chooser))
-    (result,) = run_baselines(data, folder.parent, only=[name], titles_from=source, settings=settings, seed=seed)
+    (result,) = run_baselines(data, folder.parent, only=[name], titles_from=titles_from, settings=settings, seed=seed)
     return f"test NDCG@10 {result.test.metrics['ndcg@10']:.4f}"
 
 
