@@ -180,6 +180,36 @@ def test_disentanglement_of_models_is_compared_resample_by_resample(tmp_path: Pa
     assert (dead["value"], dead["low"]) == (0.5, None)  # of two seeds there is no interval
 
 
+def test_figures_of_factors_are_compared_on_the_seeds_that_both_have(tmp_path: Path) -> None:
+    """Seed 1 is unlike seed 0, so who has it alone would seem different from who has not."""
+    pairs = pl.DataFrame({"statistic": ["linear_cka"], "step": [1], "part": ["0-1"], "null": [0.01]})
+    nats = pl.DataFrame({"estimator": ["neighbours", "infonce"], "nats": [1.0, 1.0], "null_mean": [0.0, 0.0]})
+    assert SETTINGS.disentanglement is not None
+    assert SETTINGS.mutual_information is not None
+
+    def run(model: str, seed: int, value: float) -> Subject:
+        figures = pl.DataFrame({"linear_cka": np.full(5, value)})
+        folder = tmp_path / f"{model}-{seed}"
+        tables = {"figures": figures, "factors": pairs}
+        planted(folder, "factors", SETTINGS.disentanglement, tables, seed)
+        tables = {"information": nats, "halves": pl.DataFrame({"nats": np.full(5, value)})}
+        return planted(folder, "information", SETTINGS.mutual_information, tables, seed)
+
+    models = {
+        "flr": {0: run("flr", 0, 0.2), 1: run("flr", 1, 0.6), 2: run("flr", 2, 0.6)},
+        "heads": {0: run("heads", 0, 0.3), 3: run("heads", 3, 0.9)},
+        "stranger": {7: run("stranger", 7, 0.2)},
+    }
+    table = disentanglement_table(models, SETTINGS)
+    rows = {(row["model"], row["statistic"]): row for row in table.to_dicts()}
+    for statistic in ("linear_cka", "mutual_information"):
+        ours, strangers = rows["flr", statistic], rows["stranger", statistic]
+        assert (ours["difference"], ours["seeds_compared"], ours["seeds"]) == (pytest.approx(-0.1), 1, 3)
+        assert (ours["difference_low"], ours["difference_high"]) == pytest.approx((-0.1, -0.1))
+        assert (strangers["difference"], strangers["seeds_compared"]) == (None, None)
+        assert rows["heads", statistic]["seeds_compared"] is None
+
+
 def test_a_jackknife_leaves_out_one_run_at_a_time() -> None:
     pairs = np.array([[0, 1], [0, 2], [1, 2]])
     found = jackknife(np.array([0.5, 0.5, 0.8]), pairs, 3)

@@ -28,7 +28,7 @@ def shared(cka: tuple[float, float], information: tuple[float, float] | None) ->
     given = {"linear_cka": cka, "mutual_information": information}
     rows = [
         {"model": "flr", "statistic": name, "value": 0.2, "null": 0.01, "difference": sum(ends) / 2}
-        | {"difference_low": ends[0], "difference_high": ends[1]}
+        | {"difference_low": ends[0], "difference_high": ends[1], "seeds_compared": 3}
         for name, ends in given.items()
         if ends is not None
     ]

@@ -71,6 +71,7 @@ def test_differences_are_the_reference_less_the_rival_and_corrected(found: DataF
     claims = {claim.rival: claim for claim in found.claims}
     assert claims["worse"].comparison.difference.mean == pytest.approx(0.05, abs=0.01)
     assert claims["better"].comparison.difference.mean == pytest.approx(-0.05, abs=0.01)
+    assert (claims["worse"].n_seeds, claims["popularity"].n_seeds) == (2, 1)  # popularity has the first seed alone
     assert all(claim.corrected >= claim.comparison.p_value for claim in found.claims)
 
 

@@ -25,7 +25,7 @@ import polars as pl
 from flr.experiments.effect_tables import ALL_DAMAGES
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.experiments.factor_tables import NEIGHBOURS
-from flr.experiments.verdicts import MARGIN, Verdict
+from flr.experiments.verdicts import MARGIN, Verdict, told_seeds
 
 #: Identity (0 random, 1 the same) above which factors of two seeds are called the same.
 SAME: Final = 0.5
@@ -129,16 +129,18 @@ def _disentangled(data: str, tables: Tables, reference: str, control: str | None
     if control is None:
         return None
     rows = {row["statistic"]: row for row in _rows(tables, "disentanglement", model=reference)}
-    asked = [rows[name] for name in ("linear_cka", NEIGHBOURS) if name in rows]
+    known = {name: row for name, row in rows.items() if row.get("difference") is not None}
+    asked = [known[name] for name in ("linear_cka", NEIGHBOURS) if name in known]
     matters = _each_matters(data, tables, reference)
-    if not asked or asked[0].get("difference") is None or matters is None:
+    if not asked or matters is None:
         return None
     verdicts = [toward(*_negated(row["difference_low"], row["difference_high"])) for row in asked]
     if len(asked) < 2:
         verdicts.append("undecided")
     figures = [
         f"{_NAMES[row['statistic']]} {row['value']:.3f} (null {row['null']:.3f}), less that of {control} "
-        f"{row['difference']:+.3f} [{_signed(row['difference_low'], 3)}, {_signed(row['difference_high'], 3)}]"
+        f"{row['difference']:+.3f} [{_signed(row['difference_low'], 3)}, {_signed(row['difference_high'], 3)}] on the "
+        f"{told_seeds(row['seeds_compared'])}"
         for row in asked
     ]
     told = "; ".join([*figures, f"each factor matters: {matters.verdict}"])
@@ -158,10 +160,11 @@ def _robust(data: str, tables: Tables, reference: str, single: str | None) -> Ev
     if not rows or not ours or rows[0]["difference"] is None:
         return None
     low, high = rows[0]["difference_low"], rows[0]["difference_high"]
+    both = told_seeds(rows[0]["seeds"])
     alone = (f"{row['model']} loses {row['loss']:.1%} on all of its {row['seeds']}" for row in (ours[0], rows[0]))
     told = (
         f"over all damages {single} loses {100 * rows[0]['difference']:+.1f} points more of its NDCG@10 "
-        f"[{_signed(low, 1, 100)}, {_signed(high, 1, 100)}] on the seeds that both have ({', '.join(alone)})"
+        f"[{_signed(low, 1, 100)}, {_signed(high, 1, 100)}] on the {both} ({', '.join(alone)})"
     )
     claim = f"{reference} is more robust than {single}"
     main = {"difference": rows[0]["difference"], "low": low, "high": high}

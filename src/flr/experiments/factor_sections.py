@@ -60,19 +60,24 @@ def _shared(page: Page, models: Sequence[str], rows: _Rows) -> PageTable:
     compared = [name for name in _COMPARED if name in names] if control in models else []
     head = [
         "model",
+        "seeds",
         *(_SHARED[name] for name in names),
         *(f"{_SHARED[name]} less that of {control}" for name in compared),
+        *(["seeds compared"] if compared else []),
     ]
     cells = [
         [
             Cell(model),
+            number(rows[model, names[0]], "seeds", form=".0f"),
             *(number(rows.get((model, name), {}), "value", BOTH, form=".3f") for name in names),
             *(number(rows.get((model, name), {}), "difference", ENDS, form="+.3f") for name in compared),
+            *(number(rows.get((model, name), {}), "seeds_compared", form=".0f") for name in compared[:1]),
         ]
         for model in models
     ]
     nulls = [number(rows.get((models[0], name), {}), "null", form=".3f") for name in names]
-    cells.append([Cell(f"null of {models[0]}"), *nulls, *(Cell("-") for _ in compared)])
+    last = [Cell("-")] * (len(head) - 2 - len(nulls))
+    cells.append([Cell(f"null of {models[0]}"), Cell("-"), *nulls, *last])
     return PageTable("How much two factors share (MI in nats)", head, cells, "evidence-disentanglement.csv")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final
 
 import numpy as np
@@ -29,7 +29,8 @@ def disentanglement_table(models: Mapping[str, OfSeeds], settings: EvidenceSetti
 
     Returns:
         ``model``, ``statistic``, ``value`` (mean over seeds), ``low``, ``high`` (over users), ``sd`` (over seeds),
-        ``seeds``, ``null``; and, where there is a control, ``difference`` (model less control) with its interval.
+        ``seeds``, ``null``; and, where there is a control, ``difference`` (model less control, on the seeds that both
+        have) with its interval, and ``seeds_compared``.
     """
     drawn = {name: _headlines(of_seeds, settings) for name, of_seeds in models.items()}
     control = drawn.get(settings.control or "", {})
@@ -38,17 +39,45 @@ def disentanglement_table(models: Mapping[str, OfSeeds], settings: EvidenceSetti
         for statistic, found in figures.items():
             row: dict[str, Any] = {"model": model, "statistic": statistic, **found.row()}
             other = control.get(statistic)
-            compared = _Headline.difference(found, other) if other is not None and model != settings.control else None
+            shared = found.seeds & other.seeds if other is not None and model != settings.control else None
+            compared = found.of(shared).less(other.of(shared)) if other is not None and shared else None
             names = ("difference", "difference_low", "difference_high")
-            rows.append(row | dict(zip(names, cells_of(compared), strict=True)))
+            row |= dict(zip(names, cells_of(compared), strict=True))
+            rows.append(row | {"seeds_compared": len(shared) if shared else None})
     return frame_of(rows)
 
 
 class _Headline:
-    """A figure of each seed, [seeds], and what resampling it gave, [seeds, resamples] or nothing."""
+    """A figure of each seed, and what resampling it gave.
 
-    def __init__(self, values: FloatArray, resamples: FloatArray | None, null: float, *, halves: bool = False) -> None:
-        self.values, self.resamples, self.null, self.halves = values, resamples, null, halves
+    Args:
+        drawn: Seed -> the figure, then what each resample gave, [1 + resamples].
+        null: The figure where there is nothing to find.
+        resampled: Whether there are resamples; without them seeds are what is left to judge by.
+        halves: Whether these are random halves of users, and no bootstrap.
+    """
+
+    def __init__(
+        self, drawn: Mapping[int, FloatArray], null: float, *, resampled: bool = True, halves: bool = False
+    ) -> None:
+        self.drawn, self.null, self.resampled, self.halves = drawn, null, resampled, halves
+
+    @property
+    def seeds(self) -> Set[int]:
+        return self.drawn.keys()
+
+    @property
+    def values(self) -> FloatArray:
+        return np.array([drawn[0] for drawn in self.drawn.values()])
+
+    @property
+    def resamples(self) -> FloatArray | None:
+        return np.stack([drawn[1:] for drawn in self.drawn.values()]) if self.resampled else None
+
+    def of(self, seeds: Set[int]) -> _Headline:
+        """Return the same figure of some of the seeds."""
+        kept = {seed: drawn for seed, drawn in self.drawn.items() if seed in seeds}
+        return _Headline(kept, self.null, resampled=self.resampled, halves=self.halves)
 
     @property
     def interval(self) -> Interval:
@@ -68,15 +97,14 @@ class _Headline:
             return percentile_interval(mean, resamples)
         return Interval(mean, mean - reach, mean + reach)
 
-    @classmethod
-    def difference(cls, first: _Headline, second: _Headline) -> Interval:
-        if first.resamples is None or second.resamples is None:
-            mean = float(first.values.mean() - second.values.mean())
-            ours, theirs = first.interval, second.interval
+    def less(self, other: _Headline) -> Interval:
+        """Return this figure less another's; both must be of the same seeds."""
+        mean = float(self.values.mean() - other.values.mean())
+        if self.resamples is None or other.resamples is None:
+            ours, theirs = self.interval, other.interval
             reach = float(np.hypot(ours.high - ours.mean, theirs.high - theirs.mean))
             return Interval(mean, mean - reach, mean + reach)
-        values = np.array([first.values.mean() - second.values.mean()])
-        return cls._interval(values, first.resamples.mean(0) - second.resamples.mean(0), first.halves)
+        return self._interval(np.array([mean]), self.resamples.mean(0) - other.resamples.mean(0), self.halves)
 
     def row(self) -> dict[str, Any]:
         value, low, high = cells_of(self.interval)
@@ -85,32 +113,29 @@ class _Headline:
 
 
 def _headlines(of_seeds: OfSeeds, settings: EvidenceSettings) -> dict[str, _Headline]:
-    tables, pairs, information, halves = [], [], [], []
-    for subject in of_seeds.values():
+    tables, pairs, information, halves = {}, [], {}, {}
+    for seed, subject in of_seeds.items():
         figures = load_table(subject, "factors", settings.disentanglement, "figures")
         factors = load_table(subject, "factors", settings.disentanglement)
         if figures is not None and factors is not None:
-            tables.append(figures)
+            tables[seed] = figures
             pairs.append(factors)
         of_pairs = load_table(subject, "information", settings.mutual_information)
         of_halves = load_table(subject, "information", settings.mutual_information, "halves")
         if of_pairs is not None and of_halves is not None:
-            information.append(of_pairs)
-            halves.append(of_halves["nats"].to_numpy())
+            information[seed] = of_pairs
+            halves[seed] = of_halves["nats"].to_numpy()
     found = {}
-    for name in tables[0].columns if tables else ():
-        drawn = np.stack([table[name].to_numpy() for table in tables])
-        if not np.isnan(drawn[:, 0]).any():
+    for name in next(iter(tables.values())).columns if tables else ():
+        drawn = {seed: table[name].to_numpy() for seed, table in tables.items()}
+        if not any(np.isnan(each[0]) for each in drawn.values()):
             null = _null_of_pairs(pairs, name) if name in _WITH_NULL else _NAN
-            resamples = None if name == "dead_factors" else drawn[:, 1:]
-            found[name] = _Headline(drawn[:, 0], resamples, null)
+            found[name] = _Headline(drawn, null, resampled=name != "dead_factors")
     if information:
-        drawn = np.stack(halves)
-        found[NEIGHBOURS] = _Headline(
-            drawn[:, 0], drawn[:, 1:], _mean_of(information, "neighbours", "null_mean"), halves=True
-        )
-        of_critic = [_mean_of([table], "infonce", "nats") for table in information]
-        found[CRITIC] = _Headline(np.array(of_critic), None, _mean_of(information, "infonce", "null_mean"))
+        nulls = [_mean_of(list(information.values()), name, "null_mean") for name in ("neighbours", "infonce")]
+        found[NEIGHBOURS] = _Headline(halves, nulls[0], halves=True)
+        of_critic = {seed: np.array([_mean_of([table], "infonce", "nats")]) for seed, table in information.items()}
+        found[CRITIC] = _Headline(of_critic, nulls[1], resampled=False)
     return found
 
 

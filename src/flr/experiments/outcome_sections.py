@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from markupsafe import Markup
 
@@ -61,11 +61,12 @@ def robustness(page: Page) -> Iterator[Section]:
     near = [name for name in page.rivals if name in models]
     others = [name for name in models if name not in (page.reference, *near)]
     groups = [near, *(others[start : start + _MOST_LINES] for start in range(0, len(others), _MOST_LINES))]
-    head = ["model", "all damages", f"less {page.reference}'s (points)"]
+    head = ["model", "seeds compared", "all damages", f"less {page.reference}'s (points)"]
     head += [f"{strain} {strengths[-1]:g}" for strain, strengths in strains.items()]
     cells = [
         [
             Cell(model),
+            count(rows[model, ALL_DAMAGES, 0.0]["seeds"]),
             number(rows[model, ALL_DAMAGES, 0.0], "loss", BOTH, form=".1f", scale=100),
             number(rows[model, ALL_DAMAGES, 0.0], "difference", ENDS, form="+.1f", scale=100),
             *(
@@ -112,7 +113,7 @@ def slices(page: Page) -> Iterator[Section]:
         described = f"difference of NDCG@10 between {page.reference} and {', '.join(rivals)} by kind of target"
         drawing = rows_figure(page.figure_name("slices"), [panel], described)
         drawings = [(drawing, f"NDCG@10 of {page.reference} less that of the others; right of the line it is better.")]
-    head = ["targets that are", "targets", page.reference, *(f"less {name}" for name in rivals)]
+    head = ["targets that are", "targets", page.reference, *(_versus(rows[name, "all", "all"]) for name in rivals)]
     yield Section(
         f"For whom is {page.reference} better?",
         NOTES["slices"],
@@ -120,3 +121,7 @@ def slices(page: Page) -> Iterator[Section]:
         drawings,
         [PageTable("NDCG@10 by kind of target", head, cells, "evidence-slices.csv")],
     )
+
+
+def _versus(row: Mapping[str, Any]) -> str:
+    return f"less {row['model']} ({row['seeds']} {'seed' if row['seeds'] == 1 else 'seeds'})"

@@ -23,7 +23,8 @@ ENDS: Final = ("difference_low", "difference_high")
 NOTES: Final = {
     "disentanglement": (
         "Means over pairs of factors at the last step and over seeds, with 95 % intervals over users (of the "
-        "critic's: over seeds, from three on). The null permutes users: a figure says something beyond it only. A "
+        "critic's: over seeds, from three on); differences are on the seeds that both have. The null permutes users: a "
+        "figure says something beyond it only. A "
         "small cosine or overlap is no evidence by itself, as attention to single tokens gives both; CKA and mutual "
         "information do not depend on the factors' bases."
     ),
@@ -40,12 +41,12 @@ NOTES: Final = {
     ),
     "robustness": (
         "All models are told the same damaged histories; damage falls on the last items, as many as the reference "
-        "reads. Losses are relative to the model's own NDCG@10 on whole histories, intervals over users; a loss below "
-        "0 is a gain."
+        "reads. Losses are relative to the model's own NDCG@10 on whole histories, on the seeds that both it and the "
+        "reference have; intervals are over users, and a loss below 0 is a gain."
     ),
     "slices": (
-        "Test targets cut by what is known before anyone ranks. Many slices are looked at and none is corrected for "
-        "that: one interval in twenty misses its value by chance."
+        "Test targets cut by what is known before anyone ranks; two models on the seeds that both have. Many slices "
+        "are looked at and none is corrected for that: one interval in twenty misses its value by chance."
     ),
 }
 _SLICES: Final = {

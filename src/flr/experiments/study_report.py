@@ -17,7 +17,7 @@ from flr.experiments.outcome_sections import robustness, slices
 from flr.experiments.page_parts import Page
 from flr.experiments.page_tables import csv_of, escaped, latex
 from flr.experiments.report import template
-from flr.experiments.verdicts import LEVEL, METRIC, Claim, DataFindings, ModelFigures
+from flr.experiments.verdicts import LEVEL, METRIC, Claim, DataFindings, ModelFigures, told_seeds
 from flr.persistence import read_json, write_text
 
 
@@ -140,6 +140,7 @@ def _row(model: ModelFigures, claim: Claim | None) -> dict[str, Any]:
     for metric, spread in model.figures.items():
         row |= {metric: spread.mean, f"{metric} sd": spread.sd if spread.n > 1 else None}
     of_claim = {
+        "seeds compared": None if claim is None else claim.n_seeds,
         "difference": None if claim is None else claim.comparison.difference.mean,
         "low": None if claim is None else claim.comparison.difference.low,
         "high": None if claim is None else claim.comparison.difference.high,
@@ -205,7 +206,8 @@ def _summary_of_factors(evidence: DataEvidence) -> list[str]:
 def _told(claim: Claim, study: Study) -> dict[str, Any]:
     difference, smallest = claim.comparison.difference, claim.comparison.minimum_detectable
     figures = (
-        f"{difference.mean:+.4f} {METRIC.upper()}, 95 % interval {difference.low:+.4f} to {difference.high:+.4f}, "
+        f"{difference.mean:+.4f} {METRIC.upper()} on the {told_seeds(claim.n_seeds)}, 95 % interval "
+        f"{difference.low:+.4f} to {difference.high:+.4f}, "
         f"p {shown_p(claim.corrected)} after Holm; one of {smallest:.4f} would be found four times in five"
     )
     return {

@@ -61,6 +61,7 @@ class Claim:
         rival: The other model.
         value: Mean of the reference.
         comparison: Reference less rival.
+        n_seeds: Seeds that it rests on: those that both have.
         corrected: Its p-value after Holm's correction for all claims on the data set.
     """
 
@@ -68,6 +69,7 @@ class Claim:
     rival: str
     value: float
     comparison: Comparison
+    n_seeds: int
     corrected: float
 
     @property
@@ -101,6 +103,15 @@ class DataFindings:
     missing: tuple[str, ...]
 
 
+def told_seeds(n: int) -> str:
+    """Return what a comparison rests on, in words.
+
+    >>> told_seeds(1), told_seeds(5)
+    ('1 seed that both have', '5 seeds that both have')
+    """
+    return f"{n} {'seed' if n == 1 else 'seeds'} that both have"
+
+
 def findings_on(study: Study, data: str, all_cells: list[Cell], output: Path) -> DataFindings:
     """Return what was found on one data set from the runs that are finished.
 
@@ -128,7 +139,7 @@ def findings_on(study: Study, data: str, all_cells: list[Cell], output: Path) ->
     corrected = holm([comparison.p_value for comparison in comparisons])
     value = float(np.mean([report.metrics[METRIC] for report in reference.values()]))
     claims = [
-        Claim(data, rival, value, comparison, float(p_value))
+        Claim(data, rival, value, comparison, len(reference.keys() & found[rival].keys()), float(p_value))
         for rival, comparison, p_value in zip(rivals, comparisons, corrected, strict=True)
     ]
 
