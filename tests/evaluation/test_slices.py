@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from flr.errors import DataError
-from flr.evaluation.slices import change_table, popularity_classes, slice_labels, slice_table, title_novelty
+from flr.evaluation.slices import change_table, popularity_classes, slice_labels, slice_table, title_commonness
 from flr.records import CONTEXT, TEST, TRAIN, Catalogue, UserSequences
 
 TITLES = ["Red House", "red car", "Blue House", "Green!", "Red Green"]
@@ -46,14 +46,41 @@ def test_labels_by_hand() -> None:
     labels = slice_labels(per_target([0, 0, 0]), sequences(), catalogue(), length_edges=(1, 2))
     assert labels["history_length"].to_list() == ["over 2", "2-2", "1-1"]
     assert labels["popularity"].to_list() == ["unseen"] * 3
-    assert labels["title"].to_list() == ["some new words", "new words only", "some new words"]
+    assert labels["title"].to_list() == ["words in between", "rare words", "common words"]
     assert labels["activity"].to_list() == ["over 2", "2-2", "up to 1"]
     assert labels["row"].to_list() == [3, 6, 8]
 
 
-def test_words_of_seen_titles_are_known_whatever_their_case() -> None:
-    found = title_novelty(catalogue(), np.array([1, 0, 0, 1, 0]))
-    assert found.tolist() == ["known words", "some new words", "some new words", "known words", "known words"]
+def test_words_are_as_common_as_the_other_titles_that_training_showed() -> None:
+    found = title_commonness(catalogue(), np.array([1, 7, 0, 1, 0]))  # red house, red car, -, green, -
+    one, two = np.log(2), np.log(3)
+    assert found.tolist() == pytest.approx([one / 2, one / 2, one / 2, 0, (two + one) / 2])
+    assert title_commonness(catalogue(), np.zeros(5, dtype=int)).tolist() == [0] * 5
+
+
+def test_titles_without_words_are_rare_and_equal_ones_share_a_label() -> None:
+    ids, titles = np.array(["a", "b"], dtype=object), np.array(["!?", "..."], dtype=object)
+    wordless = Catalogue(ids, titles, np.arange(2, dtype=np.int32), titles)
+    assert title_commonness(wordless, np.array([1, 1])).tolist() == [0, 0]
+    frame = per_target([0, 0, 0]).with_columns(item_index=pl.lit(4))
+    assert set(slice_labels(frame, sequences(), catalogue())["title"]) == {"rare words"}
+
+
+def test_thirds_of_titles_hold_as_many_targets_each_and_come_in_order() -> None:
+    titles = np.array(["the " * (n > 5) + f"word{n // 2}" + " of" * (n > 8) for n in range(12)], dtype=object)
+    twelve = Catalogue(titles, titles, np.arange(12, dtype=np.int32), titles)
+    world = UserSequences(
+        np.array(["a"], dtype=object),
+        np.array([0, 24]),
+        np.tile(np.arange(12, dtype=np.int32), 2),
+        np.arange(24),
+        np.array([TRAIN] * 12 + [TEST] * 12, dtype=np.int8),
+    )
+    frame = pl.DataFrame({"user_index": 0, "row": range(12, 24), "item_index": range(12), "history_length": 12})
+    labels = slice_labels(frame, world, twelve)
+    table = slice_table(np.ones(12), labels.select("row", "user_index", "title"), np.random.default_rng(0))
+    assert table["label"].to_list() == ["all", "rare words", "words in between", "common words"]
+    assert table["n_targets"].to_list() == [12, 6, 3, 3]  # the first six are equally rare
 
 
 def test_thirds_are_of_interactions() -> None:

@@ -32,5 +32,5 @@ def test_tables_of_data_sets_go_into_one_file() -> None:
 
 
 def test_slices_that_cut_nothing_are_left_out() -> None:
-    keys = [("all", "all"), ("title", "known words"), ("popularity", "head"), ("popularity", "tail"), ("all", "all")]
+    keys = [("all", "all"), ("title", "rare words"), ("popularity", "head"), ("popularity", "tail"), ("all", "all")]
     assert places_of(keys) == [("all", "all"), ("popularity", "head"), ("popularity", "tail")]

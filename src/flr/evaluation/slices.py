@@ -1,12 +1,13 @@
 """For whom a model is good: an evaluation cut by what is known of each target before anyone ranks.
 
-A slice is a label per target. `slice_labels` makes five kinds, `slice_table` averages any column over each label, with
+A slice is a label per target. `slice_labels` makes four kinds, `slice_table` averages any column over each label, with
 an interval clustered by user; `change_table` does so for the change between two evaluations of the same targets.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -40,6 +41,8 @@ SCHEMA: Final = {
     "n_users": pl.Int64,
 }
 _WORD = re.compile(r"\w+")
+_TITLES: Final = ("rare words", "words in between", "common words")
+_ORDER: Final = {name: place for names in (_TITLES, ("tail", "middle", "head")) for place, name in enumerate(names)}
 
 
 def slice_labels(
@@ -63,8 +66,8 @@ def slice_labels(
         - ``history_length``: items before the target;
         - ``popularity``: of the target's item in training: ``"unseen"``, or the third of all training interactions
           that it falls into when items are ordered by theirs (``"tail"``, ``"middle"``, ``"head"``);
-        - ``title``: whether words of its title are in no title of an item seen in training: ``"known words"``,
-          ``"some new words"``, ``"new words only"``;
+        - ``title``: how common the words of its title are (`title_commonness`), in thirds of the targets: ``"rare
+          words"``, ``"words in between"``, ``"common words"``; fewer labels where many are equally common;
         - ``activity``: the user's training interactions, in thirds of the evaluated users.
     """
     counts = training_counts(sequences, catalogue.n_items)
@@ -73,7 +76,7 @@ def slice_labels(
     columns = {
         "history_length": _binned(lengths, length_edges),
         "popularity": popularity_classes(counts)[items],
-        "title": title_novelty(catalogue, counts)[items],
+        "title": _thirds(title_commonness(catalogue, counts)[items]),
         "activity": _activity(users, sequences),
     }
     labels = {name: pl.Series(name, values.tolist(), dtype=pl.String) for name, values in columns.items()}
@@ -163,19 +166,30 @@ def popularity_classes(counts: IntArray) -> npt.NDArray[np.object_]:
     return np.asarray(names[index], dtype=object)
 
 
-def title_novelty(catalogue: Catalogue, counts: IntArray) -> npt.NDArray[np.object_]:
-    """Return how new the words of each item's title are, given what was taken in training, [N].
+def title_commonness(catalogue: Catalogue, counts: IntArray) -> FloatArray:
+    """Return how common the words of each item's title are among the titles that training showed, [N].
 
-    Words are runs of letters and digits, case ignored; a title without any has known words only.
+    The mean over its different words of ``ln(1 + n)``, n the *other* items taken in training whose title has the word:
+    0 where no other title has any of them, and for a title without words. Words are runs of letters and digits, case
+    ignored. How often an item was taken does not matter, so this is no second measure of popularity.
 
     Args:
         catalogue: The items.
         counts: Training interactions of each item, [N].
     """
     words = [set(_WORD.findall(str(title).casefold())) for title in catalogue.titles]
-    known = {word for of_title, count in zip(words, counts, strict=True) if count for word in of_title}
-    names = ["known words" if w <= known else "some new words" if w & known else "new words only" for w in words]
-    return np.array(names, dtype=object)
+    n_titles = Counter(word for of_title, count in zip(words, counts, strict=True) if count for word in of_title)
+    found = np.zeros(len(words))
+    for place, (of_title, count) in enumerate(zip(words, counts, strict=True)):
+        if of_title:
+            # In order, as sets have none: a third's edge would tell last bits apart.
+            found[place] = np.log1p(sorted(n_titles[word] - bool(count) for word in of_title)).mean()
+    return found
+
+
+def _thirds(commonness: FloatArray) -> npt.NDArray[np.object_]:
+    edges = np.quantile(commonness, [1 / 3, 2 / 3])
+    return np.asarray(np.array(_TITLES, dtype=object)[np.searchsorted(edges, commonness)])
 
 
 def _binned(values: IntArray, edges: Sequence[int]) -> npt.NDArray[np.object_]:
@@ -197,5 +211,5 @@ def _natural(label: str) -> tuple[int, str]:
     """Order labels by the number they hold: 1-5, 6-10, over 10."""
     number = re.search(r"\d+", label)
     if number is None:
-        return ({"tail": 0, "middle": 1, "head": 2}.get(label, -1), label)
+        return (_ORDER.get(label, -1), label)
     return (int(number[0]) + label.startswith("over"), label)
