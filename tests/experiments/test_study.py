@@ -16,6 +16,7 @@ from flr.experiments.matrix import MATCHED_WITHIN, Study
 from flr.experiments.quick import quick_study
 from flr.experiments.study import run_study, study_jobs
 from flr.experiments.study_report import StudyReport
+from flr.recommender import Recommender
 from flr.training.estimate import n_weights
 
 
@@ -61,6 +62,19 @@ def test_the_report_says_so(report: StudyReport, folder: Path) -> None:
     assert (folder / "results.tex").read_text().count(r"\textbf{") == sum(
         claim.verdict == "holds" for claim in report.findings[0].claims
     )
+
+
+def test_the_report_counts_the_assistant_and_the_baselines(report: StudyReport, folder: Path) -> None:
+    rows = {row["model"]: row for row in csv.DictReader((folder / "results.csv").open())}
+    ours = Recommender.load(folder / "runs" / "toy" / "flr" / "seed-0").model
+    assert ours.assistant is not None
+    own, both = (int(rows["flr"][name]) for name in ("weights", "weights with assistant"))
+    assert own == ours.count_parameters()[0]
+    assert both - own > sum(weights.numel() for weights in ours.assistant.parameters()) > 0
+    assert rows["no thought"]["weights"] == rows["no thought"]["weights with assistant"]  # no memory, no assistant
+    assert rows["popularity"]["weights"] == ""
+    assert f"| flr | 2 | {own:,} | {both:,} | " in report.text.read_text()
+    assert f'<td data-label="weights with assistant">{both:,}</td>' in report.page.read_text()
 
 
 def test_every_question_has_a_verdict_and_its_figures(report: StudyReport, folder: Path) -> None:

@@ -136,7 +136,8 @@ def _rows(found: DataFindings) -> list[dict[str, Any]]:
 
 
 def _row(model: ModelFigures, claim: Claim | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": model.name, "seeds": model.figures[METRIC].n, "weights": model.n_weights}
+    row: dict[str, Any] = {"model": model.name, "seeds": model.figures[METRIC].n}
+    row |= {"weights": model.n_weights, "weights with assistant": model.n_with_assistant}
     for metric, spread in model.figures.items():
         row |= {metric: spread.mean, f"{metric} sd": spread.sd if spread.n > 1 else None}
     of_claim = {

@@ -15,6 +15,7 @@ from flr.evaluation.comparison import Comparison, compare, holm
 from flr.evaluation.reports import load_report
 from flr.evaluation.significance import Spread, over_seeds
 from flr.experiments.matrix import Cell, Study, baseline_folders
+from flr.experiments.weight_counts import assistant_weights, baseline_weights
 from flr.persistence import read_json
 from flr.records import Report
 from flr.seeding import generator
@@ -39,7 +40,8 @@ class ModelFigures:
         name: Of the variant or the baseline.
         is_baseline: Which of the two.
         figures: Metric on test -> mean and standard deviation over seeds.
-        n_weights: Weights; None for a baseline.
+        n_weights: Weights without an assistant's: those that variants are matched by; None for a baseline that counts.
+        n_with_assistant: The same with the assistant's; None where nobody can tell.
         hours: Training time of all seeds, a baseline's trials included.
         reports: Test reports, one per seed.
     """
@@ -48,6 +50,7 @@ class ModelFigures:
     is_baseline: bool
     figures: dict[str, Spread]
     n_weights: int | None
+    n_with_assistant: int | None
     hours: float
     reports: tuple[Report, ...]
 
@@ -189,12 +192,15 @@ def _figures(name: str, reports: dict[int, Report], cells: list[Cell], fits: lis
     """Return a model's figures from its test reports, and the runs or the baseline's folders that these came from."""
     runs = [read_json(RunFolder(cell.folder).facts, "run") for cell in cells if cell.seed in reports]
     trials = [trial for folder in fits for trial in read_json(folder / META_FILE, "baseline")["trials"]]
+    n_weights = int(runs[0]["n_parameters"]) if cells else baseline_weights(fits[0], name)
+    of_assistant = assistant_weights(next(cell.folder for cell in cells if cell.seed in reports)) if cells else 0
     seconds = [run["train_seconds"] for run in runs] + [trial["seconds"] for trial in trials]
     return ModelFigures(
         name=name,
         is_baseline=not cells,
         figures={metric: over_seeds([report.metrics[metric] for report in reports.values()]) for metric in _SHOWN},
-        n_weights=int(runs[0]["n_parameters"]) if runs else None,
+        n_weights=n_weights,
+        n_with_assistant=None if n_weights is None or of_assistant is None else n_weights + of_assistant,
         hours=sum(seconds) / 3600,
         reports=tuple(reports.values()),
     )
