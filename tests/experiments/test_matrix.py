@@ -59,6 +59,16 @@ def test_stage_two_keeps_the_settings_of_its_stage_one(tmp_path: Path) -> None:
         ({"baselines": ["sasrek"]}, r"there is no baseline 'sasrek'.*'sasrec'"),
         ({"seeds": [1]}, r"seeds"),
         ({"variant": {}}, r"variant: Extra inputs"),
+        ({"variants": {"flr": {}, "two": {"compare_with": "fl"}}}, r"there is no variant 'fl'.*'flr'"),
+        ({"variants": {"flr": {}, "two": {"compare_with": "two"}}}, r"variant 'two' is compared with itself"),
+        (
+            {"variants": {"flr": {"compare_with": "two"}, "two": {}}},
+            r"the reference 'flr' is compared with 'two', expected nothing",
+        ),
+        (
+            {"variants": {"flr": {}, "two": {"compare_with": "three"}, "three": {}}, "controls": ["two"]},
+            r"control 'two' is compared with 'three', expected the reference 'flr'",
+        ),
         ({"settings": {"text.windov": 3}}, r"variant 'flr' on 'toy'.*'text.windov'.*'window'|text.windov"),
         ({"settings": {"training.max_steps": 0}}, r"training.max_steps = 0"),
     ],
@@ -90,3 +100,23 @@ def test_seeds_of_a_variant_may_be_fewer() -> None:
     assert study.seeds_of("toy", "two") == (4,)
     assert study.seeds_of("toy", "aligned") == (4,)  # it needs a stage one
     assert study.seeds_of("toy", "flr") == (4, 5)
+
+
+def test_what_is_compared_with_what() -> None:
+    variants = {**STUDY["variants"], "aligned": {"stage_two_of": "two", "compare_with": "two"}}
+    study = Study.model_validate({**STUDY, "variants": variants, "baselines": ["popularity"]})
+    names = ("two", "aligned", "popularity")
+    assert {name: study.compared_with(name) for name in names} == {"two": "flr", "aligned": "two", "popularity": "flr"}
+
+
+def test_ablations_are_compared_with_what_differs_in_one_thing() -> None:
+    study = load_study(Path(__file__).parents[2] / "configs" / "studies" / "ablations.yaml")
+    for name, variant in study.variants.items():
+        settings = dict(variant.settings)
+        other = study.compared_with(name)
+        of_other = study.variants[other].settings
+        regularisers = {key for key in settings if key.startswith("objective.lambda_")}
+        differing = {key for key in settings.keys() | of_other.keys() if settings.get(key) != of_other.get(key)}
+        n_differing = len(differing - regularisers) + bool(regularisers)
+        is_wide = "reasoner.factor_width" in settings  # a single vector and wider
+        assert n_differing == (2 if is_wide else name != "flr" and variant.stage_two_of is None), name

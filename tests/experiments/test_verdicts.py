@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from flr.errors import ArtifactError
+from flr.evaluation.comparison import holm
 from flr.evaluation.reports import save_report
 from flr.experiments.matrix import Study, cells
 from flr.experiments.verdicts import DataFindings, findings_on
@@ -20,7 +21,16 @@ STUDY = Study.model_validate(
     {
         "title": "t",
         "data": {"toy": {"folder": "toy"}},
-        "variants": {"flr": {}, "alike": {}, "same": {}, "worse": {}, "better": {}, "absent": {}},
+        "variants": {
+            "flr": {},
+            "alike": {},
+            "same": {},
+            "worse": {},
+            "better": {},
+            "absent": {},
+            "near": {"compare_with": "worse"},
+            "lost": {"compare_with": "absent"},
+        },
         "reference": "flr",
         "baselines": ["popularity"],
         "seeds": [0, 1],
@@ -44,7 +54,7 @@ def save(folder: Path, gain: float, seed: int) -> None:
 
 @pytest.fixture
 def found(tmp_path: Path) -> DataFindings:
-    gains = {"flr": 0.1, "alike": 0.1, "same": 0.1, "worse": 0.05, "better": 0.15}
+    gains = {"flr": 0.1, "alike": 0.1, "same": 0.1, "worse": 0.05, "better": 0.15, "near": 0.03, "lost": 0.1}
     for cell in cells(STUDY, tmp_path):
         if cell.variant in gains:
             save(cell.folder, gains[cell.variant], cell.seed)
@@ -63,8 +73,10 @@ def test_each_verdict(found: DataFindings) -> None:
         "same": "does not hold",
         "worse": "holds",
         "better": "does not hold",
+        "near": "holds",
         "popularity": "holds",
     }
+    assert found.missing == ("absent", "lost")  # there is nothing that the latter could be compared with
 
 
 def test_differences_are_the_reference_less_the_rival_and_corrected(found: DataFindings) -> None:
@@ -73,6 +85,24 @@ def test_differences_are_the_reference_less_the_rival_and_corrected(found: DataF
     assert claims["better"].comparison.difference.mean == pytest.approx(-0.05, abs=0.01)
     assert (claims["worse"].n_seeds, claims["popularity"].n_seeds) == (2, 1)  # popularity has the first seed alone
     assert all(claim.corrected >= claim.comparison.p_value for claim in found.claims)
+
+
+def test_a_variant_is_compared_with_what_the_study_says(found: DataFindings) -> None:
+    """In one family with all others: its p-value is corrected for their number, and theirs for it."""
+    claims = {claim.rival: claim for claim in found.claims}
+    near = claims["near"]
+    assert (near.model, near.n_seeds, {claims[name].model for name in claims if name != "near"}) == (
+        "worse",
+        2,
+        {"flr"},
+    )
+    assert near.comparison.difference.mean == pytest.approx(0.02, abs=0.001)  # .05 - .03; flr is .07 above
+    means = {model.name: model.figures["ndcg@10"].mean for model in found.models}
+    assert near.comparison.difference.mean == pytest.approx(means["worse"] - means["near"])
+    assert near.value == means["worse"]
+    expected = holm([claim.comparison.p_value for claim in found.claims])
+    assert [claim.corrected for claim in found.claims] == expected.tolist()
+    assert len(expected) == 6
 
 
 def test_figures_over_seeds(found: DataFindings) -> None:

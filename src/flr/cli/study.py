@@ -55,7 +55,14 @@ def study(
     result = run_study(chosen, output, jobs=jobs, progress=progress)
     if as_json:
         told = [
-            {"data": c.data, "rival": c.rival, "verdict": c.verdict, "p_holm": c.corrected, **vars(c.comparison)}
+            {
+                "data": c.data,
+                "model": c.model,
+                "rival": c.rival,
+                "verdict": c.verdict,
+                "p_holm": c.corrected,
+                **vars(c.comparison),
+            }
             for found in result.findings
             for c in found.claims
         ]
@@ -76,7 +83,7 @@ def _show(result: StudyReport) -> None:
             (model.name, *(model.figures[name].mean for name in ("ndcg@10", "hr@10")), *_versus(claims.get(model.name)))
             for model in found.models
         ]
-        columns = ("", "NDCG@10", "HR@10", "difference", "p (Holm)", f"{found.models[0].name} is better")
+        columns = ("", "NDCG@10", "HR@10", "compared with", "difference", "p (Holm)", "that one is better")
         console.show_table(columns, rows, title=f"{found.data}: {found.n_targets:,} targets of {found.n_users:,} users")
         console.show_line()
     for evidence in result.evidence:
@@ -87,5 +94,7 @@ def _show(result: StudyReport) -> None:
     console.show_line(f"the report: {result.page}")
 
 
-def _versus(claim: Claim | None) -> tuple[float | None, float | None, str]:
-    return (None, None, "") if claim is None else (claim.comparison.difference.mean, claim.corrected, claim.verdict)
+def _versus(claim: Claim | None) -> tuple[str, float | None, float | None, str]:
+    if claim is None:
+        return "", None, None, ""
+    return claim.model, claim.comparison.difference.mean, claim.corrected, claim.verdict

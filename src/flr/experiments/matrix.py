@@ -48,6 +48,9 @@ class StudyVariant(_Part):
     same_size: bool = Field(
         True, description="Whether its weights must be as many as the reference's, to 1 %; not with operations."
     )
+    compare_with: str | None = Field(
+        None, description="Variant that it is compared with in the table of results; unset: the reference."
+    )
 
 
 class Study(_Part):
@@ -60,7 +63,9 @@ class Study(_Part):
     title: str = Field(description="Heading of the report.")
     data: dict[str, StudyData] = Field(min_length=1, description="Data sets by name.")
     variants: dict[str, StudyVariant] = Field(min_length=1, description="Variants by name.")
-    reference: str = Field(description="Variant that all others and all baselines are compared with.")
+    reference: str = Field(
+        description="Variant that baselines and all variants without compare_with are compared with."
+    )
     controls: tuple[str, ...] = Field((), description="Variants that the reference must beat for its claim to hold.")
     baselines: tuple[str, ...] = Field((), description="Baselines by name.")
     titles_from: str | None = Field(
@@ -79,8 +84,9 @@ class Study(_Part):
     def _check_names(self) -> Study:
         sources = [variant.stage_two_of for variant in self.variants.values() if variant.stage_two_of is not None]
         fewer = [name for data in self.data.values() for name in data.seeds if name not in self.baselines]
-        compared = [name for name in (self.evidence.control, self.evidence.single_vector) if name is not None]
-        for name in (self.reference, *self.controls, *compared, *sources, *fewer):
+        compared = [variant.compare_with for variant in self.variants.values()]
+        named = [name for name in (self.evidence.control, self.evidence.single_vector, *compared) if name is not None]
+        for name in (self.reference, *self.controls, *named, *sources, *fewer):
             if name not in self.variants:
                 raise ValueError(f"there is no variant {name!r}; {nearest(name, self.variants)}")
             if name in sources and self.variants[name].stage_two_of is not None:
@@ -89,6 +95,29 @@ class Study(_Part):
             if name not in NAMES:
                 raise ValueError(f"there is no baseline {name!r}; {nearest(name, NAMES)}")
         return self
+
+    @model_validator(mode="after")
+    def _check_comparisons(self) -> Study:
+        for name, variant in self.variants.items():
+            other = variant.compare_with
+            if other == name:
+                raise ValueError(f"variant {name!r} is compared with itself; name another one in compare_with")
+            if other is not None and name == self.reference:
+                raise ValueError(
+                    f"the reference {name!r} is compared with {other!r}, expected nothing, as others are compared with "
+                    f"it; leave out its compare_with, and give {other!r} one"
+                )
+            if name in self.controls and other not in (None, self.reference):
+                raise ValueError(
+                    f"control {name!r} is compared with {other!r}, expected the reference {self.reference!r}, which "
+                    "must beat it; leave out its compare_with, or take it from the controls"
+                )
+        return self
+
+    def compared_with(self, name: str) -> str:
+        """Return the variant that another variant or a baseline is compared with."""
+        variant = self.variants.get(name)
+        return self.reference if variant is None or variant.compare_with is None else variant.compare_with
 
     def seeds_of(self, data: str, name: str) -> tuple[int, ...]:
         """Return the seeds of a variant or baseline on a data set.

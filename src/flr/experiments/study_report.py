@@ -70,7 +70,7 @@ def write_study_report(
             for sentence in (*_summary(study, found), *_summary_of_factors(more))
         ],
         "parts": [_part(found) for found in findings],
-        "claims": _claims(study, findings, evidence),
+        "claims": _claims(findings, evidence),
         "evidence": [_evidence_part(study, *each) for each in zip(findings, evidence, strict=True)],
         "failed": list(failed),
         "facts": _facts(output, findings, evidence),
@@ -111,7 +111,7 @@ def _write_evidence(output: Path, evidence: Sequence[DataEvidence], parts: Seque
         write_text(output / name, "\n".join(texts))
 
 
-def _claims(study: Study, findings: Sequence[DataFindings], evidence: Sequence[DataEvidence]) -> list[dict[str, Any]]:
+def _claims(findings: Sequence[DataFindings], evidence: Sequence[DataEvidence]) -> list[dict[str, Any]]:
     """Return every claim with its verdict, figures and the file they come from: about factors first."""
     of_factors = [
         {
@@ -127,7 +127,7 @@ def _claims(study: Study, findings: Sequence[DataFindings], evidence: Sequence[D
         for found in evidence
         for claim in found.claims
     ]
-    return of_factors + [_told(claim, study) for found in findings for claim in found.claims]
+    return of_factors + [_told(claim) for found in findings for claim in found.claims]
 
 
 def _rows(found: DataFindings) -> list[dict[str, Any]]:
@@ -141,6 +141,7 @@ def _row(model: ModelFigures, claim: Claim | None) -> dict[str, Any]:
     for metric, spread in model.figures.items():
         row |= {metric: spread.mean, f"{metric} sd": spread.sd if spread.n > 1 else None}
     of_claim = {
+        "compared with": None if claim is None else claim.model,
         "seeds compared": None if claim is None else claim.n_seeds,
         "difference": None if claim is None else claim.comparison.difference.mean,
         "low": None if claim is None else claim.comparison.difference.low,
@@ -190,7 +191,7 @@ def _summary(study: Study, found: DataFindings) -> list[str]:
         ]
         sentences.append(f"{on}, whether {study.reference} is better than {name}: {'; '.join(told)}.")
     if found.missing:
-        sentences.append(f"{on}, no finished run of: {', '.join(found.missing)}.")
+        sentences.append(f"{on}, no finished run to compare of: {', '.join(found.missing)}.")
     return sentences
 
 
@@ -204,7 +205,7 @@ def _summary_of_factors(evidence: DataEvidence) -> list[str]:
     return [f"On {evidence.data}, what is claimed of factors: {'; '.join(told)}."] if told else []
 
 
-def _told(claim: Claim, study: Study) -> dict[str, Any]:
+def _told(claim: Claim) -> dict[str, Any]:
     difference, smallest = claim.comparison.difference, claim.comparison.minimum_detectable
     figures = (
         f"{difference.mean:+.4f} {METRIC.upper()} on the {told_seeds(claim.n_seeds)}, 95 % interval "
@@ -213,7 +214,7 @@ def _told(claim: Claim, study: Study) -> dict[str, Any]:
     )
     return {
         "data": claim.data,
-        "claim": f"{study.reference} is better than {claim.rival}",
+        "claim": f"{claim.model} is better than {claim.rival}",
         "verdict": claim.verdict,
         "value": difference.mean,
         "low": difference.low,

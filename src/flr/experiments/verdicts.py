@@ -1,8 +1,8 @@
-"""What a study found: figures over seeds, the reference against everything else, and a verdict per claim."""
+"""What a study found: figures over seeds, two models against each other, and a verdict per claim."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -57,18 +57,20 @@ class ModelFigures:
 
 @dataclass(frozen=True)
 class Claim:
-    """The reference is better than another model.
+    """A model is better than another.
 
     Attributes:
         data: On which data set.
+        model: What is said to be better: the reference, or what the study compares the rival with.
         rival: The other model.
-        value: Mean of the reference.
-        comparison: Reference less rival.
+        value: Mean of the model.
+        comparison: Model less rival.
         n_seeds: Seeds that it rests on: those that both have.
         corrected: Its p-value after Holm's correction for all claims on the data set.
     """
 
     data: str
+    model: str
     rival: str
     value: float
     comparison: Comparison
@@ -94,7 +96,7 @@ class DataFindings:
         n_targets, n_users: Of the test split.
         models: The reference first, then the other variants, then baselines.
         claims: One per other model.
-        missing: Models without a finished run.
+        missing: Models without a finished run, or without one of a seed that what they are compared with has too.
     """
 
     data: str
@@ -118,7 +120,7 @@ def told_seeds(n: int) -> str:
 def findings_on(study: Study, data: str, all_cells: list[Cell], output: Path) -> DataFindings:
     """Return what was found on one data set from the runs that are finished.
 
-    A rival is compared on the seeds that it shares with the reference; one that shares none is missing.
+    A rival is compared on the seeds that it shares with its opponent; one that shares none is missing.
 
     Args:
         study: What was run.
@@ -137,14 +139,7 @@ def findings_on(study: Study, data: str, all_cells: list[Cell], output: Path) ->
             "look at what failed above"
         )
     others = [name for name in found if name != study.reference]
-    rivals = [name for name in others if reference.keys() & found[name].keys()]
-    comparisons = [_compare(reference, found[name], name) for name in rivals]
-    corrected = holm([comparison.p_value for comparison in comparisons])
-    value = float(np.mean([report.metrics[METRIC] for report in reference.values()]))
-    claims = [
-        Claim(data, rival, value, comparison, len(reference.keys() & found[rival].keys()), float(p_value))
-        for rival, comparison, p_value in zip(rivals, comparisons, corrected, strict=True)
-    ]
+    rivals = [name for name in others if found[study.compared_with(name)].keys() & found[name].keys()]
 
     def figures(name: str) -> ModelFigures:
         cells = [cell for cell in all_cells if (cell.data, cell.variant) == (data, name)]
@@ -160,7 +155,7 @@ def findings_on(study: Study, data: str, all_cells: list[Cell], output: Path) ->
         n_targets=int(first.metrics["n_targets"]),
         n_users=int(first.metrics["n_users"]),
         models=tuple(figures(name) for name in [study.reference, *rivals]),
-        claims=tuple(claims),
+        claims=tuple(_claims(study, data, found, rivals)),
         missing=tuple(name for name in others if name not in rivals),
     )
 
@@ -182,10 +177,23 @@ def _report(folder: Path) -> Report | None:
         return None
 
 
-def _compare(reference: dict[int, Report], rival: dict[int, Report], name: str) -> Comparison:
-    seeds = sorted(reference.keys() & rival.keys())
-    theirs, ours = ([reports[seed].per_target for seed in seeds] for reports in (rival, reference))
-    return compare(theirs, ours, METRIC, generator(0, f"versus {name}"))
+def _claims(
+    study: Study, data: str, found: Mapping[str, Mapping[int, Report]], rivals: Sequence[str]
+) -> Iterator[Claim]:
+    """Yield a claim per rival; all of a data set are corrected as one family, whatever each is compared with."""
+    models = [study.compared_with(rival) for rival in rivals]
+    comparisons = [_compare(found[model], found[rival], rival) for model, rival in zip(models, rivals, strict=True)]
+    corrected = holm([comparison.p_value for comparison in comparisons])
+    for model, rival, comparison, p_value in zip(models, rivals, comparisons, corrected, strict=True):
+        value = float(np.mean([report.metrics[METRIC] for report in found[model].values()]))
+        n_seeds = len(found[model].keys() & found[rival].keys())
+        yield Claim(data, model, rival, value, comparison, n_seeds, float(p_value))
+
+
+def _compare(ours: Mapping[int, Report], theirs: Mapping[int, Report], name: str) -> Comparison:
+    seeds = sorted(ours.keys() & theirs.keys())
+    first, second = ([reports[seed].per_target for seed in seeds] for reports in (theirs, ours))
+    return compare(first, second, METRIC, generator(0, f"versus {name}"))
 
 
 def _figures(name: str, reports: dict[int, Report], cells: list[Cell], fits: list[Path]) -> ModelFigures:
