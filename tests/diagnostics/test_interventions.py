@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from flr.backbone.streams import EncodedStreams
 from flr.data.storage import load_prepared
 from flr.diagnostics.disentanglement import dead_factors, disentanglement
 from flr.diagnostics.factor_records import FactorRecords, collect_factors
@@ -22,13 +24,16 @@ from flr.diagnostics.interventions import (
     oracle_of,
     other_users,
 )
+from flr.diagnostics.readings import user_blocks
 from flr.diagnostics.stability import match_factors
 from flr.errors import ConfigError, DataError
 from flr.evaluation.protocol import evaluate
 from flr.evaluation.robustness import robustness_curves
 from flr.evaluation.slices import slice_labels
+from flr.model import FLRModel
 from flr.recommender import Recommender
 from flr.records import TEST, FloatArray, Histories, UserSequences
+from flr.text.template import TokenStreams
 from flr.training.run import train_run
 from toy import TINY, prepared_ring, small_config, toy_catalogue, toy_model, toy_sequences, toy_tokenizer
 
@@ -235,3 +240,54 @@ def test_values_per_target_and_what_stays_of_the_list(
     assert frame["kept remove 2"].to_list() == [len({*a} & {*b}) / 5 for a, b in lists]
     oracle = oracle_of(frame, ["only 0", "only 1"], np.random.default_rng(0))
     assert oracle.best == pytest.approx(float(np.maximum(frame["only 0"], frame["only 1"]).mean()))
+
+
+def test_a_history_is_read_once_for_all_interventions_that_read_no_other(
+    voter: Recommender, sequences: UserSequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reading by the model as it is, one for all interventions; a swap reads somebody else's along."""
+    records = collect_factors(voter, sequences)
+    n_read = 0
+    read = type(voter.model).read
+
+    def counted(self: FLRModel, streams: TokenStreams, past: EncodedStreams | None = None) -> EncodedStreams:
+        nonlocal n_read
+        n_read += len(streams.lengths)
+        return read(self, streams, past)
+
+    monkeypatch.setattr("flr.model.FLRModel.read", counted)
+    unread = [each for each in all_interventions(4) if each.kind != "swap"]
+    intervened_values(voter, records, sequences, interventions=unread)
+    assert n_read == 2 * len(records)
+    n_read = 0
+    intervened_values(voter, records, sequences)
+    assert n_read == (2 + 5) * len(records)
+
+
+@pytest.mark.parametrize("n_at_once", [1, 7, 1000])
+def test_values_are_the_same_however_many_are_read_at_once(
+    voter: Recommender, sequences: UserSequences, monkeypatch: pytest.MonkeyPatch, n_at_once: int
+) -> None:
+    records = collect_factors(voter, sequences)
+    options = {"metric": "ndcg@3", "seed": 3, "seen_items": "include"}
+    monkeypatch.setattr("flr.diagnostics.interventions._N_AT_ONCE", n_at_once)
+    frame = intervened_values(voter, records, sequences, **options)
+    for each in all_interventions(4):
+        scorer = IntervenedScorer(voter, records, each, seed=3)  # reads for itself, all at once
+        alone = evaluate(scorer, sequences, 11, seen_items="include", cutoffs=(3, 5)).per_target
+        assert frame["row"].equals(alone["row"])
+        assert frame[str(each)].to_list() == pytest.approx(alone["ndcg@3"].to_list())
+    some = intervened_values(voter, records, sequences, users=np.array([4, 1]), **options)
+    assert some.equals(frame.filter(pl.col("user_index").is_in([1, 4])))
+    with pytest.raises(DataError, match="has no row with an earlier row of its user among the 1 users asked for"):
+        intervened_values(voter, records, sequences, users=np.array([99]), **options)
+
+
+def test_blocks_hold_whole_users_in_order() -> None:
+    world = toy_sequences([5, 9, 3, 7])
+    for back in (1, 2):
+        world.split[world.offsets[1:] - back] = TEST
+    assert [block.tolist() for block in user_blocks(world, TEST, None, 4)] == [[0, 1], [2, 3]]
+    assert [block.tolist() for block in user_blocks(world, TEST, None, 1)] == [[0], [1], [2], [3]]
+    assert [block.tolist() for block in user_blocks(world, TEST, np.array([3, 0]), 9)] == [[0, 3]]
+    assert list(user_blocks(world, TEST, np.array([8]), 9)) == []

@@ -23,8 +23,9 @@ are for what it read. What an assistant says of the user's own history stays: no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -32,22 +33,23 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from flr.backbone.streams import EncodedStreams
 from flr.diagnostics.factor_records import FactorRecords
+from flr.diagnostics.readings import Reading, Readings, user_blocks
 from flr.errors import ConfigError, DataError
 from flr.evaluation.decoding import BestItems
 from flr.evaluation.metrics import cutoff_of
-from flr.evaluation.protocol import evaluate
+from flr.evaluation.protocol import Scorer, evaluate
 from flr.evaluation.significance import clustered_bootstrap
 from flr.evaluation.slices import change_table
-from flr.reasoner.memory import Votes
 from flr.recommender import Recommender
-from flr.records import USER_INDEX, FloatArray, Histories, IntArray, UserSequences
+from flr.records import SPLITS, USER_INDEX, FloatArray, Histories, IntArray, UserSequences
 from flr.seeding import generator
 from flr.thoughts import ThoughtState
 
 #: Items at the head of a list whose staying is counted.
 N_KEPT: Final = 5
+#: Targets whose histories are kept as they were read, a megabyte or two each with the compact backbone.
+_N_AT_ONCE: Final = 64
 KINDS: Final = ("remove", "only", "mean", "swap", "shuffle")
 
 
@@ -85,6 +87,7 @@ class IntervenedScorer:
         seed: Draws the other users and orders.
         n_best: Score no more items than so many best ones, as `flr.evaluation.decoding.BestItems`; None scores all.
         exclude_seen: Whether items of the history are none of these.
+        readings: Where histories that were read for another intervention are found; None reads them again.
 
     Raises:
         ConfigError: The model has no such factor, or the kind is unknown or needs a factor.
@@ -100,6 +103,7 @@ class IntervenedScorer:
         seed: int = 0,
         n_best: int | None = None,
         exclude_seen: bool = False,
+        readings: Readings | None = None,
     ) -> None:
         kind, factor = intervention.kind, intervention.factor
         whole = factor is None and kind in ("mean", "swap", "shuffle")
@@ -110,7 +114,7 @@ class IntervenedScorer:
             )
         self.name = f"{recommender.name} ({intervention})"
         self.recommender, self.records, self.intervention = recommender, records, intervention
-        self.n_best, self.exclude_seen = n_best, exclude_seen
+        self.n_best, self.exclude_seen, self._readings = n_best, exclude_seen, readings
         rng = generator(seed, "intervention", 0 if factor is None else factor + 1)
         self._donors = other_users(records.users, rng) if kind == "swap" else None
         self._replacements = None if kind in ("remove", "only") else self._replaced(rng)
@@ -133,38 +137,39 @@ class IntervenedScorer:
         return self.recommender.score_best(histories, self.n_best, exclude_seen=self.exclude_seen, think=think)
 
     def _think(self, read: Histories, places: IntArray) -> ThoughtState:
-        model = self.recommender.model
-        streams = model.read(self.recommender.compiled.template.streams(read))
+        reading = (self._readings or Readings(self.recommender)).of(read)
+        think = partial(self.recommender.model.think, reading.streams, advised=reading.advised)
         kind, factor = self.intervention.kind, self.intervention.factor
         if self._replacements is None:
-            return model.think(streams, self._weights(kind == "only"))
-        replaced = torch.from_numpy(self._replacements[places]).to(model.device)
+            return think(self._weights(kind == "only"))
+        replaced = torch.from_numpy(self._replacements[places]).to(self.recommender.model.device)
 
         def edit(step: int, factors: Tensor) -> Tensor:
             edited = factors.clone()
             edited[:, 0, factor] = replaced[:, step].to(factors.dtype)
             return edited
 
-        state = model.think(streams, vectors=replaced) if factor is None else model.think(streams, edit=edit)
-        if state.votes is None or self._donors is None:
-            return state
+        state = think(vectors=replaced) if factor is None else think(edit=edit)
+        return (
+            state if state.votes is None or self._donors is None else self._with_swapped_votes(state, reading, places)
+        )
+
+    def _with_swapped_votes(self, state: ThoughtState, reading: Reading, places: IntArray) -> ThoughtState:
+        """Return a state with the votes of others, or with what this user's factors and one of theirs vote for."""
+        assert self._donors is not None and state.thought is not None and state.votes is not None
+        model, factor = self.recommender.model, self.intervention.factor
         donors = self.records.histories.take(self._donors[places])
         theirs = model.read(self.recommender.compiled.template.streams(donors))
-        return replace(state, votes=self._swapped_votes(state, streams, theirs))
-
-    def _swapped_votes(self, state: ThoughtState, streams: EncodedStreams, theirs: EncodedStreams) -> Votes:
-        """Return the votes of others, or what this user's factors and one of theirs vote for."""
-        model, factor = self.recommender.model, self.intervention.factor
+        # An assistant is heard on this user's history; nobody needs to ask it about the other's.
+        think = partial(model.think, advised=reading.advised)
         if factor is None:
-            votes = model.think(theirs).votes
-            assert votes is not None
-            return votes
+            return replace(state, votes=think(theirs).votes)
         mine, other = (
-            model.think(read, self._weights(alone)).votes for read, alone in ((streams, False), (theirs, True))
+            think(read, self._weights(alone)).votes for read, alone in ((reading.streams, False), (theirs, True))
         )
-        assert state.thought is not None and state.votes is not None and mine is not None and other is not None
+        assert mine is not None and other is not None
         gate = state.thought.gates[-1][:, 0, factor, None].float()
-        return replace(state.votes, probs=(1 - gate) * mine.probs + gate * other.probs)
+        return replace(state, votes=replace(state.votes, probs=(1 - gate) * mine.probs + gate * other.probs))
 
     def _weights(self, is_alone: bool) -> Tensor:
         """Return gates' multipliers that leave the factor alone, or leave it out, [K]."""
@@ -262,19 +267,33 @@ def intervened_values(
         name (``remove 0``, ``swap thought``) and one such as ``kept remove 0``: the share of its `N_KEPT` best items
         that are still among the best so many.
     """
-    k = cutoff_of(metric)
+    k, split, users = cutoff_of(metric), SPLITS.index(options.get("split", "test")), options.pop("users", None)
     options |= {"cutoffs": (k, N_KEPT)}
-    n_items = recommender.catalogue.n_items
     n_best, exclude_seen = max(k, N_KEPT), options.get("seen_items", "exclude") == "exclude"
-    plain = evaluate(BestItems(recommender, n_best, exclude_seen), sequences, n_items, **options).per_target
+    chosen = all_interventions(records.n_factors) if interventions is None else interventions
+    readings = Readings(recommender)
+    given = {"seed": seed, "n_best": n_best, "exclude_seen": exclude_seen, "readings": readings}
+    scorers = {str(each): IntervenedScorer(recommender, records, each, **given) for each in chosen}
+    asked: list[Scorer] = [BestItems(recommender, n_best, exclude_seen), *scorers.values()]
+    parts = []
+    for block in list(user_blocks(sequences, split, users, _N_AT_ONCE)) or [users]:  # nobody is refused by `evaluate`
+        results = [
+            evaluate(scorer, sequences, recommender.catalogue.n_items, users=block, **options).per_target
+            for scorer in asked
+        ]
+        parts.append(_values(metric, results[0], dict(zip(scorers, results[1:], strict=True))))
+        readings.forget()
+    return pl.concat(parts)
+
+
+def _values(metric: str, plain: pl.DataFrame, changed: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Return `intervened_values` from results per target."""
     best = plain["top_items"].list.head(N_KEPT)
     columns = {"none": plain[metric]}
-    for each in all_interventions(records.n_factors) if interventions is None else interventions:
-        scorer = IntervenedScorer(recommender, records, each, seed=seed, n_best=n_best, exclude_seen=exclude_seen)
-        changed = evaluate(scorer, sequences, n_items, **options).per_target
-        columns[str(each)] = changed[metric]
-        shared = best.list.set_intersection(changed["top_items"].list.head(N_KEPT)).list.len()
-        columns[f"kept {each}"] = shared / best.list.len()
+    for name, results in changed.items():
+        columns[name] = results[metric]
+        shared = best.list.set_intersection(results["top_items"].list.head(N_KEPT)).list.len()
+        columns[f"kept {name}"] = shared / best.list.len()
     return plain.select("row", USER_INDEX).with_columns(**columns)
 
 
