@@ -70,6 +70,10 @@ def test_stage_two_keeps_the_settings_of_its_stage_one(tmp_path: Path) -> None:
             r"control 'two' is compared with 'three', expected the reference 'flr'",
         ),
         ({"settings": {"text.windov": 3}}, r"variant 'flr' on 'toy'.*'text.windov'.*'window'|text.windov"),
+        (
+            {"settings": {"evaluation.cutoffs": [1, 10]}},
+            r"variant 'flr' on 'toy': evaluation.cutoffs = \[1, 10\], expected 5 and 10 among them",
+        ),
         ({"settings": {"training.max_steps": 0}}, r"training.max_steps = 0"),
     ],
 )

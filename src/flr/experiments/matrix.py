@@ -18,6 +18,8 @@ from flr.experiments.evidence_settings import EvidenceSettings
 
 #: Largest relative difference in weights between a variant and the reference, where it is said to be equal.
 MATCHED_WITHIN = 0.01
+#: Cutoffs of the metrics that the report shows.
+CUTOFFS = (5, 10)
 
 
 class _Part(BaseModel):
@@ -219,6 +221,12 @@ def _config(study: Study, data: str, name: str, seed: int) -> Config:
         layers.append(study.variants[variant.stage_two_of].settings)
     overrides = [f"{key}={json.dumps(value)}" for layer in (*layers, variant.settings) for key, value in layer.items()]
     try:
-        return load_config(None, [*overrides, f"seed={seed}"])
+        config = load_config(None, [*overrides, f"seed={seed}"])
     except ConfigError as error:
         raise ConfigError(f"variant {name!r} on {data!r}: {error}") from error
+    if not set(CUTOFFS) <= set(config.evaluation.cutoffs):
+        raise ConfigError(
+            f"variant {name!r} on {data!r}: evaluation.cutoffs = {list(config.evaluation.cutoffs)}, expected "
+            f"{' and '.join(map(str, CUTOFFS))} among them, which the report shows; add what is missing"
+        )
+    return config

@@ -14,7 +14,7 @@ from flr.errors import ArtifactError
 from flr.evaluation.comparison import Comparison, compare, holm
 from flr.evaluation.reports import load_report
 from flr.evaluation.significance import Spread, over_seeds
-from flr.experiments.matrix import Cell, Study, baseline_folders
+from flr.experiments.matrix import CUTOFFS, Cell, Study, baseline_folders
 from flr.experiments.weight_counts import assistant_weights, baseline_weights
 from flr.persistence import read_json
 from flr.records import Report
@@ -27,7 +27,7 @@ METRIC = "ndcg@10"
 LEVEL = 0.05
 #: Share of the metric below which a difference does not matter.
 MARGIN = 0.01
-_SHOWN = ("hr@5", "ndcg@5", "hr@10", "ndcg@10")
+_SHOWN = tuple(f"{metric}@{cutoff}" for cutoff in CUTOFFS for metric in ("hr", "ndcg"))
 
 Verdict = Literal["holds", "does not hold", "undecided"]
 
