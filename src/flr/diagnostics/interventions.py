@@ -150,9 +150,9 @@ class IntervenedScorer:
             return edited
 
         state = think(vectors=replaced) if factor is None else think(edit=edit)
-        return (
-            state if state.votes is None or self._donors is None else self._with_swapped_votes(state, reading, places)
-        )
+        if state.votes is None or self._donors is None:
+            return state
+        return self._with_swapped_votes(state, reading, places)
 
     def _with_swapped_votes(self, state: ThoughtState, reading: Reading, places: IntArray) -> ThoughtState:
         """Return a state with the votes of others, or with what this user's factors and one of theirs vote for."""

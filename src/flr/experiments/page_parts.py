@@ -24,9 +24,8 @@ NOTES: Final = {
     "disentanglement": (
         "Means over pairs of factors at the last step and over seeds, with 95 % intervals over users (of the "
         "critic's: over seeds, from three on); differences are on the seeds that both have. The null permutes users: a "
-        "figure says something beyond it only. A "
-        "small cosine or overlap is no evidence by itself, as attention to single tokens gives both; CKA and mutual "
-        "information do not depend on the factors' bases."
+        "figure says something beyond it only. A small cosine or overlap is no evidence by itself, as attention to "
+        "single tokens gives both; CKA and mutual information do not depend on the factors' bases."
     ),
     "interventions": (
         "The history is read and titles are written as before; only the thought is changed, at inference. Swapped: "

@@ -255,15 +255,16 @@ def _machine(facts: Mapping[str, Any]) -> str:
 
 def _latex(frame: pl.DataFrame) -> str:
     r"""Return the table as a LaTeX tabular; a difference is bold only where the claim holds after correction."""
-    lines = [r"\begin{tabular}{llrrrr}", r"data & model & NDCG@10 & HR@10 & difference & $p$ (Holm) \\ \hline"]
+    head = r"data & model & NDCG@10 & HR@10 & compared with & difference & $p$ (Holm) \\ \hline"
+    lines = [r"\begin{tabular}{llrrlrr}", head]
     for row in frame.iter_rows(named=True):
         difference = "" if row["difference"] is None else f"{row['difference']:+.4f}"
         if row["verdict"] == "holds":
             difference = rf"\textbf{{{difference}}}"
         p_value = "" if row["p (Holm)"] is None else f"${shown_p(row['p (Holm)'])}$"
         scores = [_score(row[name], row[f"{name} sd"]) for name in ("ndcg@10", "hr@10")]
-        names = [escaped(str(row[name])) for name in ("data", "model")]
-        lines.append(" & ".join([*names, *scores, difference, p_value]) + r" \\")
+        data, model, other = (escaped(row[name] or "") for name in ("data", "model", "compared with"))
+        lines.append(" & ".join([data, model, *scores, other, difference, p_value]) + r" \\")
     return "\n".join([*lines, r"\end{tabular}", ""])
 
 
