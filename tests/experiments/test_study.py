@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 import re
+import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from flr.catalogue.titles import build_catalogue
+from flr.cli.main import app
 from flr.data.storage import load_prepared
 from flr.errors import ConfigError
+from flr.experiments.jobs import usable_cores
 from flr.experiments.matching import matched_cells
 from flr.experiments.matrix import MATCHED_WITHIN, Study
 from flr.experiments.quick import quick_study
@@ -25,9 +31,47 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("study")
 
 
+@dataclass(frozen=True)
+class Command:
+    """What `flr study --quick` printed, what it came to, and how long it took."""
+
+    printed: str
+    report: StudyReport
+    seconds: float
+
+
 @pytest.fixture(scope="module")
-def report(folder: Path) -> StudyReport:
-    return run_study(quick_study(folder), folder)
+def command(folder: Path) -> Command:
+    came_to: list[StudyReport] = []
+
+    def run(*arguments: Any, **options: Any) -> StudyReport:
+        came_to.append(run_study(*arguments, **options))
+        return came_to[0]
+
+    started = time.perf_counter()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flr.experiments.study.run_study", run)
+        result = CliRunner().invoke(app, ["study", "--quick", "--output", str(folder)])
+    assert result.exit_code == 0, result.output
+    return Command(result.output, came_to[0], time.perf_counter() - started)
+
+
+@pytest.fixture(scope="module")
+def report(command: Command) -> StudyReport:
+    return command.report
+
+
+@pytest.mark.slow
+def test_the_command_shows_what_was_found(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():  # no limit: it says as much about the machine
+        print(f"\nflr study --quick: {command.seconds:.0f} s on {usable_cores()} cores")  # noqa: T201
+    lines = command.printed.splitlines()
+    (found,) = command.report.findings
+    for claim in found.claims:
+        assert any(line.startswith(f"{claim.rival} ") and claim.verdict in line and " flr " in line for line in lines)
+    for told in command.report.evidence[0].claims:
+        assert any(told.claim[:30] in line for line in lines)
+    assert f"the report: {command.report.page}" in lines
 
 
 def test_the_answer_is_found(report: StudyReport) -> None:
@@ -59,9 +103,9 @@ def test_the_report_says_so(report: StudyReport, folder: Path) -> None:
     rows = list(csv.DictReader((folder / "results.csv").open()))
     assert [row["model"] for row in rows][:1] == ["flr"]
     assert float(rows[0]["ndcg@10"]) == pytest.approx(report.findings[0].models[0].figures["ndcg@10"].mean)
-    assert (folder / "results.tex").read_text().count(r"\textbf{") == sum(
-        claim.verdict == "holds" for claim in report.findings[0].claims
-    )
+    latex, claims = (folder / "results.tex").read_text(), report.findings[0].claims
+    assert latex.count(r"\textbf{") == sum(claim.verdict == "holds" for claim in claims)
+    assert latex.count(" & flr & ") == 1 + len(claims)  # itself, and what all others are compared with
 
 
 def test_the_report_counts_the_assistant_and_the_baselines(report: StudyReport, folder: Path) -> None:
