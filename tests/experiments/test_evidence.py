@@ -174,7 +174,7 @@ def test_switches() -> None:
 
 def test_the_documents_show_the_defaults() -> None:
     text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (shown,) = re.findall(r"```yaml\n(evidence:.*?)```", text, re.DOTALL)
     names = {"control": "no regularisers", "single_vector": "single vector"}
     assert EvidenceSettings.model_validate(yaml.safe_load(shown)["evidence"]) == EvidenceSettings(**names)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,15 @@ def test_what_is_compared_with_what() -> None:
     study = Study.model_validate({**STUDY, "variants": variants, "baselines": ["popularity"]})
     names = ("two", "aligned", "popularity")
     assert {name: study.compared_with(name) for name in names} == {"two": "flr", "aligned": "two", "popularity": "flr"}
+
+
+def test_the_documents_show_what_is_compared_with_what() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(variants:.*?)```", text, re.DOTALL)
+    given = yaml.safe_load(shown)
+    given["variants"]["flr"] = {}
+    study = Study.model_validate({"title": "t", "data": {"toy": {"folder": "toy"}}, **given})
+    assert (study.compared_with("K = 2"), study.compared_with("shared relations")) == ("shared relations", "flr")
 
 
 def test_ablations_are_compared_with_what_differs_in_one_thing() -> None:
