@@ -3,7 +3,7 @@
     python -m benchmarks.serving                        # an untrained compact model on MovieLens-100K
     python -m benchmarks.serving --run runs/ml-100k     # a trained run
     python -m benchmarks.serving --soak 50000           # memory over many requests
-    python -m benchmarks.serving --fuzz 10000           # requests made from the OpenAPI document: none may fail
+    python -m benchmarks.serving --fuzz 10000           # made-up requests, with and without keys: none may fail
 
 The server is a process of its own on this machine, asked over HTTP; histories are those of the test split, cut to ten
 films. The naive twin reads and scores every history by itself with the whole catalogue, without batches, pruning or
@@ -21,7 +21,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,12 +50,14 @@ def main() -> None:
             recommender.save(run)
         else:
             recommender, prepared = Recommender.load(run), load_prepared(arguments.data)
+        options = arguments.serve.split()
+        if arguments.fuzz:
+            _fuzz(run, arguments.fuzz, options)
+            return
         histories = _histories(recommender, prepared)
-        with _server(run, *arguments.serve.split()) as (url, process):
+        with _server(run, *options) as (url, process):
             if arguments.soak:
                 asyncio.run(_soak(url, process, histories, arguments.soak))
-            elif arguments.fuzz:
-                _fuzz(url, arguments.fuzz)
             else:
                 _measure(url, recommender, histories, arguments.seconds)
 
@@ -158,46 +161,30 @@ async def _soak(url: str, process: psutil.Process, histories: list[list[str]], n
     print(f"{n_requests:7,} requests: {process.memory_info().rss / 2**20:7.0f} MB")
 
 
-def _fuzz(url: str, n_requests: int) -> None:
-    import schemathesis
-    from hypothesis import HealthCheck, given, reject, settings
+def _fuzz(run: Path, n_requests: int, options: list[str]) -> None:
+    """Send half of the requests to a server without keys, and half to one with keys."""
+    from benchmarks.fuzzing import Caller, Tally, callers, fuzz
+    from flr.serving.security import new_key
 
-    document = httpx.get(f"{url}/openapi.json").json()
-    operations = [found.ok() for found in schemathesis.openapi.from_dict(document).get_all_operations()]
-    n_varied = sum(bool(operation.body or operation.query) for operation in operations)
-    statuses: dict[int, int] = {}
-    with httpx.Client(base_url=url, timeout=60) as client:
-        for operation in operations:
-            for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
-                # Where nothing can be varied there is one case, or none that is wrong.
-                n_cases = -(-n_requests // (2 * n_varied)) if operation.body or operation.query else 1
+    whole: Tally = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        keys = Path(folder) / "keys.json"
+        known = callers(new_key(keys, "read"), new_key(keys, "admin"))
+        for name, more, who in (("without keys", [], [Caller()]), ("with keys", ["--keys", str(keys)], known)):
+            with _server(run, *options, *more) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+                found = fuzz(client, n_requests // 2, callers=who)
+            print(f"{name}: {_by_status(found)}", flush=True)
+            for operation in sorted({operation for operation, _ in found}):
+                print(f"    {operation}: {_by_status({key: n for key, n in found.items() if key[0] == operation})}")
+            whole += found
+    print(f"all: {_by_status(whole)}")
 
-                @settings(
-                    max_examples=n_cases,
-                    database=None,
-                    deadline=None,
-                    print_blob=False,
-                    suppress_health_check=list(HealthCheck),
-                )
-                @given(case=operation.as_strategy(generation_mode=mode))
-                def check(case: schemathesis.Case) -> None:
-                    asked = case.as_transport_kwargs(base_url=url)
-                    if "data" in asked:
-                        asked["content"] = asked.pop("data")
-                    kept = ("method", "url", "headers", "params", "json", "content")
-                    try:
-                        answer = client.request(**{name: asked[name] for name in kept if name in asked})
-                    except httpx.InvalidURL:
-                        reject()  # longer than httpx sends at all
-                    statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
-                    assert answer.status_code < 500, answer.text
 
-                try:
-                    check()
-                except Exception as error:
-                    if "Unsatisfiable" not in type(error).__name__:
-                        raise
-    print(f"{sum(statuses.values()):,} requests, by status: {dict(sorted(statuses.items()))}")
+def _by_status(tally: Mapping[tuple[str, int], int]) -> str:
+    counts: Counter[int] = Counter()
+    for (_, status), n in tally.items():
+        counts[status] += n
+    return f"{counts.total():,} requests, " + ", ".join(f"{status}: {counts[status]:,}" for status in sorted(counts))
 
 
 @contextmanager
@@ -248,9 +235,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each measurement")
     parser.add_argument("--serve", default="", help="further options of flr serve, in one string")
     parser.add_argument("--soak", type=int, default=0, metavar="N", help="print memory over N requests")
-    parser.add_argument(
-        "--fuzz", type=int, default=0, metavar="N", help="send N requests made from the OpenAPI document"
-    )
+    parser.add_argument("--fuzz", type=int, default=0, metavar="N", help="send N made-up requests")
     arguments = parser.parse_args()
     if (arguments.run is None) != (arguments.data is None):
         parser.error("--run and --data go together")
