@@ -233,10 +233,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, help="a trained run on MovieLens-100K")
     parser.add_argument("--data", type=Path, help="its prepared data")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each measurement")
+    parser.add_argument("--quick", action="store_true", help="measurements of 3 seconds")
     parser.add_argument("--serve", default="", help="further options of flr serve, in one string")
     parser.add_argument("--soak", type=int, default=0, metavar="N", help="print memory over N requests")
     parser.add_argument("--fuzz", type=int, default=0, metavar="N", help="send N made-up requests")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seconds = 3.0
     if (arguments.run is None) != (arguments.data is None):
         parser.error("--run and --data go together")
     return arguments
