@@ -42,7 +42,7 @@ def recommender() -> Recommender:
 @pytest.fixture
 def client(recommender: Recommender) -> Iterator[Client]:
     with served(recommender) as app:
-        yield Client("http://testserver", transport=Through(app))
+        yield Client("http://localhost", transport=Through(app))
 
 
 def test_every_question_has_a_typed_answer(client: Client, recommender: Recommender) -> None:
@@ -88,11 +88,11 @@ def test_what_is_refused_is_said(ask: Callable[[Client], Any], said: str, client
 def test_keys_are_sent(tmp_path: Path, recommender: Recommender) -> None:
     key = new_key(tmp_path / "keys", "read")
     with served(recommender, ServeSettings(keys=tmp_path / "keys")) as app:
-        assert Client("http://testserver", key=key, transport=Through(app)).model().n_items == 11
+        assert Client("http://localhost", key=key, transport=Through(app)).model().n_items == 11
         with pytest.raises(KeyRefusedError, match="answered 401: a key is needed"):
-            Client("http://testserver", transport=Through(app)).model()
+            Client("http://localhost", transport=Through(app)).model()
         with pytest.raises(KeyRefusedError, match="answered 403: this needs a key of scope admin"):
-            Client("http://testserver", key=key, transport=Through(app)).remove_items(["i1"])
+            Client("http://localhost", key=key, transport=Through(app)).remove_items(["i1"])
 
 
 def busy(times: int, status: int, waits: str = "7") -> tuple[Callable[[httpx.Request], httpx.Response], list[str]]:

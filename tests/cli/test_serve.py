@@ -31,6 +31,8 @@ def test_settings_arrive(
         "int8",
         "--rate",
         5,
+        "--allowed-host",
+        "shop.example",
         "--cors-origin",
         "https://shop.example",
     )
@@ -39,6 +41,7 @@ def test_settings_arrive(
     (where, settings), (served, same) = calls
     assert (where, served, same) == (tmp_path, service, settings)
     assert (settings.port, settings.threads, settings.weights) == (9000, 2, "int8")
+    assert settings.allowed_hosts == ("shop.example",)
     assert (settings.requests_per_second, settings.cors_origins) == (5.0, ("https://shop.example",))
     note = "serving 1,234 items at http://127.0.0.1:9000; int8 weights keep 95.0% of the top 10\n"
     assert result.stderr == (note if is_terminal else "")

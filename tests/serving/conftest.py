@@ -57,7 +57,7 @@ def histories_of(n: int, longest: int = 25, seed: int = 0) -> list[list[str]]:
 def served(recommender: Recommender, settings: ServeSettings | None = None) -> Iterator[TestClient]:
     """Serve in this process, and wait until it is ready."""
     app = create_app(Service(recommender, settings or ServeSettings()))
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         until = time.monotonic() + 60
         while client.get("/ready").status_code != 200:
             assert time.monotonic() < until

@@ -385,6 +385,43 @@ def test_a_page_of_a_named_origin_can_read_refusals(tmp_path: Path) -> None:
         assert "access-control-allow-origin" not in other.headers
 
 
+OWN, OTHER = ["localhost", "LocalHost:8000", "127.0.0.1:1", "[::1]:8000"], "evil.example:8000"
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/items", "/metrics", "/openapi.json", "/nothing"])
+def test_a_page_cannot_ask_by_a_name_that_points_here(path: str, client: TestClient) -> None:
+    for host in OWN:
+        assert client.get(path, headers={"Host": host}).status_code != 421
+    for host in (OTHER, "127.0.0.1.evil.example", "localhost@evil.example", "[::2]", "0.0.0.0", ""):
+        problem = is_problem(client.get(path, headers={"Host": host}), 421, "host")
+        assert f"does not answer to the host {host!r}" in problem["detail"]
+    for watched in ("/health", "/ready"):
+        assert client.get(watched, headers={"Host": OTHER}).status_code == 200
+
+
+def test_an_edit_by_another_name_is_not_made(client: TestClient) -> None:
+    before = client.get("/v1/model").json()["catalogue_version"]
+    new = {"items": [{"item_id": "n1", "title": "Heat Two (2025)"}]}
+    is_problem(client.post("/v1/items", json=new, headers={"Host": OTHER}), 421, "host")
+    is_problem(client.request("DELETE", "/v1/items?item_id=i1", headers={"Host": OTHER}), 421, "host")
+    assert client.get("/v1/model").json()["catalogue_version"] == before
+
+
+def test_hosts_that_are_named_are_answered_and_with_keys_all_unless_some_are(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    key = {"X-API-Key": new_key(keys, "read")}
+    named = ("Shop.example",)
+    for settings, other in (
+        (ServeSettings(allowed_hosts=named), 421),
+        (ServeSettings(keys=keys), 200),
+        (ServeSettings(keys=keys, host="0.0.0.0"), 200),
+        (ServeSettings(keys=keys, allowed_hosts=named), 421),
+    ):
+        with served(make_recommender(), settings) as client:
+            for host, status in (("shop.example", 200), ("localhost:8000", 200), (OTHER, other)):
+                assert client.get("/v1/model", headers={**key, "Host": host}).status_code == status, (settings, host)
+
+
 def test_requests_have_ids_and_answers_safe_headers(client: TestClient) -> None:
     assert client.get("/health", headers={"X-Request-ID": "abc.1"}).headers["x-request-id"] == "abc.1"
     for given in ("", "a b", "x" * 65, "<script>"):
@@ -486,5 +523,6 @@ def test_a_page_can_be_mounted_beside_the_api() -> None:
         app.add_api_route("/", lambda: PlainTextResponse(f"{service.n_items} items"), include_in_schema=False)
         return frozenset({"/"})
 
-    with TestClient(create_app(Service(make_recommender(), ServeSettings()), pages=pages)) as client:
+    app = create_app(Service(make_recommender(), ServeSettings()), pages=pages)
+    with TestClient(app, base_url="http://localhost") as client:
         assert client.get("/").text == "11 items"

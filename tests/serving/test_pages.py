@@ -55,7 +55,7 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def client(service: Service) -> Iterator[TestClient]:
-    yield TestClient(create_app(service, pages=add_pages), raise_server_exceptions=False)
+    yield TestClient(create_app(service, pages=add_pages), base_url="http://localhost", raise_server_exceptions=False)
 
 
 @pytest.fixture(params=[False, True], ids=["open", "with keys"])
@@ -151,7 +151,7 @@ def test_without_javascript_the_page_says_so(client: TestClient) -> None:
 def test_where_keys_are_needed_the_page_needs_none_and_tells_nothing(tmp_path: Path) -> None:
     key = new_key(tmp_path / "keys.json", "read")
     service = Service(make_recommender(), ServeSettings(keys=tmp_path / "keys.json"))
-    client = TestClient(create_app(service, pages=add_pages))
+    client = TestClient(create_app(service, pages=add_pages), base_url="http://localhost")
     page = client.get("/")
     assert page.status_code == 200
     assert not [title for title in TITLES if title in page.text]
@@ -174,7 +174,7 @@ def test_where_keys_are_needed_the_page_needs_none_and_tells_nothing(tmp_path: P
 
 def test_the_page_counts_towards_the_rate() -> None:
     service = Service(make_recommender(), ServeSettings(requests_per_second=0.001, burst=2))
-    client = TestClient(create_app(service, pages=add_pages))
+    client = TestClient(create_app(service, pages=add_pages), base_url="http://localhost")
     assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
     service.close()
 
@@ -187,7 +187,7 @@ def test_flr_serve_shows_the_page_unless_told_not_to(start: Start) -> None:
 
 
 def test_without_the_page_there_is_only_the_api(service: Service) -> None:
-    response = TestClient(create_app(service)).get("/")
+    response = TestClient(create_app(service), base_url="http://localhost").get("/")
     assert response.status_code == 404
     assert response.json()["type"] == "urn:flr:problem:not-found"
 

@@ -65,6 +65,13 @@ def test_without_keys_only_this_machine_may_ask(host: str) -> None:
     ServeSettings(host=host, keys=Path("keys.json")).check()
 
 
+@pytest.mark.parametrize("name", ["https://shop.example", "shop.example:80", "*", ""])
+def test_an_allowed_host_is_checked(name: str) -> None:
+    ServeSettings(allowed_hosts=("Shop.example", "192.0.2.1")).check()
+    with pytest.raises(ConfigError, match=rf"--allowed-host {re.escape(repr(name))}, expected a name"):
+        ServeSettings(allowed_hosts=(name,)).check()
+
+
 def test_an_origin_is_checked() -> None:
     ServeSettings(cors_origins=("https://shop.example",)).check()
     with pytest.raises(ConfigError, match=r"--cors-origin 'shop.example'"):

@@ -26,7 +26,7 @@ from flr.serving.settings import ServeSettings
 from serving.conftest import Start, ask, histories_of, make_recommender
 
 pytestmark = pytest.mark.slow
-HEADERS = "Host: x\r\nContent-Type: application/json\r\n"
+HEADERS = "Host: localhost\r\nContent-Type: application/json\r\n"
 
 
 def test_what_comes_over_a_real_connection_is_the_recommenders_to_the_bit(start: Start, saved: Path) -> None:
@@ -106,7 +106,7 @@ def test_every_line_of_the_log_is_a_json_object(number: int, start: Start, tmp_p
 def test_a_second_interrupt_leaves_at_once(start: Start) -> None:
     server = start()
     with socket.create_connection(("127.0.0.1", server.port)) as waiting:
-        waiting.sendall(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+        waiting.sendall(b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
         time.sleep(0.3)
         server.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
@@ -191,11 +191,11 @@ def test_a_connection_that_sends_nothing_or_slowly_is_dropped(saved: Path) -> No
             connection.sendall(sent)
             return connection
 
-        silent, headers = connect(b""), connect(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-        body = connect(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+        silent, headers = connect(b""), connect(b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        body = connect(b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
         time.sleep(0.1)
         try:
-            fourth = connect(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").recv(100)
+            fourth = connect(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").recv(100)
         except ConnectionResetError:
             fourth = b""
         assert fourth == b""  # three at a time
@@ -214,8 +214,8 @@ def test_a_connection_that_sends_nothing_or_slowly_is_dropped(saved: Path) -> No
         b"nonsense\r\n\r\n",
         b"GET / HTTP/1.1\r\nno header\r\n\r\n",
         b"GET /" + b"x" * 70_000,
-        b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n",
+        b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nnonsense\r\n\r\n",
     ],
     ids=["request line", "header", "too large", "chunk", "after another"],
 )
@@ -241,7 +241,7 @@ def test_a_client_that_never_reads_its_answer_is_dropped(asks_to_close: bool) ->
     catalogue = Catalogue(films.item_ids, films.titles, films.leaf, films.leaf_titles, about)
     recommender = Recommender(plain.model, plain.tokenizer, catalogue, plain.config)
     with limited(Service(recommender, ServeSettings()), 5.0, 0.5, 10) as server:
-        head = "GET /v1/items?limit=1000 HTTP/1.1\r\nHost: x\r\n" + "Connection: close\r\n" * asks_to_close
+        head = "GET /v1/items?limit=1000 HTTP/1.1\r\nHost: localhost\r\n" + "Connection: close\r\n" * asks_to_close
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.connect(("127.0.0.1", port_of(server)))

@@ -40,6 +40,13 @@ def serve(
     max_body: Annotated[int, typer.Option(min=1_000, help="Bytes of a body at most.")] = 1_000_000,
     rate: Annotated[float, typer.Option(min=0, help="Requests per second of one key or address; 0: no limit.")] = 0.0,
     burst: Annotated[int, typer.Option(min=1, help="Requests it may make at once.")] = 100,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name that requests may give this server; repeat it. Without keys they may only give this machine's "
+            "own addresses otherwise, with keys any name."
+        ),
+    ] = None,
     cors_origin: Annotated[
         list[str] | None, typer.Option(help="Origin whose pages may call the server; repeat it.")
     ] = None,
@@ -71,6 +78,7 @@ def serve(
         max_body_bytes=max_body,
         requests_per_second=rate,
         burst=burst,
+        allowed_hosts=tuple(allowed_host or ()),
         cors_origins=tuple(cors_origin or ()),
         page=page,
     )

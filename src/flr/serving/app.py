@@ -57,7 +57,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         "description": HTTPStatus(status).phrase,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
-    for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 507)
+    for status in (400, 401, 403, 404, 408, 413, 415, 421, 422, 429, 500, 503, 507)
 }
 
 
@@ -103,6 +103,7 @@ def create_app(
         rate=RateLimit(settings.requests_per_second, settings.burst),
         max_body_bytes=settings.max_body_bytes,
         body_seconds=settings.body_seconds,
+        hosts=settings.hosts,
         public=public,
         needs_admin=lambda method, path: path == "/v1/items" and method in ("POST", "DELETE"),
         route_of=partial(_route_of, app),

@@ -1,7 +1,7 @@
 """The gate: what every request passes before and after the application, as one ASGI layer.
 
-Request id, keys and scopes, rates, size and time of bodies, security headers, one line of log, metrics. Logs hold no
-histories, no keys and no whole addresses.
+Request id, hosts, keys and scopes, rates, size and time of bodies, security headers, one line of log, metrics. Logs
+hold no histories, no keys and no whole addresses.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from flr.serving.metrics import Metrics
 from flr.serving.problems import ProblemError, too_many
 from flr.serving.security import Key, RateLimit, find_key
+from flr.serving.settings import host_of, is_loopback
 
 _LOG = logging.getLogger("flr.serving.requests")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -44,6 +45,7 @@ class GateSettings:
         keys: Known keys; None asks for none.
         rate: Requests per client.
         max_body_bytes, body_seconds: Largest body, and how long it may take to arrive.
+        hosts: Names that requests may give this server beside its own addresses; None lets all through.
         public: Paths that are given without a key.
         needs_admin: Says of a method and a path whether the scope admin is needed.
         route_of: Gives the template of the path that a request is for, None where there is none.
@@ -55,6 +57,7 @@ class GateSettings:
     body_seconds: float
     needs_admin: Callable[[str, str], bool]
     route_of: Callable[[Scope], str | None]
+    hosts: frozenset[str] | None = None
     public: frozenset[str] = frozenset()
 
 
@@ -117,6 +120,7 @@ class Gate:
         path, settings = scope["path"], self._settings
         if path in _OPEN:
             return
+        self._check_host(headers.get(b"host", b"").decode("latin-1"))
         client = scope["client"][0] if scope.get("client") else "unknown"
         key = None
         is_open = path in settings.public
@@ -135,6 +139,15 @@ class Gate:
             raise ProblemError(401, "key", detail, {"WWW-Authenticate": "Bearer"})
         if key.scope != "admin" and settings.needs_admin(scope["method"], path):
             raise ProblemError(403, "scope", "this needs a key of scope admin; the key given has scope read")
+
+    def _check_host(self, given: str) -> None:
+        if self._settings.hosts is None:
+            return
+        host = host_of(given)
+        if host is None or not (is_loopback(host) or host in self._settings.hosts):
+            raise ProblemError(
+                421, "host", f"this server does not answer to the host {given[:80]!r}; start it with --allowed-host"
+            )
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         most = self._settings.max_body_bytes
