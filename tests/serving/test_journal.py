@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flr.errors import ArtifactError, StorageError
-from flr.serving.journal import Journal, fingerprint, net_records
+from flr.serving.journal import Journal, Record, fingerprint, net_records
 
 ADD = {"op": "add", "items": [{"item_id": "n1", "title": "Ünder (1999)"}]}
 REMOVE = {"op": "remove", "item_ids": ["i1"]}
@@ -85,24 +89,84 @@ def test_a_refused_write_leaves_the_journal_as_it_was(path: Path, monkeypatch: p
     assert Journal(path, "c1").records == [ADD, REMOVE, ADD]
 
 
-def test_a_disk_that_refuses_to_cut_too_leaves_no_trace_of_the_edit(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+class Disk:
+    """A disk whose operations are counted and can be made to fail.
+
+    Args:
+        fails: Says of the number of an operation whether it fails; a write that fails leaves half of what was written.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool]) -> None:
+        self.n_done, self.fails = 0, fails
+        write, fsync, ftruncate = os.write, os.fsync, os.ftruncate
+        monkeypatch.setattr(os, "fsync", lambda number: self._do(fsync, number))
+        monkeypatch.setattr(os, "ftruncate", lambda number, size: self._do(ftruncate, number, size))
+
+        def half(number: int, content: bytes) -> int:
+            return self._do(write, number, content, instead=lambda: write(number, content[: len(content) // 2]))
+
+        monkeypatch.setattr(os, "write", half)
+
+    def _do(self, operation: Callable[..., Any], *arguments: Any, instead: Callable[[], Any] = lambda: None) -> Any:
+        self.n_done += 1
+        if self.fails(self.n_done):
+            instead()
+            raise OSError(5, "Input/output error")
+        return operation(*arguments)
+
+
+def found_after_a_crash(path: Path) -> list[Record]:
+    """Return what a server finds whose predecessor was killed at this moment."""
+    copy = path.with_name("copy")
+    shutil.copy(path, copy)
+    journal = Journal(copy, "c1")
+    journal.close()
+    return journal.records
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+@pytest.mark.parametrize("for_good", [True, False], ids=["for good", "once"])
+def test_a_disk_that_fails_at_any_moment_brings_back_no_refused_edit_unannounced(
+    number: int, for_good: bool, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal(written(path), "c1")
-
-    def refuse(*_: int) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr("flr.serving.journal.os.fsync", refuse)
-    monkeypatch.setattr("flr.serving.journal.os.ftruncate", refuse)
-    for _ in range(2):
-        with pytest.raises(StorageError, match="refused the edit: Input/output error"):
-            journal.append(ADD)
-    monkeypatch.undo()
-    journal.append(REMOVE)
+    disk = Disk(monkeypatch, lambda n: n >= number if for_good else n == number)
+    said = ""
+    try:
+        journal.append(ADD)
+    except StorageError as error:
+        said = str(error)
+    disk.fails = lambda _: False
+    found = found_after_a_crash(path)
+    assert found[:2] == [ADD, REMOVE]
+    if not said:
+        assert found[2:] == [ADD]
+    elif "it may be made when the server starts again" not in said:
+        assert "refused the edit: Input/output error" in said
+        assert found[2:] == []
+    # What has to be told: the end of the record may be there, and nothing can be done about it.
+    assert ("may be made" in said) == (for_good and number in (3, 4))
+    assert (not said) == (number > 4)
+    journal.append(REMOVE)  # the disk works again
     journal.close()
     again = Journal(path, "c1")
-    assert (again.records, again.n_edits) == ([ADD, REMOVE, REMOVE], 3)
+    assert again.records == [ADD, REMOVE, *([] if said else [ADD]), REMOVE]
+    assert again.n_edits == len(again.records)
+
+
+def test_no_edit_is_taken_behind_the_rest_of_a_refused_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(written(path), "c1")
+    disk = Disk(monkeypatch, lambda n: n >= 2)
+    with pytest.raises(StorageError, match="refused the edit: Input/output error"):
+        journal.append(ADD)
+    size = path.stat().st_size
+    with pytest.raises(StorageError, match="refused the edit: Input/output error"):
+        journal.append(REMOVE)
+    assert path.stat().st_size == size
+    disk.fails = lambda _: False
+    assert found_after_a_crash(path) == [ADD, REMOVE]
+    journal.append(REMOVE)
+    assert found_after_a_crash(path) == [ADD, REMOVE, REMOVE]
 
 
 def test_a_compacted_journal_goes_on(path: Path) -> None:

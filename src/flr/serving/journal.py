@@ -1,8 +1,11 @@
 """The journal of catalogue edits: what was added and removed since the model was saved, one checksummed record a line.
 
-1. A record is on the disk (fsync) before its edit is seen by anybody, and before it is answered.
-2. A last line without an end is what a killed process leaves of an edit it never answered: it is cut off, with a
-   warning. Anything else that is wrong is damage, and refused: an answered edit is never dropped in silence.
+1. A record is on the disk (fsync) before its end, a line feed, is; and its end before its edit is seen by anybody, and
+   before it is answered.
+2. A last line without an end is what is left of an edit that was refused, or that a killed process never answered: it
+   is cut off, with a warning. Anything else that is wrong is damage, and refused: an answered edit is never dropped in
+   silence. So a disk that fails, and will not take anything back either, leaves nothing of a refused edit, unless it
+   fails between a record and its end being on it: then whoever asked is told that the edit may come back.
 3. The first record names the catalogue the edits belong to; a journal of another one is refused.
 4. `compact` rewrites many records as the few that come to the same; the first record keeps how many fewer they are,
    so that edits go on being counted.
@@ -17,7 +20,6 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,20 +78,18 @@ class Journal:
         """Put an edit on the disk.
 
         Raises:
-            StorageError: The disk refuses; the journal is as it was, or will be before anything is put there again.
+            StorageError: The disk refuses. A server that starts later does not find the edit; where it may, the error
+                says so. No further edit is taken while what is left of one cannot be cut off.
         """
-        line = _line(record)
+        line, is_ending = _line(record), False
         try:
             self._cut_refused()
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(self._file.fileno())
+            self._put(line[:-1])
+            is_ending = True
+            self._put(line[-1:])
         except OSError as error:
-            with suppress(OSError):  # a disk that refuses may refuse this too
-                self._cut_refused()
-            raise StorageError(
-                f"the journal {str(self.path)!r} refused the edit: {error.strerror}; free some space"
-            ) from error
+            is_gone = self._take_back()
+            raise StorageError(self._refusal(error, may_come_back=is_ending and not is_gone)) from error
         self._end += len(line)
         self.n_edits += 1
 
@@ -113,10 +113,32 @@ class Journal:
         self._file = self.path.open("ab", buffering=0)
         self._end = self._file.seek(0, os.SEEK_END)
 
+    def _put(self, content: bytes) -> None:
+        if os.write(self._file.fileno(), content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(self._file.fileno())
+
+    def _take_back(self) -> bool:
+        """Return whether nothing of a refused edit is left on the disk; one that refuses may refuse this too."""
+        try:
+            self._cut_refused()
+            os.fsync(self._file.fileno())
+        except OSError:
+            return False
+        return True
+
     def _cut_refused(self) -> None:
         """Cut off what is left of a refused edit."""
         if self._file.seek(0, os.SEEK_END) != self._end:
             os.ftruncate(self._file.fileno(), self._end)
+
+    def _refusal(self, error: OSError, *, may_come_back: bool) -> str:
+        if may_come_back:
+            return (
+                f"the journal {str(self.path)!r} refused the edit and could not take it back: {error.strerror}; it may "
+                "be made when the server starts again, so look at /v1/items then"
+            )
+        return f"the journal {str(self.path)!r} refused the edit: {error.strerror}; free some space"
 
     def _head(self, n_compacted: int = 0) -> Record:
         return {"op": "open", "format": _FORMAT, "catalogue": self._catalogue, "n_compacted": n_compacted}
