@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import socket
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -161,6 +163,79 @@ def test_edits_outlive_a_kill(start: Start, tmp_path: Path) -> None:
     assert found == {"n0", "n2", *(f"i{n}" for n in range(1, 11))}
     assert any("cut short" in line for line in again.log)
     assert ask(again.url, ["n0", "n1"]).status_code == 200
+
+
+@dataclass
+class Batch:
+    """Items that are added together and removed together.
+
+    Attributes:
+        item_ids: Their ids.
+        asked, answered: Edits that were asked for, and those that were answered with success: 1 the addition, 2 the
+            removal as well.
+    """
+
+    item_ids: list[str]
+    asked: int = 0
+    answered: int = 0
+
+    def edit(self, client: httpx.Client) -> bool:
+        """Add the items, or remove them where they are; return whether that was answered."""
+        self.asked += 1
+        try:
+            if self.asked == 1:
+                items = [{"item_id": item_id, "title": f"Alien {item_id} (2001)"} for item_id in self.item_ids]
+                answer = client.post("/v1/items", json={"items": items})
+            else:
+                answer = client.request("DELETE", "/v1/items", params={"item_id": self.item_ids})
+        except httpx.TransportError:
+            return False
+        answer.raise_for_status()
+        self.answered += 1
+        return True
+
+    def is_kept(self, found: set[str]) -> bool:
+        """Return whether what is found may be: all or nothing, and what was answered."""
+        n_found = len(found & set(self.item_ids))
+        allowed = {0: {0}, 1: {3}, 2: {0}}
+        return n_found in allowed[self.asked] | allowed[self.answered]
+
+
+def test_parallel_edits_outlive_kills_whole_or_not_at_all(start: Start, tmp_path: Path) -> None:
+    journal, batches, n_answered = tmp_path / "edits", list[Batch](), 0
+    for round_number in range(3):
+        server = start("--journal", str(journal))
+        answers = threading.Semaphore(0)
+
+        def keep_editing(name: str, url: str = server.url, answers: threading.Semaphore = answers) -> None:
+            with httpx.Client(base_url=url, timeout=60) as client:
+                for number in itertools.count():
+                    batch = Batch([f"{name}-{number}-{item}" for item in "abc"])
+                    batches.append(batch)
+                    for _ in range(1 + number % 2):  # every second one is removed again
+                        if not batch.edit(client):
+                            return
+                        answers.release()
+
+        with ThreadPoolExecutor(6) as pool:
+            editing = [pool.submit(keep_editing, f"{round_number}-{thread}") for thread in range(6)]
+            for _ in range(40):
+                assert answers.acquire(timeout=60)
+            assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+        assert not [one.exception() for one in editing if one.exception()]
+        n_answered = sum(batch.answered for batch in batches)
+        assert any(batch.asked > batch.answered for batch in batches)
+    server = start("--journal", str(journal))  # the fourth, which has enough edits to compact them
+    assert any("compacted" in line for line in server.log)
+    listed = httpx.get(f"{server.url}/v1/items", params={"limit": 1000}).json()
+    found = {item["item_id"] for item in listed["items"]}
+    assert [batch for batch in batches if not batch.is_kept(found)] == []
+    assert len(found) == listed["total"]
+    assert found <= {item_id for batch in batches for item_id in batch.item_ids} | {f"i{n}" for n in range(11)}
+    n_asked = sum(batch.asked for batch in batches)
+    assert n_answered <= httpx.get(f"{server.url}/v1/model").json()["catalogue_version"] <= n_asked
+    kept = next(batch for batch in batches if batch.answered == 1)
+    assert ask(server.url, kept.item_ids).status_code == 200
 
 
 @contextmanager
