@@ -39,6 +39,9 @@ def make_recommender(*overrides: str, titles: list[str] = TITLES) -> Recommender
     return Recommender(model, toy_tokenizer(compiled.catalogue, config), catalogue, config)
 
 
+#: Films of which several are of one year, so that filters can choose by it.
+SHARED_YEARS = [*TITLES, "Stalker (1979)", "Ran (1986)", "Goodfellas (1990)", "Casino (1995)"]
+
 #: The method as published, and what is trained by default: with a memory and an assistant.
 KINDS: dict[str, list[str]] = {"published": [], "default": UNSET}
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import schemathesis
 from benchmarks.fuzzing import callers, check_answer, fuzz
+from pydantic import TypeAdapter
 from starlette.testclient import TestClient
 
+from flr.explanation.profiles import FactorProfiles
+from flr.explanation.results import Explanation
 from flr.serving.contract import AddItemsRequest, ExplainRequest, RecommendRequest
+from flr.serving.examples import ANSWERS, EXPLANATION, PROBLEMS, PROFILES
 from flr.serving.security import new_key
 from flr.serving.settings import ServeSettings
-from serving.conftest import make_recommender, served
+from serving.conftest import SHARED_YEARS, make_recommender, served
 from toy import UNSET
 
 PROBLEM = "application/problem+json"
@@ -21,7 +30,7 @@ PROBLEM = "application/problem+json"
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with served(make_recommender(*UNSET)) as client:
+    with served(make_recommender(*UNSET, titles=SHARED_YEARS)) as client:
         yield client
 
 
@@ -77,10 +86,72 @@ def test_the_document_says_what_there_is(client: TestClient) -> None:
         ("/metrics", "get"),
     }
     refused = document["paths"]["/v1/recommend"]["post"]["responses"]["422"]
-    assert refused["content"] == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    (kind, content), *others = refused["content"].items()
+    assert (kind, content["schema"], others) == (PROBLEM, {"$ref": "#/components/schemas/Problem"}, [])
 
 
 @pytest.mark.parametrize("model", [RecommendRequest, ExplainRequest, AddItemsRequest])
 def test_examples_are_right(model: type[RecommendRequest]) -> None:
     for example in model.model_json_schema()["examples"]:
         model.model_validate(example)
+
+
+def examples(document: dict[str, Any]) -> Iterator[tuple[str, str, str, str, Any]]:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for status, answer in operation["responses"].items():
+                for kind, content in answer["content"].items():
+                    yield path, method, status, kind, content["example"]
+
+
+def test_every_answer_has_an_example_that_the_document_allows(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    schema = schemathesis.openapi.from_dict(document)
+    n_good = 0
+    for path, method, status, kind, example in examples(document):
+        content = example if isinstance(example, str) else json.dumps(example)
+        answer = httpx.Response(
+            int(status),
+            headers={"Content-Type": kind},
+            text=content,
+            request=httpx.Request(method, f"http://localhost{path}"),
+        )
+        answer.elapsed = timedelta()
+        schema[path][method].validate_response(answer)
+        n_good += status.startswith("2")
+    assert n_good == 11
+
+
+def test_examples_hold_what_the_document_leaves_open() -> None:
+    for example, kind in ((EXPLANATION, Explanation), (PROFILES, FactorProfiles)):
+        adapter = TypeAdapter(kind)
+        assert adapter.validate_json(json.dumps(asdict(example))) == example
+    explained = ANSWERS["POST", "/v1/explain"]["explanation"]
+    for one in explained["factors"]:
+        assert len(one["reads"]) == len(explained["history"])
+        assert sum(one["reads"]) + one["elsewhere"] == pytest.approx(1)
+    assert sum(one["gate"] for one in explained["factors"]) == pytest.approx(1)
+    assert sum(one["weight"] for one in explained["sources"]) == pytest.approx(1)
+    log_prob = explained["item"]["log_prob"]
+    for one in [*explained["factors"], *explained["sources"]]:
+        assert one["contribution"] == pytest.approx(log_prob - one["without"]["log_prob"], abs=2e-4)
+
+
+def test_examples_of_problems_are_what_is_said(client: TestClient, tmp_path: Path) -> None:
+    one = {"histories": [["zz"]]}
+    as_text = client.post("/v1/recommend", content=b"{}", headers={"Content-Type": "text/plain"})
+    as_json = client.post("/v1/recommend", content=b"{", headers={"Content-Type": "application/json"})
+    answers = [
+        as_text,
+        as_json,
+        client.post("/v1/recommend", json=one),
+        client.get("/v1/factors"),
+        client.get("/v1/model", headers={"Host": "evil.example"}),
+    ]
+    path = tmp_path / "keys.json"
+    reader = {"X-API-Key": new_key(path, "read")}
+    with served(make_recommender(*UNSET), ServeSettings(keys=path)) as guarded:
+        answers += [guarded.get("/v1/model"), guarded.request("DELETE", "/v1/items?item_id=i1", headers=reader)]
+    assert [answer.status_code for answer in answers] == [415, 400, 422, 404, 421, 401, 403]
+    for answer in answers:
+        assert {**answer.json(), "request_id": ""} == {**PROBLEMS[answer.status_code], "request_id": ""}

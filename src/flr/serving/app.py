@@ -1,4 +1,4 @@
-"""The HTTP door: routes of version 1, and the OpenAPI document."""
+"""The HTTP door: routes of version 1."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pydantic import BaseModel, StringConstraints
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match
 from starlette.types import Scope
 
@@ -36,29 +36,21 @@ from flr.serving.contract import (
     ItemsResponse,
     ItemText,
     ModelResponse,
-    Problem,
     RecommendedItem,
     RecommendedList,
     RecommendRequest,
     RecommendResponse,
     State,
 )
+from flr.serving.document import PROBLEM_RESPONSES, complete_document
 from flr.serving.gate import Gate, GateSettings
 from flr.serving.metrics import Metrics
-from flr.serving.problems import MEDIA_TYPE, ProblemError, invalid, problem_of
+from flr.serving.problems import ProblemError, invalid, problem_of
 from flr.serving.security import RateLimit, load_keys
 from flr.serving.service import Service
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
-#: The statuses that any route may answer with.
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": HTTPStatus(status).phrase,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-    for status in (400, 401, 403, 404, 408, 413, 415, 421, 422, 429, 500, 503, 507)
-}
 
 
 def create_app(
@@ -86,7 +78,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,  # their scripts come from elsewhere, which the security headers forbid
         redoc_url=None,
-        responses=_PROBLEMS,
+        responses=PROBLEM_RESPONSES,
         redirect_slashes=False,
     )
     app.state.service = service
@@ -96,7 +88,7 @@ def create_app(
     _add_catalogue(app, service)
     _add_operations(app, service, metrics)
     public: frozenset[str] = frozenset() if pages is None else pages(app, service)
-    _with_problem_schema(app)
+    complete_document(app)
     settings = service.settings
     gate = GateSettings(
         keys=None if settings.keys is None else load_keys(settings.keys),
@@ -283,7 +275,7 @@ def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
             raise ProblemError(503, "not-ready", "the server is starting or stopping", {"Retry-After": "1"})
         return _json(State(status="ok"))
 
-    @app.get("/metrics", tags=["operations"], response_class=Response)
+    @app.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
     async def show_metrics() -> Response:
         """Return counts and times for Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -315,24 +307,3 @@ async def _until_gone(request: Request) -> None:
 
 def _json(model: BaseModel, status: int = 200) -> Response:
     return Response(model.model_dump_json(), status, media_type="application/json")
-
-
-def _with_problem_schema(app: FastAPI) -> None:
-    """Put the schema of problems into the OpenAPI document, and take FastAPI's own out."""
-    make = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = make()
-            schemas = document["components"]["schemas"]
-            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas |= problem.pop("$defs", {})
-            schemas["Problem"] = problem
-            for unused in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(unused, None)
-            document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            document["security"] = [{"key": []}, {}]
-        assert app.openapi_schema is not None
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
