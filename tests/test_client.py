@@ -18,7 +18,7 @@ from flr.recommender import Recommender
 from flr.serving.contract import Filters, NewItem
 from flr.serving.security import new_key
 from flr.serving.settings import ServeSettings
-from serving.conftest import make_recommender, served
+from serving.conftest import SHARED_YEARS, make_recommender, served
 
 
 class Through(httpx.BaseTransport):
@@ -36,7 +36,7 @@ class Through(httpx.BaseTransport):
 
 @pytest.fixture
 def recommender() -> Recommender:
-    return make_recommender()
+    return make_recommender(titles=SHARED_YEARS)
 
 
 @pytest.fixture
@@ -62,14 +62,41 @@ def test_every_question_has_a_typed_answer(client: Client, recommender: Recommen
     )
     assert steered["factors"][0]["gate"] == 0
     assert client.items("heat", limit=1).total == 2
+    (year,) = client.attributes(limit=2).attributes
+    assert (year.name, len(year.values)) == ("year", 2)
+    assert client.ready() is True
     new = [NewItem(item_id="n1", title="Heat Two (2025)"), {"item_id": "n2", "title": "Heat Three (2026)"}]
     assert client.add_items(new).changed == 2
     assert client.remove_items(["n1"]).catalogue_version == 2
-    assert client.model().n_items == 12
+    assert client.model().n_items == 16
     with pytest.raises(RefusedError, match="answered 404: this run has no profiles") as refused:
         client.factors()
     assert refused.value.problem
     assert refused.value.problem.type == "urn:flr:problem:no-profiles"
+
+
+def test_a_server_that_is_not_ready_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sleep(_: float) -> None:
+        raise AssertionError("asked whether it is ready now")
+
+    monkeypatch.setattr("flr.client.time.sleep", sleep)
+    monkeypatch.setattr("flr.client.asyncio.sleep", sleep)
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url.path)
+        ready = len(seen) % 2 == 0
+        return httpx.Response(200 if ready else 503, headers={"Retry-After": "1"}, json={"status": "ok"})
+
+    async def asked() -> list[bool]:
+        async with AsyncClient("http://x", transport=httpx.MockTransport(answer)) as client:
+            return [await client.ready(), await client.ready()]
+
+    client = Client("http://x", transport=httpx.MockTransport(answer))
+    assert [client.ready(), client.ready(), *asyncio.run(asked())] == [False, True, False, True]
+    assert seen == ["/ready"] * 4
+    with pytest.raises(UnreachableError, match=r"no answer from http://127\.0\.0\.1:9 "):
+        Client("http://127.0.0.1:9").ready()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +115,7 @@ def test_what_is_refused_is_said(ask: Callable[[Client], Any], said: str, client
 def test_keys_are_sent(tmp_path: Path, recommender: Recommender) -> None:
     key = new_key(tmp_path / "keys", "read")
     with served(recommender, ServeSettings(keys=tmp_path / "keys")) as app:
-        assert Client("http://localhost", key=key, transport=Through(app)).model().n_items == 11
+        assert Client("http://localhost", key=key, transport=Through(app)).model().n_items == 15
         with pytest.raises(KeyRefusedError, match="answered 401: a key is needed"):
             Client("http://localhost", transport=Through(app)).model()
         with pytest.raises(KeyRefusedError, match="answered 403: this needs a key of scope admin"):
@@ -173,7 +200,17 @@ def test_the_asynchronous_client_asks_the_same(monkeypatch: pytest.MonkeyPatch) 
 def test_both_clients_offer_the_same() -> None:
     import inspect
 
-    for name in ("recommend", "explain", "items", "add_items", "remove_items", "model", "factors"):
+    for name in (
+        "recommend",
+        "explain",
+        "items",
+        "add_items",
+        "remove_items",
+        "model",
+        "factors",
+        "attributes",
+        "ready",
+    ):
         assert inspect.signature(getattr(Client, name)) == inspect.signature(getattr(AsyncClient, name))
 
 

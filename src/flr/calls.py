@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from flr.errors import FlrError
 from flr.serving.contract import (
     AddItemsRequest,
+    AttributesResponse,
     EditResponse,
     ExplainRequest,
     ExplainResponse,
@@ -25,6 +26,7 @@ from flr.serving.contract import (
     Problem,
     RecommendRequest,
     RecommendResponse,
+    State,
 )
 
 T = TypeVar("T", bound=BaseModel)
@@ -67,13 +69,20 @@ class FailedError(RemoteError):
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One request, and what its answer is."""
+    """One request, and what its answer is.
+
+    Attributes:
+        method, path, body, query: What is sent.
+        answer: Type of what comes back.
+        is_patient: Whether it is asked again where the server is busy.
+    """
 
     method: str
     path: str
     answer: type[T]
     body: BaseModel | None = None
     query: Mapping[str, Any] | None = None
+    is_patient: bool = True
 
     @property
     def is_edit(self) -> bool:
@@ -110,7 +119,7 @@ class Call(Generic[T]):
 
     def wait_seconds(self, response: httpx.Response) -> float | None:
         """Return after which time to ask again, None where asking again is no use or not safe."""
-        if response.status_code not in _BUSY or (self.is_edit and response.status_code != 429):
+        if not self.is_patient or response.status_code not in _BUSY or (self.is_edit and response.status_code != 429):
             return None
         given = response.headers.get("Retry-After", "1")
         wait = float(given) if given.isdigit() else 1.0
@@ -138,6 +147,11 @@ def items(arguments: Mapping[str, Any]) -> Call[ItemsResponse]:
     return Call("GET", "/v1/items", ItemsResponse, query=_without_self(arguments))
 
 
+def attributes(arguments: Mapping[str, Any]) -> Call[AttributesResponse]:
+    """Return the question after what filters can choose from."""
+    return Call("GET", "/v1/attributes", AttributesResponse, query=_without_self(arguments))
+
+
 def add_items(new: Sequence[NewItem | Mapping[str, Any]]) -> Call[EditResponse]:
     """Return the edit that adds items."""
     rows = [one.model_dump() if isinstance(one, NewItem) else dict(one) for one in new]
@@ -151,6 +165,7 @@ def remove_items(item_ids: Sequence[str]) -> Call[EditResponse]:
 
 MODEL: Final = Call("GET", "/v1/model", ModelResponse)
 FACTORS: Final = Call("GET", "/v1/factors", FactorsResponse)
+READY: Final = Call("GET", "/ready", State, is_patient=False)
 
 
 def _without_self(arguments: Mapping[str, Any]) -> dict[str, Any]:

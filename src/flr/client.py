@@ -32,6 +32,7 @@ from pydantic import BaseModel
 from flr import calls
 from flr.calls import BusyError, Call, FailedError, KeyRefusedError, RefusedError, RemoteError, UnreachableError
 from flr.serving.contract import (
+    AttributesResponse,
     EditResponse,
     ExplainResponse,
     FactorsResponse,
@@ -132,6 +133,10 @@ class Client(_Base):
         """Return a page of the items that are recommended."""
         return self._ask(calls.items(locals()))
 
+    def attributes(self, *, limit: int = 100) -> AttributesResponse:
+        """Return what filters can choose from, with at most so many values of each attribute."""
+        return self._ask(calls.attributes(locals()))
+
     def add_items(self, items: Sequence[NewItem | Mapping[str, Any]]) -> EditResponse:
         """Recommend new items from now on; all or none."""
         return self._ask(calls.add_items(items))
@@ -147,6 +152,17 @@ class Client(_Base):
     def factors(self) -> FactorsResponse:
         """Return what each factor stands for."""
         return self._ask(calls.FACTORS)
+
+    def ready(self) -> bool:
+        """Return at once whether questions are answered: not while the server starts or stops.
+
+        Raises:
+            UnreachableError: There is no server, or not yet.
+        """
+        try:
+            return self._ask(calls.READY).status == "ok"
+        except BusyError:
+            return False
 
     def close(self) -> None:
         self._http.close()
@@ -221,6 +237,10 @@ class AsyncClient(_Base):
         """See `Client.items`."""
         return await self._ask(calls.items(locals()))
 
+    async def attributes(self, *, limit: int = 100) -> AttributesResponse:
+        """See `Client.attributes`."""
+        return await self._ask(calls.attributes(locals()))
+
     async def add_items(self, items: Sequence[NewItem | Mapping[str, Any]]) -> EditResponse:
         """See `Client.add_items`."""
         return await self._ask(calls.add_items(items))
@@ -236,6 +256,13 @@ class AsyncClient(_Base):
     async def factors(self) -> FactorsResponse:
         """See `Client.factors`."""
         return await self._ask(calls.FACTORS)
+
+    async def ready(self) -> bool:
+        """See `Client.ready`."""
+        try:
+            return (await self._ask(calls.READY)).status == "ok"
+        except BusyError:
+            return False
 
     async def close(self) -> None:
         await self._http.aclose()
