@@ -450,7 +450,7 @@ def test_a_bug_is_a_500_that_tells_nothing(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("inner secret")
 
-    monkeypatch.setattr("flr.serving.engine.best_lists", broken)
+    monkeypatch.setattr("flr.serving.batches.best_lists", broken)
     response = client.post("/v1/recommend", json=ONE)
     problem = is_problem(response, 500, "internal")
     assert "secret" not in response.text
@@ -484,7 +484,7 @@ def test_a_warm_up_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, caplog: p
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("why it failed")
 
-    monkeypatch.setattr("flr.serving.engine.best_lists", broken)
+    monkeypatch.setattr("flr.serving.batches.best_lists", broken)
     with TestClient(create_app(Service(make_recommender(), ServeSettings()))) as client:
         until = time.monotonic() + 30
         while "warming up failed" not in caplog.text:

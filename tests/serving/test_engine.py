@@ -14,7 +14,8 @@ from flr.catalogue.filters import ItemFilter
 from flr.errors import ClosedError, DeadlineError, OverloadedError
 from flr.lists import Asked, Recommendation
 from flr.recommender import Recommender
-from flr.serving.engine import Engine, EngineSettings, Question
+from flr.serving.engine import Engine
+from flr.serving.questions import EngineSettings, Question
 from serving.conftest import histories_of, make_recommender
 
 
@@ -118,7 +119,7 @@ def test_where_batches_are_not_exact_everything_is_computed_alone(
         n = len(asked.histories)
         return [[Recommendation("i0", "x", 0.5, -0.7 + 1e-9 * n)] for _ in range(n)]
 
-    monkeypatch.setattr("flr.serving.engine.best_lists", blurred)
+    monkeypatch.setattr("flr.serving.batches.best_lists", blurred)
     engine = Engine(recommender)
     assert not engine.warm_up()
     held = Held(engine)
@@ -169,7 +170,7 @@ def test_many_histories_are_dropped_between_batches_when_nobody_waits(
         assert go_on.wait(10)
         return [[] for _ in range(len(asked.histories))]
 
-    monkeypatch.setattr("flr.serving.engine.best_lists", held)
+    monkeypatch.setattr("flr.serving.batches.best_lists", held)
     questions = [Question(recommender.resolve([history]).item_index) for history in histories_of(10)]
     future = engine.ask(questions, snapshot=recommender.snapshot, timeout_seconds=60 if goes_away else 0.2)
     assert begun.wait(10)

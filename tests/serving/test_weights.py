@@ -8,6 +8,7 @@ import torch
 from flr.errors import ConfigError
 from flr.recommender import Recommender
 from flr.serving.engine import Engine
+from flr.serving.questions import Question
 from flr.serving.weights import reduce_weights
 from serving.conftest import histories_of
 
@@ -29,8 +30,6 @@ def test_what_smaller_weights_keep_is_measured_and_served(weights: str, recommen
     engine.warm_up()
     for history in histories_of(4):
         index = recommender.resolve([history]).item_index
-        from flr.serving.engine import Question
-
         (found,) = engine.ask([Question(index)], snapshot=recommender.snapshot, timeout_seconds=60).result()
         assert found == recommender.recommend([history])[0]
     engine.close(10)

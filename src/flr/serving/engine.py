@@ -18,105 +18,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 
-from flr.catalogue.filters import AllowedItems
 from flr.errors import ClosedError, DeadlineError, OverloadedError
-from flr.lists import Asked, Recommendation, best_lists
 from flr.recommender import Recommender
-from flr.records import BoolArray, Histories, IntArray
+from flr.serving.batches import Batches
 from flr.serving.prefix_cache import PrefixCache
+from flr.serving.questions import EngineCounts, EngineSettings, Job, Lists, Question, UnwantedError
 from flr.snapshot import Snapshot
-
-#: Histories that the check at the start computes in several companies.
-_N_CHECKED = 16
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """How the engine works.
-
-    Attributes:
-        max_batch: Histories computed together at most.
-        wait_seconds: How long a question waits for company when the engine is idle.
-        max_queued: Histories that may wait; further questions are refused.
-        cache_tokens: Tokens of histories whose reading is kept; 0 keeps none.
-    """
-
-    max_batch: int = 16
-    wait_seconds: float = 0.0
-    max_queued: int = 256
-    cache_tokens: int = 32_768
-
-
-@dataclass(frozen=True)
-class Question:
-    """One history and what is asked about it; arguments as `Recommender.recommend` checks them.
-
-    Attributes:
-        history: Item indices, oldest first, at least one.
-        k: Items wanted.
-        exclude_seen: Leave out the items of the history.
-        allowed: True at the items that may be recommended, [N]; None allows all.
-        factor_weights: Multiplier of each factor's gate.
-        diversify: ``"factors"``, or None.
-    """
-
-    history: IntArray
-    k: int = 10
-    exclude_seen: bool = True
-    allowed: BoolArray | None = None
-    factor_weights: tuple[float, ...] | None = None
-    diversify: Literal["factors"] | None = None
-
-
-Lists = list[list[Recommendation]]
-
-
-@dataclass
-class EngineCounts:
-    """What the engine has done so far; read without a lock."""
-
-    questions: int = 0
-    histories: int = 0
-    batches: int = 0
-    cancelled: int = 0
-    expired: int = 0
-    refused: int = 0
-    busy_seconds: float = 0.0
-    batch_sizes: deque[int] = field(default_factory=lambda: deque(maxlen=1000))
-
-
-class _UnwantedError(Exception):
-    """Nobody waits any more for what is being computed."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is to be done; its future can be cancelled until it is settled."""
-
-    future: Future[Any]
-    deadline: float
-    size: int = 1
-    snapshot: Snapshot | None = None
-    questions: tuple[Question, ...] = ()
-    work: Callable[[], Any] | None = None
-
-    @property
-    def is_wanted(self) -> bool:
-        return not self.future.cancelled() and time.monotonic() <= self.deadline
-
-    def settle(self, found: Any) -> None:
-        if self.future.set_running_or_notify_cancel():
-            self.future.set_result(found)
-
-    def fail(self, error: Exception) -> None:
-        if self.future.set_running_or_notify_cancel():
-            self.future.set_exception(error)
 
 
 class Engine:
@@ -128,7 +39,6 @@ class Engine:
 
     Attributes:
         counts: What was done so far.
-        cache: What was read of histories.
         is_exact: Whether `warm_up` found batches and cached beginnings exact to the bit; None before.
     """
 
@@ -136,16 +46,21 @@ class Engine:
         self.recommender = recommender
         self.settings = settings or EngineSettings()
         self.counts = EngineCounts()
-        self.cache = PrefixCache(recommender.model.read, self.settings.cache_tokens)
+        self._batches = Batches(recommender, self.settings, self.counts)
         self.is_exact: bool | None = None
-        self._queue: deque[_Job] = deque()
-        self._now: Sequence[_Job] = ()
+        self._queue: deque[Job] = deque()
+        self._now: Sequence[Job] = ()
         self._n_queued = 0
         self._changed = threading.Condition()
         self._closing = False
         self._seconds_per_history = 0.02
         self._thread = threading.Thread(target=self._work, name="flr-engine", daemon=True)
         self._thread.start()
+
+    @property
+    def cache(self) -> PrefixCache:
+        """What was read of histories."""
+        return self._batches.cache
 
     @property
     def is_ready(self) -> bool:
@@ -165,7 +80,7 @@ class Engine:
             ClosedError: The engine is closing.
         """
         deadline = time.monotonic() + timeout_seconds
-        job = _Job(Future(), deadline, max(1, len(questions)), snapshot, tuple(questions))
+        job = Job(Future(), deadline, max(1, len(questions)), snapshot, tuple(questions))
         self._accept(job)
         return job.future
 
@@ -180,14 +95,14 @@ class Engine:
         Raises:
             OverloadedError, ClosedError: As `ask`.
         """
-        job = _Job(Future(), time.monotonic() + timeout_seconds, size, work=work)
+        job = Job(Future(), time.monotonic() + timeout_seconds, size, work=work)
         self._accept(job)
         return job.future
 
     def check_wanted(self) -> None:
         """Leave what is being computed, by an exception that the engine awaits, if nobody waits for it any more."""
         if not any(job.is_wanted for job in self._now):
-            raise _UnwantedError
+            raise UnwantedError
 
     def warm_up(self) -> bool:
         """Compute a few answers, so that later ones are quick, and check that company does not change them.
@@ -195,10 +110,9 @@ class Engine:
         Returns:
             Whether batches and cached beginnings are exact to the bit here; if not, neither is used from now on.
         """
-        exact = bool(self.run(self._check, timeout_seconds=600).result())
+        exact = bool(self.run(self._batches.are_exact, timeout_seconds=600).result())
         if not exact:
-            self.settings = replace(self.settings, max_batch=1, cache_tokens=0)
-            self.cache.max_tokens = 0
+            self._batches.go_alone()
         self.cache.clear()
         self.is_exact = exact
         return exact
@@ -210,7 +124,7 @@ class Engine:
             self._changed.notify_all()
         self._thread.join(timeout_seconds)
 
-    def _accept(self, job: _Job) -> None:
+    def _accept(self, job: Job) -> None:
         with self._changed:
             if self._closing:
                 raise ClosedError("the server is about to stop; ask another one")
@@ -239,7 +153,7 @@ class Engine:
             if n:
                 self._seconds_per_history += 0.1 * (seconds / n - self._seconds_per_history)
 
-    def _collect(self) -> list[_Job] | None:
+    def _collect(self) -> list[Job] | None:
         """Return the jobs that are done next together, none when all were dropped; None when it is time to stop."""
         with self._changed:
             while not self._queue:
@@ -248,14 +162,14 @@ class Engine:
                 self._changed.wait()
             if self.settings.wait_seconds and not self._closing:
                 until = time.monotonic() + self.settings.wait_seconds
-                while self._n_queued < self.settings.max_batch and (left := until - time.monotonic()) > 0:
+                while self._n_queued < self._batches.max_batch and (left := until - time.monotonic()) > 0:
                     self._changed.wait(left)
-            batch: list[_Job] = []
+            batch: list[Job] = []
             n_rows = 0
             while self._queue:
                 job = self._queue[0]
                 alone = job.work is not None
-                if batch and (alone or n_rows + job.size > self.settings.max_batch):
+                if batch and (alone or n_rows + job.size > self._batches.max_batch):
                     break
                 self._queue.popleft()
                 self._n_queued -= job.size
@@ -268,31 +182,32 @@ class Engine:
                     break
             return batch
 
-    def _drop(self, job: _Job) -> None:
+    def _drop(self, job: Job) -> None:
         if job.future.set_running_or_notify_cancel():
             self.counts.expired += 1
             job.future.set_exception(DeadlineError("the question took too long and was dropped; try again later"))
         else:
             self.counts.cancelled += 1
 
-    def _do(self, job: _Job, work: Callable[[], Any]) -> None:
+    def _do(self, job: Job, work: Callable[[], Any]) -> None:
         self._now = (job,)
         try:
             with torch.inference_mode():
                 found = work()
-        except _UnwantedError:
+        except UnwantedError:
             self._drop(job)
         except Exception as error:
             job.fail(error)
         else:
             job.settle(found)
 
-    def _answer(self, batch: list[_Job]) -> None:
+    def _answer(self, batch: list[Job]) -> None:
         self.counts.questions += len(batch)
         self._now = batch
         try:
-            answers = self._lists([(job.snapshot, question) for job in batch for question in job.questions])
-        except _UnwantedError:
+            asked = [(job.snapshot, question) for job in batch for question in job.questions]
+            answers = self._batches.lists(asked, self.check_wanted)
+        except UnwantedError:
             for job in batch:
                 self._drop(job)
             return
@@ -307,65 +222,3 @@ class Engine:
         for job in batch:
             job.settle(answers[start : start + len(job.questions)])
             start += len(job.questions)
-
-    def _lists(self, asked: Sequence[tuple[Snapshot | None, Question]]) -> Lists:
-        """Return one list per question; those that ask alike are computed together."""
-        groups: dict[tuple[object, ...], list[int]] = {}
-        for place, (snapshot, one) in enumerate(asked):
-            kind = (id(snapshot and snapshot.live), one.k, one.exclude_seen, one.diversify)
-            groups.setdefault((*kind, one.allowed is None, one.factor_weights is None), []).append(place)
-        answers: list[list[Recommendation]] = [[] for _ in asked]
-        for places in groups.values():
-            for start in range(0, len(places), self.settings.max_batch):
-                self.check_wanted()
-                some = places[start : start + self.settings.max_batch]
-                snapshot = asked[some[0]][0]
-                assert snapshot is not None
-                for place, found in zip(some, self._together(snapshot, [asked[p][1] for p in some]), strict=True):
-                    answers[place] = found
-        return answers
-
-    def _together(self, snapshot: Snapshot, questions: Sequence[Question]) -> Lists:
-        first = questions[0]
-        self.counts.batches += 1
-        self.counts.histories += len(questions)
-        self.counts.batch_sizes.append(len(questions))
-        masks = [one.allowed for one in questions if one.allowed is not None]
-        weights = [one.factor_weights for one in questions if one.factor_weights is not None]
-        asked = Asked(
-            _histories([one.history for one in questions]),
-            first.k,
-            first.exclude_seen,
-            weights or None,
-            AllowedItems(np.array(masks), np.arange(len(masks))) if masks else None,
-            first.diversify,
-        )
-        return best_lists(replace(snapshot, reader=self.cache), asked)
-
-    def _check(self) -> bool:
-        """Return whether some histories get the same lists alone, together, grown and cut short, to the bit."""
-        snapshot, rng = self.recommender.snapshot, np.random.default_rng(0)
-        window = snapshot.config.text.window
-        lengths = rng.integers(1, window + 1, _N_CHECKED)
-        histories = [rng.integers(0, snapshot.catalogue.n_items, length) for length in lengths]
-        ask = [Question(history) for history in histories]
-        plain = [self._anew(snapshot, [one])[0] for one in ask]
-        self.cache.clear()
-        for company in (_N_CHECKED, 5, 2):
-            for start in range(0, _N_CHECKED, company):
-                some = slice(start, start + company)
-                # The first time nothing has been read; later all of it, or the half below.
-                if self._together(snapshot, ask[some]) != plain[some]:
-                    return False
-            self.cache.clear()
-            self._together(snapshot, [replace(one, history=one.history[: 1 + len(one.history) // 2]) for one in ask])
-        return [self._together(snapshot, [one])[0] for one in ask] == plain
-
-    def _anew(self, snapshot: Snapshot, questions: Sequence[Question]) -> Lists:
-        return best_lists(
-            snapshot, Asked(_histories([one.history for one in questions]), questions[0].k, exclude_seen=True)
-        )
-
-
-def _histories(rows: Sequence[IntArray]) -> Histories:
-    return Histories(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))

@@ -22,8 +22,9 @@ from flr.live import LiveCatalogue
 from flr.recommender import Recommender
 from flr.serving.choices import AttributeChoices
 from flr.serving.contract import Attribute, ExplainRequest, Filters, Item, NewItem, RecommendRequest
-from flr.serving.engine import Engine, EngineSettings, Lists, Question
+from flr.serving.engine import Engine
 from flr.serving.journal import Journal, Record, fingerprint, net_records
+from flr.serving.questions import EngineSettings, Lists, Question
 from flr.serving.settings import ServeSettings
 from flr.serving.weights import reduce_weights
 from flr.snapshot import Snapshot

@@ -22,7 +22,7 @@ class ServeSettings:
         keys: File of API keys; None asks for none, which is allowed on this machine's own address only.
         journal: File of catalogue edits; None forgets edits when the server stops.
         threads: Threads that one computation uses.
-        max_batch, wait_ms, max_queued, cache_tokens: See `flr.serving.engine.EngineSettings`.
+        max_batch, wait_ms, max_queued, cache_tokens: See `flr.serving.questions.EngineSettings`.
         timeout_seconds: After which a request is given up.
         weights: Numbers that the backbone computes with.
         min_overlap: Share of the top 10 that reduced weights must have in common with full ones.
