@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flr.errors import ArtifactError, StorageError
-from flr.serving.journal import Journal, Record, fingerprint, net_records
+from flr.serving.journal import Journal, Record, fingerprint
+from flr.serving.replay import net_records
 
 ADD = {"op": "add", "items": [{"item_id": "n1", "title": "Ünder (1999)"}]}
 REMOVE = {"op": "remove", "item_ids": ["i1"]}

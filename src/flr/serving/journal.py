@@ -28,8 +28,6 @@ from flr.errors import ArtifactError, StorageError
 _LOG = logging.getLogger(__name__)
 _FORMAT = 1
 _CHECK = 16
-#: Items of one record when a journal is compacted.
-_PER_RECORD = 10_000
 
 Record = dict[str, Any]
 
@@ -166,39 +164,6 @@ class Journal:
                 f"{self._catalogue}; give the run it was kept for, or another --journal"
             )
         return edits, int(head.get("n_compacted", 0))  # journals of flr 0.1 may lack it
-
-
-def net_records(records: Sequence[Record], base: frozenset[str]) -> list[Record]:
-    """Return few records that lead to the same catalogue.
-
-    Args:
-        records: Edits in their order.
-        base: Ids of the catalogue they are made to.
-
-    >>> records = [
-    ...     {"op": "add", "items": [{"item_id": "a"}, {"item_id": "b"}]},
-    ...     {"op": "remove", "item_ids": ["a", "c"]},
-    ... ]
-    >>> net_records(records, frozenset({"c", "d"}))
-    [{'op': 'add', 'items': [{'item_id': 'b'}]}, {'op': 'remove', 'item_ids': ['c']}]
-    """
-    last: dict[str, Record | None] = {}
-    for record in records:
-        for item in record.get("items", ()):
-            last[item["item_id"]] = item
-        for item_id in record.get("item_ids", ()):
-            last[item_id] = None
-    fresh = [item for item_id, item in last.items() if item is not None and item_id not in base]
-    gone = [item_id for item_id in last if item_id in base]
-    again = [item for item_id, item in last.items() if item is not None and item_id in base]
-    # New ones first, so that something is left while the others go.
-    adds = [{"op": "add", "items": part} for part in _parts(fresh)]
-    removes = [{"op": "remove", "item_ids": part} for part in _parts(gone)]
-    return [*adds, *removes, *({"op": "add", "items": part} for part in _parts(again))]
-
-
-def _parts(items: list[Any]) -> Iterable[list[Any]]:
-    return (items[start : start + _PER_RECORD] for start in range(0, len(items), _PER_RECORD))
 
 
 def _line(record: Record) -> bytes:

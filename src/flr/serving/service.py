@@ -2,66 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import polars as pl
 
 from flr.backbone.streams import EncodedStreams
-from flr.catalogue.filters import ItemFilter
-from flr.errors import ArtifactError, FlrError, RequestError, UnknownItemError
+from flr.errors import RequestError, UnknownItemError
 from flr.explanation.attribution import explain
 from flr.explanation.profiles import FactorProfiles, load_profiles
 from flr.live import LiveCatalogue
 from flr.recommender import Recommender
 from flr.serving.choices import AttributeChoices
-from flr.serving.contract import Attribute, ExplainRequest, Filters, Item, NewItem, RecommendRequest
+from flr.serving.contract import Attribute, ExplainRequest, Item, NewItem, RecommendRequest
 from flr.serving.engine import Engine
-from flr.serving.journal import Journal, Record, fingerprint, net_records
+from flr.serving.journal import Record
+from flr.serving.listing import Listing
 from flr.serving.questions import EngineSettings, Lists, Question
+from flr.serving.replay import replayed
+from flr.serving.resolving import is_retired, item_filter, resolve
 from flr.serving.settings import ServeSettings
 from flr.serving.weights import reduce_weights
 from flr.snapshot import Snapshot
 from flr.text.template import TokenStreams
 
-_LOG = logging.getLogger(__name__)
 T = TypeVar("T")
-#: Edits from which on a journal is compacted when a server starts.
-_MANY_EDITS = 100
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A catalogue as it is listed: what is recommended, searchable by title.
-
-    Attributes:
-        items: ``index``, ``item_id``, ``title``, ``folded`` (the title in lower case).
-    """
-
-    items: pl.DataFrame
-
-    @classmethod
-    def of(cls, live: LiveCatalogue) -> Listed:
-        catalogue = live.catalogue
-        frame = pl.DataFrame({"item_id": list(map(str, catalogue.item_ids)), "title": list(map(str, catalogue.titles))})
-        frame = frame.with_row_index("index").with_columns(folded=pl.col("title").str.to_lowercase())
-        if catalogue.retired is not None:
-            frame = frame.filter(~pl.Series(catalogue.retired))
-        return cls(frame)
-
-    def page(self, search: str, offset: int, limit: int) -> tuple[int, pl.DataFrame]:
-        """Return how many titles hold a text, and some of them; those that begin with it come first."""
-        found, sought = self.items, search.lower()
-        if sought:
-            found = found.filter(pl.col("folded").str.contains(sought, literal=True))
-            found = found.sort(~pl.col("folded").str.starts_with(sought), maintain_order=True)
-        return len(found), found.slice(offset, limit)
 
 
 @dataclass(frozen=True)
@@ -130,11 +99,10 @@ class Service:
         self.profiles: FactorProfiles | None = load_profiles(run) if run is not None else None
         self.overlap = reduce_weights(recommender, settings.weights, settings.min_overlap)
         self._edits = threading.Lock()
-        self._journal = None if settings.journal is None else self._replayed(settings.journal)
+        self._journal = None if settings.journal is None else replayed(recommender, settings.journal)
         n_edits = 0 if self._journal is None else self._journal.n_edits
         self._n_earlier = n_edits - self.live.version
-        self._listed: tuple[LiveCatalogue, Listed] | None = None
-        self._choices = AttributeChoices()
+        self._listing, self._choices = Listing(), AttributeChoices()
         self.engine = Engine(
             recommender,
             EngineSettings(settings.max_batch, settings.wait_ms / 1000, settings.max_queued, settings.cache_tokens),
@@ -175,11 +143,11 @@ class Service:
         if asked.diversify is not None and not n_factors:
             raise RequestError("this model has no factors to diversify by; leave diversify out")
         resolved = [
-            _resolve(snapshot.live, history, asked.by, asked.unknown, number)
+            resolve(snapshot.live, history, asked.by, asked.unknown, number)
             for number, history in enumerate(asked.histories)
         ]
         allowed = None
-        chosen = _filter(snapshot.live, asked.filters, asked.unknown)
+        chosen = item_filter(snapshot.live, asked.filters, asked.unknown)
         if (found := snapshot.live.allowed(chosen, 1, unknown=asked.unknown)) is not None:
             allowed = found.masks[0]
         weights = None if asked.factor_weights is None else tuple(asked.factor_weights)
@@ -196,13 +164,13 @@ class Service:
         self._check_limits(len(asked.history), asked.k)
         frozen = _Watched(self.recommender, self.engine.check_wanted)
         live = frozen.snapshot.live
-        known, skipped = _resolve(live, asked.history, asked.by, asked.unknown, 0)
+        known, skipped = resolve(live, asked.history, asked.by, asked.unknown, 0)
         item = None
         if asked.item is not None:
             item = live.lookup.find(asked.item, asked.by)
-            if item is None or _is_retired(live, item):
+            if item is None or is_retired(live, item):
                 raise UnknownItemError(f"item: no item has the {asked.by} {asked.item!r}; see /v1/items")
-        filters = _filter(live, asked.filters, asked.unknown)
+        filters = item_filter(live, asked.filters, asked.unknown)
 
         def work() -> dict[str, Any]:
             found = explain(
@@ -224,18 +192,7 @@ class Service:
 
     def items(self, search: str, offset: int, limit: int) -> tuple[int, list[Item]]:
         """Return how many items match, and some of them."""
-        live = self.live
-        if self._listed is None or self._listed[0] is not live:
-            self._listed = (live, Listed.of(live))
-        total, page = self._listed[1].page(search, offset, limit)
-        attributes = live.catalogue.attributes
-        rows = [{}] * len(page) if attributes is None else attributes[page["index"].to_list()].to_dicts()
-        return total, [
-            Item(
-                item_id=item_id, title=title, attributes={key: value for key, value in row.items() if value is not None}
-            )
-            for item_id, title, row in zip(page["item_id"], page["title"], rows, strict=True)
-        ]
+        return self._listing.page(self.live, search, offset, limit)
 
     def attributes(self, limit: int) -> list[Attribute]:
         """Return the attributes that filters can choose by, each with at most `limit` values."""
@@ -280,69 +237,8 @@ class Service:
             notes = edit(commit)
             return Edited(self.version, notes or ())
 
-    def _replayed(self, path: Path) -> Journal:
-        catalogue = self.recommender.catalogue
-        base = frozenset(map(str, catalogue.item_ids))
-        journal = Journal(path, fingerprint(catalogue.item_ids, catalogue.titles))
-        records = journal.records
-        compacted = net_records(records, base) if len(records) > _MANY_EDITS else records
-        for number, record in enumerate(compacted, start=1):
-            self._replay(record, number, path)
-        if compacted is not records:
-            journal.compact(compacted)
-            _LOG.info("journal: compacted %d edits to %d", len(records), len(compacted))
-        return journal
-
-    def _replay(self, record: Mapping[str, Any], number: int, path: Path) -> None:
-        try:
-            if record["op"] == "add":
-                self.recommender.add_items(record["items"])
-            elif record["op"] == "remove":
-                self.recommender.remove_items(record["item_ids"])
-            else:
-                raise RequestError(f"it is of the unknown kind {record['op']!r}")
-        except (FlrError, KeyError) as error:
-            raise ArtifactError(f"edit {number} of the journal {str(path)!r} cannot be made again: {error}") from error
-
     def _check_limits(self, n_items: int, k: int) -> None:
         if n_items > self.settings.max_history:
             raise RequestError(f"a history holds {n_items:,} items, this server takes {self.settings.max_history:,}")
         if k > self.settings.max_k:
             raise RequestError(f"k = {k}, this server gives at most {self.settings.max_k}")
-
-
-def _resolve(
-    live: LiveCatalogue, history: Sequence[str], by: str, unknown: str, number: int
-) -> tuple[list[int], list[str]]:
-    """Return the indices of a history's items, and those that are skipped.
-
-    Unlike `Recommender.resolve` it looks for no similar names, which takes long in a large catalogue.
-    """
-    found = [live.lookup.find(item, by) for item in history]
-    skipped = [item for item, index in zip(history, found, strict=True) if index is None]
-    if skipped and unknown == "error":
-        raise UnknownItemError(
-            f"history number {number}: no item has the {by} {skipped[0]!r}; see /v1/items, or say unknown='skip'"
-        )
-    known = [index for index in found if index is not None]
-    if not known:
-        raise RequestError(f"history number {number} holds unknown items only; give at least one known item")
-    return known, skipped
-
-
-def _filter(live: LiveCatalogue, given: Filters | None, unknown: str) -> ItemFilter | None:
-    """Return a filter of a request; ids that no item has are refused, like `_resolve` without similar ones."""
-    if given is None:
-        return None
-    for what, item_ids in (("allow", given.allow or ()), ("exclude", given.exclude)):
-        for item_id in item_ids if unknown == "error" else ():
-            if live.lookup.find(item_id, "id") is None:
-                raise UnknownItemError(
-                    f"filters.{what}: no item has the id {item_id!r}; see /v1/items, or say unknown='skip'"
-                )
-    return ItemFilter(given.allow, given.exclude, given.where)
-
-
-def _is_retired(live: LiveCatalogue, item: int) -> bool:
-    retired = live.catalogue.retired
-    return retired is not None and bool(retired[item])

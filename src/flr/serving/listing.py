@@ -1,0 +1,41 @@
+"""The catalogue as it is listed: what is recommended, page by page, searchable by title."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from flr.live import LiveCatalogue
+from flr.serving.contract import Item
+
+
+class Listing:
+    """Lists a catalogue; its titles are prepared once per edit of it."""
+
+    def __init__(self) -> None:
+        self._prepared: tuple[LiveCatalogue, pl.DataFrame] | None = None
+
+    def page(self, live: LiveCatalogue, search: str, offset: int, limit: int) -> tuple[int, list[Item]]:
+        """Return how many titles hold a text, and some of them; those that begin with it come first."""
+        if self._prepared is None or self._prepared[0] is not live:
+            self._prepared = (live, _prepared(live))
+        found, sought = self._prepared[1], search.lower()
+        if sought:
+            found = found.filter(pl.col("folded").str.contains(sought, literal=True))
+            found = found.sort(~pl.col("folded").str.starts_with(sought), maintain_order=True)
+        page = found.slice(offset, limit)
+        attributes = live.catalogue.attributes
+        rows = [{}] * len(page) if attributes is None else attributes[page["index"].to_list()].to_dicts()
+        return len(found), [
+            Item(
+                item_id=item_id, title=title, attributes={key: value for key, value in row.items() if value is not None}
+            )
+            for item_id, title, row in zip(page["item_id"], page["title"], rows, strict=True)
+        ]
+
+
+def _prepared(live: LiveCatalogue) -> pl.DataFrame:
+    """Return ``index``, ``item_id``, ``title`` and ``folded`` (the title in lower case) of what is recommended."""
+    catalogue = live.catalogue
+    frame = pl.DataFrame({"item_id": list(map(str, catalogue.item_ids)), "title": list(map(str, catalogue.titles))})
+    frame = frame.with_row_index("index").with_columns(folded=pl.col("title").str.to_lowercase())
+    return frame if catalogue.retired is None else frame.filter(~pl.Series(catalogue.retired))

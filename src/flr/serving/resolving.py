@@ -1,0 +1,47 @@
+"""What the names in a request mean in one catalogue: ids and titles, of histories and of filters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flr.catalogue.filters import ItemFilter
+from flr.errors import RequestError, UnknownItemError
+from flr.live import LiveCatalogue
+from flr.serving.contract import Filters
+
+
+def resolve(
+    live: LiveCatalogue, history: Sequence[str], by: str, unknown: str, number: int
+) -> tuple[list[int], list[str]]:
+    """Return the indices of a history's items, and those that are skipped.
+
+    Unlike `Recommender.resolve` it looks for no similar names, which takes long in a large catalogue.
+    """
+    found = [live.lookup.find(item, by) for item in history]
+    skipped = [item for item, index in zip(history, found, strict=True) if index is None]
+    if skipped and unknown == "error":
+        raise UnknownItemError(
+            f"history number {number}: no item has the {by} {skipped[0]!r}; see /v1/items, or say unknown='skip'"
+        )
+    known = [index for index in found if index is not None]
+    if not known:
+        raise RequestError(f"history number {number} holds unknown items only; give at least one known item")
+    return known, skipped
+
+
+def item_filter(live: LiveCatalogue, given: Filters | None, unknown: str) -> ItemFilter | None:
+    """Return a filter of a request; ids that no item has are refused, like `resolve` without similar ones."""
+    if given is None:
+        return None
+    for what, item_ids in (("allow", given.allow or ()), ("exclude", given.exclude)):
+        for item_id in item_ids if unknown == "error" else ():
+            if live.lookup.find(item_id, "id") is None:
+                raise UnknownItemError(
+                    f"filters.{what}: no item has the id {item_id!r}; see /v1/items, or say unknown='skip'"
+                )
+    return ItemFilter(given.allow, given.exclude, given.where)
+
+
+def is_retired(live: LiveCatalogue, item: int) -> bool:
+    retired = live.catalogue.retired
+    return retired is not None and bool(retired[item])
