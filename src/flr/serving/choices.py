@@ -23,9 +23,10 @@ class AttributeChoices:
             live: The catalogue; removed items do not count.
             limit: Values per attribute at most: those of most items first, equally frequent ones in the order of text.
         """
-        if self._counted is None or self._counted[0] is not live:
-            self._counted = (live, _counts(live))
-        counts = self._counted[1]
+        counted = self._counted  # once: another thread may count a newer catalogue meanwhile
+        if counted is None or counted[0] is not live:
+            counted = self._counted = (live, _counts(live))
+        counts = counted[1]
         found = []
         for name in counts[ATTRIBUTE].unique(maintain_order=True):
             values = counts.filter(pl.col(ATTRIBUTE) == name)

@@ -16,9 +16,10 @@ class Listing:
 
     def page(self, live: LiveCatalogue, search: str, offset: int, limit: int) -> tuple[int, list[Item]]:
         """Return how many titles hold a text, and some of them; those that begin with it come first."""
-        if self._prepared is None or self._prepared[0] is not live:
-            self._prepared = (live, _prepared(live))
-        found, sought = self._prepared[1], search.lower()
+        prepared = self._prepared  # once: another thread may list a newer catalogue meanwhile
+        if prepared is None or prepared[0] is not live:
+            prepared = self._prepared = (live, _prepared(live))
+        found, sought = prepared[1], search.lower()
         if sought:
             found = found.filter(pl.col("folded").str.contains(sought, literal=True))
             found = found.sort(~pl.col("folded").str.starts_with(sought), maintain_order=True)

@@ -1,0 +1,42 @@
+"""Pages of a catalogue, while other threads list another state of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flr.serving.listing import Listing
+from serving.conftest import make_recommender
+
+
+class Overtaken(Listing):
+    """A listing in which somebody lists a newer catalogue after so many looks at what is prepared."""
+
+    newer: Any = None
+    n_looks = -1
+
+    @property
+    def _prepared(self) -> Any:  # type: ignore[override]
+        found = self.kept
+        self.n_looks -= 1
+        if self.n_looks == 0:
+            self.kept = self.newer
+        return found
+
+    @_prepared.setter
+    def _prepared(self, prepared: Any) -> None:
+        self.kept = prepared
+
+
+@pytest.mark.parametrize("n_looks", [1, 2, 3])
+def test_a_page_is_of_one_catalogue_whatever_is_listed_meanwhile(n_looks: int) -> None:
+    recommender = make_recommender()
+    listing, old = Overtaken(), recommender.snapshot.live
+    recommender.add_items([{"item_id": f"n{n}", "title": f"Heat {n} (1995)", "year": 1995} for n in range(3)])
+    listing.page(recommender.snapshot.live, "", 0, 50)
+    listing.newer = listing.kept
+    before = listing.page(old, "heat", 0, 50)
+    listing.n_looks = n_looks
+    assert listing.page(old, "heat", 0, 50) == before
+    assert before[0] == 2
