@@ -126,6 +126,8 @@ def fuzz(
 
 @dataclass(frozen=True)
 class _Limits:
+    """How many requests are made, which (see `fuzz`), and where the answers are counted."""
+
     n_cases: int
     seed: int | None
     tally: Tally

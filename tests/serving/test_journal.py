@@ -155,6 +155,17 @@ def test_a_disk_that_fails_at_any_moment_brings_back_no_refused_edit_unannounced
     assert again.n_edits == len(again.records)
 
 
+def test_a_journal_that_is_closed_takes_back_what_it_may_have_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(written(path), "c1")
+    disk = Disk(monkeypatch, lambda n: n >= 4)
+    with pytest.raises(StorageError, match="it may be made when the server starts again, so look at /v1/items then"):
+        journal.append(ADD)
+    disk.fails = lambda _: False
+    assert found_after_a_crash(path) == [ADD, REMOVE, ADD]
+    journal.close()
+    assert found_after_a_crash(path) == [ADD, REMOVE]
+
+
 def test_no_edit_is_taken_behind_the_rest_of_a_refused_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(written(path), "c1")
     disk = Disk(monkeypatch, lambda n: n >= 2)

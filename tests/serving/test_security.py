@@ -67,7 +67,8 @@ def test_without_keys_only_this_machine_may_ask(host: str) -> None:
 
 @pytest.mark.parametrize("name", ["https://shop.example", "shop.example:80", "*", ""])
 def test_an_allowed_host_is_checked(name: str) -> None:
-    ServeSettings(allowed_hosts=("Shop.example", "192.0.2.1")).check()
+    ServeSettings(allowed_hosts=("Shop.example", "192.0.2.1", "[2001:DB8::1]")).check()
+    assert ServeSettings(allowed_hosts=("[2001:DB8::1]",)).hosts == {"2001:db8::1"}
     with pytest.raises(ConfigError, match=rf"--allowed-host {re.escape(repr(name))}, expected a name"):
         ServeSettings(allowed_hosts=(name,)).check()
 

@@ -104,6 +104,7 @@ class Journal:
         self._reopen()
 
     def close(self) -> None:
+        self._take_back()  # what is left of a refused edit, if the disk lets it go by now
         self._file.close()
         self._lock.close()
 

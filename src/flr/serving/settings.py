@@ -77,7 +77,7 @@ class ServeSettings:
                 "`flr key --file keys.json --scope read` and give --keys keys.json, or listen on 127.0.0.1"
             )
         for name in self.allowed_hosts:
-            if host_of(name) != name.lower():
+            if host_of(name) != _bare(name):
                 raise ConfigError(f"--allowed-host {name!r}, expected a name without scheme or port: shop.example")
         for origin in self.cors_origins:
             if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
@@ -94,7 +94,7 @@ class ServeSettings:
         """
         if self.keys is not None and not self.allowed_hosts:
             return None
-        return frozenset(name.lower() for name in self.allowed_hosts)
+        return frozenset(map(_bare, self.allowed_hosts))
 
     def weights_note(self, overlap: float | None) -> str:
         """Return what to say of reduced weights, given the share of the top 10 that they keep; nothing of full ones."""
@@ -109,6 +109,10 @@ def host_of(header: str) -> str | None:
     """
     found = _HOST.fullmatch(header)
     return None if found is None else (found["v6"] or found["name"]).lower()
+
+
+def _bare(name: str) -> str:
+    return name.lower().removeprefix("[").removesuffix("]")
 
 
 def is_loopback(host: str) -> bool:
