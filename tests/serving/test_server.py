@@ -202,8 +202,8 @@ class Batch:
 
 
 def test_parallel_edits_outlive_kills_whole_or_not_at_all(start: Start, tmp_path: Path) -> None:
-    journal, batches, n_answered = tmp_path / "edits", list[Batch](), 0
-    for round_number in range(3):
+    journal, batches = tmp_path / "edits", list[Batch]()
+    for round_number in range(2):
         server = start("--journal", str(journal))
         answers = threading.Semaphore(0)
 
@@ -219,21 +219,20 @@ def test_parallel_edits_outlive_kills_whole_or_not_at_all(start: Start, tmp_path
 
         with ThreadPoolExecutor(6) as pool:
             editing = [pool.submit(keep_editing, f"{round_number}-{thread}") for thread in range(6)]
-            for _ in range(40):
+            for _ in range(60):
                 assert answers.acquire(timeout=60)
             assert server.stop(signal.SIGKILL) == -signal.SIGKILL
         assert not [one.exception() for one in editing if one.exception()]
-        n_answered = sum(batch.answered for batch in batches)
         assert any(batch.asked > batch.answered for batch in batches)
-    server = start("--journal", str(journal))  # the fourth, which has enough edits to compact them
+    server = start("--journal", str(journal))  # the third, which has enough edits to compact them
     assert any("compacted" in line for line in server.log)
     listed = httpx.get(f"{server.url}/v1/items", params={"limit": 1000}).json()
     found = {item["item_id"] for item in listed["items"]}
     assert [batch for batch in batches if not batch.is_kept(found)] == []
     assert len(found) == listed["total"]
     assert found <= {item_id for batch in batches for item_id in batch.item_ids} | {f"i{n}" for n in range(11)}
-    n_asked = sum(batch.asked for batch in batches)
-    assert n_answered <= httpx.get(f"{server.url}/v1/model").json()["catalogue_version"] <= n_asked
+    version = httpx.get(f"{server.url}/v1/model").json()["catalogue_version"]
+    assert sum(batch.answered for batch in batches) <= version <= sum(batch.asked for batch in batches)
     kept = next(batch for batch in batches if batch.answered == 1)
     assert ask(server.url, kept.item_ids).status_code == 200
 
