@@ -69,7 +69,9 @@ def test_one_filter_is_for_all(recommender: Recommender) -> None:
         check(found, expected(recommender, history, ["i0", "i7", "i10", "i8", "i9"], 3))
 
 
-def test_nothing_allowed_is_an_empty_list_beside_full_ones(recommender: Recommender) -> None:
+@pytest.mark.parametrize("sees", ["history", "thought"])
+def test_nothing_allowed_is_an_empty_list_beside_full_ones(sees: str) -> None:
+    recommender = shop(f"reasoner.titles_see={sees}")
     nothing = ItemFilter(allow=["i0", "i5"])
     lists = recommender.recommend(HISTORIES, k=4, filters=[nothing, None, ItemFilter(allow=[]), nothing])
     assert [len(found) for found in lists] == [0, 4, 0, 2]

@@ -62,6 +62,8 @@ class EncodedStreams:
 
     def without_empty_blocks(self) -> EncodedStreams:
         """Return the same without the blocks of columns in which no row has a token."""
+        if self.real.shape[1] % BLOCK:
+            return self  # a thought alone: fewer columns than a block, and all rows have the same
         used = self.real.unflatten(1, (-1, BLOCK)).any(2).any(0)  # type: ignore[no-untyped-call]
         if bool(used.all()):
             return self
