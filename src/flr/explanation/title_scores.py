@@ -1,69 +1,32 @@
-"""log p(item | history) of one item per history, without the rest of the catalogue.
-
-A title costs its few tokens up to its last choice, where the whole catalogue costs all needed nodes of the trie; the
-figures are those of `Recommender.score`, which is asked itself where a memory votes for all items at once.
-"""
+"""log p(item | history) of one item per history, without the rest of the catalogue."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 
+from flr.catalogue.filters import AllowedItems
 from flr.recommender import Recommender
-from flr.records import CONTEXT, TRAIN, FloatArray, Histories, IntArray, PackedBatch, UserSequences
-from flr.text.packing import Windows
-
-#: Tokens of prompts that are read at a time.
-_TOKENS_PER_FORWARD = 8192
+from flr.records import FloatArray, Histories, IntArray
+from flr.steering import FactorWeights
 
 
-def score_titles(recommender: Recommender, histories: Histories, items: IntArray) -> FloatArray:
+def score_titles(
+    recommender: Recommender, histories: Histories, items: IntArray, factor_weights: FactorWeights | None = None
+) -> FloatArray:
     """Return log p(item | history) of one item for each history, float64, [B].
+
+    Where nothing but an item is allowed, its title is all that is written: that costs the few tokens of a path through
+    the trie instead of all its nodes, and the figures are those of `Recommender.score`.
 
     Args:
         recommender: The model.
         histories: Item indices, oldest first, none empty; only the window is read.
         items: Item index for each, [B].
+        factor_weights: Multipliers of the gates; see `Recommender.score`.
     """
-    model, compiled = recommender.model.eval(), recommender.compiled
-    if model.memory is not None:
-        return recommender.score(histories)[np.arange(len(items)), items].astype(np.float64)
-    packer = compiled.packer(model.n_thoughts)
-    asked = _as_targets(histories.window(recommender.config.text.window), items)
-    windows = Windows(asked.offsets[:-1], asked.offsets[1:])
-    lengths = packer.lengths(windows, asked)
-    order = np.argsort(lengths, kind="stable")
-    out = np.empty(len(items))
-    with torch.inference_mode():
-        for rows in _batches(order, lengths):
-            batch = packer.collate(windows.take(rows), np.arange(len(rows)), asked)
-            batch = PackedBatch.of({name: tensor.to(model.device) for name, tensor in batch.tensors().items()})
-            streams = model.encode(batch)
-            thought = model.reason(batch, streams)
-            written = model.write(batch, streams, None if thought is None else thought.vectors, compiled.table)
-            sums = written.log_probs.new_zeros(len(rows)).index_add_(0, batch.score_rows, written.log_probs)
-            out[rows] = sums.double().cpu().numpy()
-    shares: FloatArray = np.log(compiled.n_sharing.cpu().numpy()[compiled.catalogue.leaf[items]])
-    return out - shares
-
-
-def _as_targets(histories: Histories, items: IntArray) -> UserSequences:
-    """Return users whose rows are a history and, as their one target, its item."""
-    offsets = histories.offsets + np.arange(len(histories) + 1)
-    ends = offsets[1:] - 1
-    split = np.full(offsets[-1], CONTEXT, dtype=np.int8)
-    split[ends] = TRAIN
-    item_index = np.empty(offsets[-1], dtype=np.int64)
-    item_index[split == CONTEXT], item_index[ends] = histories.item_index, items
-    nobody = np.full(len(histories), "", dtype=object)
-    return UserSequences(nobody, offsets, item_index, np.arange(offsets[-1]), split)
-
-
-def _batches(order: IntArray, lengths: IntArray) -> list[IntArray]:
-    """Cut rows that ascend in length into batches of a bounded number of tokens, padding included."""
-    cuts, start = [], 0
-    for place, length in enumerate(lengths[order].tolist()):
-        if place > start and (place + 1 - start) * length > _TOKENS_PER_FORWARD:
-            cuts.append(place)
-            start = place
-    return np.split(order, cuts)
+    asked, place = np.unique(items, return_inverse=True)
+    masks = np.zeros((len(asked), recommender.catalogue.n_items), dtype=np.bool_)
+    masks[np.arange(len(asked)), asked] = True
+    allowed = AllowedItems(masks, place)
+    scores = recommender.score_best(histories, 1, exclude_seen=False, factor_weights=factor_weights, allowed=allowed)
+    return scores[np.arange(len(items)), items].astype(np.float64)
