@@ -73,6 +73,8 @@ def test_a_steered_list_is_explained(run: Run, trained: Path) -> None:
     assert [item["item_id"] for item in found["items"]] == [item["item_id"] for item in shown]
     assert found["item"]["log_prob"] == pytest.approx(shown[0]["log_prob"], abs=1e-5)
     assert found["factors"][0]["gate"] == 0
+    tested = json.loads(run("explain", "--run", trained, *ASKED, *steering, "--fidelity", "--json").stdout)
+    assert tested["fidelity"][0]["deletion"][-1] == pytest.approx(found["item"]["log_prob"], abs=1e-5)
     out = run("explain", "--run", trained, *ASKED, *steering, "--item", "Aliens (1986)").stdout
     assert "left out by the filters" in out
 
@@ -124,8 +126,8 @@ def test_remarks_on_the_item_and_the_history(run: Run, plain: Path) -> None:
         (["--history", "i55"], "history number 0: no item has the id 'i55'; did you mean 'i5'"),
         (["--history", "i1", "--item", "i66"], "error: no item has the id 'i66'; did you mean 'i6'"),
         (["--history", "x", "--unknown", "skip"], "holds unknown items only"),
-        (["--history", "i1", "--fidelity"], "1 histories of fewer than two items"),
-        (["--history", "i1", "--fidelity", "--factor-weights", "1,0,1,1"], "leave --factor-weights out"),
+        (["--history", "i1", "--fidelity"], "orders what is read of a history, got 1 item; expected two"),
+        (["--check", "2", "--factor-weights", "1,0,1,1"], "leave --factor-weights out"),
         (["--history", "i1", "--factor-weights", "1,0"], "got 2 factor weights, this model has 0 factors"),
         (["--history", "i1", "--exclude", "i66"], "no item has the id 'i66'"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import pytest
 from flr.data.storage import load_prepared
 from flr.errors import DataError, RequestError
 from flr.evaluation.significance import Interval
-from flr.explanation.fidelity import FidelityCheck, check_fidelity, fidelity
+from flr.explanation import fidelity as module
+from flr.explanation.fidelity import fidelity, fidelity_cost
+from flr.explanation.fidelity_checks import FidelityCheck, check_fidelity
 from flr.recommender import Recommender
-from flr.records import TEST, Histories
-from toy import toy_sequences
+from flr.records import TEST, FloatArray, Histories
+from toy import UNSET, toy_sequences
 
 from .conftest import Make
 
@@ -71,6 +74,35 @@ def test_long_histories_are_taken_in_steps(make: Make) -> None:
     assert found[0].n_kept == (1, 4, 7, 10, 13, 16, 19, 22, 25, 28)
 
 
+@pytest.mark.parametrize("n_items", [2, 3, 5, 12, 30])
+def test_no_more_is_scored_than_the_cost_says(n_items: int, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = []
+    score = module.score_titles
+
+    def counted(recommender: Recommender, histories: Histories, *others: Any) -> FloatArray:
+        scored.append(histories.lengths.sum() / n_items)
+        return score(recommender, histories, *others)
+
+    monkeypatch.setattr(module, "score_titles", counted)
+    history = np.random.default_rng(0).integers(0, 11, n_items).tolist()
+    fidelity(make("text.window=30"), histories_of(history), np.array([2]))
+    # Measures may agree, so that there is less to score.
+    assert fidelity_cost(n_items) / 2 < sum(scored) <= fidelity_cost(n_items)
+
+
+@pytest.mark.parametrize("overrides", [[], UNSET], ids=["published", "default"])
+def test_what_is_steered_is_tested_as_it_is_steered(overrides: list[str], make: Make) -> None:
+    recommender, history, weights = make(*overrides), histories_of([3, 7, 0, 5]), [0.0, 2.0, 1.0, 1.0]
+    (plain,) = fidelity(recommender, history, np.array([8]))
+    (found,) = fidelity(recommender, history, np.array([8]), factor_weights=weights)
+    steered = recommender.score(history, factor_weights=weights)[0, 8]
+    assert [one.deletion[-1] for one in found] == pytest.approx([steered] * 4, abs=1e-5)
+    by_measure = {one.measure: one.importance for one in found}
+    assert by_measure["gated"] != pytest.approx(plain[1].importance, abs=1e-4)
+    with pytest.raises(RequestError, match="got 2 factor weights, this model has 4 factors"):
+        fidelity(recommender, history, np.array([8]), factor_weights=[1.0, 2.0])
+
+
 def test_orders_are_drawn_from_the_seed(make: Make) -> None:
     recommender, history = make(), histories_of([3, 7, 0, 5])
     first, again, other = (fidelity(recommender, history, np.array([8]), seed=seed, n_random=2) for seed in (0, 0, 1))
@@ -112,9 +144,9 @@ def test_verdicts(low: float, high: float, verdict: str) -> None:
 
 def test_what_cannot_be_ordered(make: Make) -> None:
     recommender = make()
-    with pytest.raises(RequestError, match="got 10 random orders and 1 histories of fewer than two items"):
+    with pytest.raises(RequestError, match="what is read of a history, got 1 item; expected two or more"):
         fidelity(recommender, histories_of([1, 2], [3]), np.array([4, 5]))
-    with pytest.raises(RequestError, match="got 0 random orders"):
+    with pytest.raises(RequestError, match="got 0 random orders, expected one or more"):
         fidelity(recommender, histories_of([1, 2]), np.array([4]), n_random=0)
     with pytest.raises(DataError, match="0 users of the split 'test' have a target"):
         check_fidelity(recommender, toy_sequences([4, 5]))

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flr.evaluation.significance import Interval
-    from flr.explanation.fidelity import Fidelity, FidelityCheck
+    from flr.explanation.fidelity import Fidelity
+    from flr.explanation.fidelity_checks import FidelityCheck
     from flr.explanation.results import Change, Explanation, FactorInfluence
     from flr.progress import Progress
     from flr.recommender import Recommender
@@ -67,10 +68,8 @@ def explain(
     if not history and check is None:
         raise RequestError("got neither --history (repeated) nor --check; give what is to be explained")
     weights, filters = read_weights(factor_weights), read_filters(where, exclude)
-    if weights is not None and (fidelity or check is not None):
-        raise RequestError(
-            "--fidelity and --check test explanations of lists that nobody steered; leave --factor-weights out"
-        )
+    if weights is not None and check is not None:
+        raise RequestError("--check tests explanations of lists that nobody steered; leave --factor-weights out")
     import numpy as np
 
     from flr.explanation.attribution import explain as explain_item
@@ -95,7 +94,8 @@ def explain(
             profiles=load_profiles(run),
         )
         if fidelity:
-            curves = fidelity_of(recommender, resolved, np.array([found.item.item_index]), seed=seed)[0]
+            explained = np.array([found.item.item_index])
+            curves = fidelity_of(recommender, resolved, explained, factor_weights=weights, seed=seed)[0]
     checks = (
         None if check is None else _check(recommender, run, data, check, seed=seed, progress=console.progress(quiet))
     )
@@ -113,7 +113,7 @@ def explain(
 def _check(
     recommender: Recommender, run: Path, data: Path | None, n_users: int, *, seed: int, progress: Progress
 ) -> list[FidelityCheck]:
-    from flr.explanation.fidelity import check_fidelity
+    from flr.explanation.fidelity_checks import check_fidelity
     from flr.training.finished import finished_run_data
 
     sequences = finished_run_data(run, data)[0].sequences

@@ -18,27 +18,27 @@ latest          its place: no explanation at all, but what any explanation of a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import torch
 
-from flr.errors import DataError, RequestError
-from flr.evaluation.significance import Interval, clustered_bootstrap
+from flr.errors import RequestError
 from flr.explanation.attribution import without_each
 from flr.explanation.title_scores import score_titles
-from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
-from flr.records import SPLITS, BoolArray, FloatArray, Histories, IntArray, UserSequences
-from flr.seeding import derive_seed, generator
+from flr.records import BoolArray, FloatArray, Histories, IntArray, Thought
+from flr.seeding import generator
+from flr.steering import check_factor_weights
 
 MEASURES: Final = ("attention", "gated", "leave-one-out", "latest")
 #: Points of a curve: longer histories are taken in larger steps.
 MAX_POINTS: Final = 10
-#: Users whose histories are scored together.
-_USERS_AT_ONCE: Final = 8
+#: Random orders of a history that a measure is compared with.
+N_RANDOM: Final = 10
 
 
 @dataclass(frozen=True)
@@ -68,32 +68,14 @@ class Fidelity:
     score: float
 
 
-@dataclass(frozen=True)
-class FidelityCheck:
-    """Scores of one measure over many users.
-
-    Attributes:
-        measure: See the table on top.
-        score, deletion_gain, insertion_gain: Means over users with 95 % bootstrap intervals, in nats.
-        n_users: Users, each with one target.
-    """
-
-    measure: str
-    score: Interval
-    deletion_gain: Interval
-    insertion_gain: Interval
-    n_users: int
-
-    @property
-    def verdict(self) -> Literal["better than random", "no better than random", "worse than random"]:
-        """What the interval of the score allows to say."""
-        if self.score.low > 0:
-            return "better than random"
-        return "worse than random" if self.score.high < 0 else "no better than random"
-
-
 def fidelity(
-    recommender: Recommender, histories: Histories, items: IntArray, *, n_random: int = 10, seed: int = 0
+    recommender: Recommender,
+    histories: Histories,
+    items: IntArray,
+    *,
+    factor_weights: Sequence[float] | None = None,
+    n_random: int = N_RANDOM,
+    seed: int = 0,
 ) -> list[tuple[Fidelity, ...]]:
     """Return for each history how well each measure of importance explains its item.
 
@@ -102,28 +84,27 @@ def fidelity(
         histories: Item indices, oldest first; only the window is read, and it must hold two items at least. All of them
             are read together: give a few at a time.
         items: The explained item of each history, [B].
+        factor_weights: Multiplier of each factor's gate, as the lists were steered; None leaves them as they are.
         n_random: Random orders of each history.
         seed: Draws them.
 
     Raises:
-        RequestError: A history has fewer than two items, or `n_random` is below 1.
+        RequestError: A history has fewer than two items that are read, `n_random` is below 1, there is not one weight
+            per factor, or one is negative or not finite.
     """
     read = histories.window(recommender.config.text.window)
-    if n_random < 1 or (read.lengths < 2).any():
-        raise RequestError(
-            f"got {n_random} random orders and {np.count_nonzero(read.lengths < 2)} histories of fewer than two items; "
-            "expected one or more, and none: there is nothing to order"
-        )
-    importances = _importances(recommender, read, items)
+    fidelity_cost(int(read.lengths.min()), n_random)
+    scorer = _Scorer(recommender, factor_weights)
+    importances = _importances(scorer, read, items)
     masks, kept = [], []
     for row, importance in enumerate(importances):
         n = int(read.lengths[row])
         rng = generator(seed, "random orders", row)
         orders = [np.argsort(-values, kind="stable") for values in importance.values()]
         orders += [rng.permutation(n) for _ in range(n_random)]
-        kept.append(np.unique(np.linspace(1, n, min(n, MAX_POINTS)).round().astype(np.int64)))
+        kept.append(_points(n))
         masks.append(_subsets(np.array(orders), kept[-1]))
-    heights = _heights(recommender, read, items, masks)
+    heights = _heights(scorer, read, items, masks)
     return [
         tuple(
             _fidelity(measure, values, n_kept, curves[place], curves[len(importance) :])
@@ -133,97 +114,84 @@ def fidelity(
     ]
 
 
-def check_fidelity(
-    recommender: Recommender,
-    sequences: UserSequences,
-    *,
-    n_users: int = 100,
-    split: Literal["train", "valid", "test"] = "test",
-    n_random: int = 10,
-    seed: int = 0,
-    progress: Progress = SILENT,
-) -> list[FidelityCheck]:
-    """Return how well each measure explains the first recommendation to held-out users.
+def fidelity_cost(n_items: int, n_random: int = N_RANDOM) -> int:
+    """Return how many histories of n items a fidelity takes as long to score as, at most.
+
+    Equal subsets are scored once, and one of half the items takes half as long.
+
+    >>> fidelity_cost(2), fidelity_cost(5), fidelity_cost(20)
+    (5, 22, 141)
 
     Args:
-        recommender: The model.
-        sequences: All interactions.
-        n_users: Users drawn; fewer where the split has fewer. Of each the last target's history is taken.
-        split: Whose targets.
-        n_random: Random orders of each history.
-        seed: Draws users and orders.
-        progress: Told about users.
+        n_items: Items that are read.
+        n_random: Random orders.
 
     Raises:
-        DataError: Fewer than two users of the split have a target after two items or more.
+        RequestError: There are fewer than two items, or `n_random` is below 1.
     """
-    users, rows = sequences.targets(SPLITS.index(split))
-    long_enough = rows - sequences.offsets[users] >= 2
-    last = dict(zip(users[long_enough].tolist(), rows[long_enough].tolist(), strict=True))
-    if min(len(last), n_users) < 2:
-        raise DataError(
-            f"{len(last)} users of the split {split!r} have a target after two items or more and {n_users} were asked "
-            "for; expected two or more, or there is no interval"
+    if n_items < 2:
+        raise RequestError(
+            f"fidelity orders what is read of a history, got {n_items} item; expected two or more, so leave it out here"
         )
-    drawn = generator(seed, "checked users").permutation(np.array(list(last)))[:n_users]
-    histories = Histories.before(sequences, drawn, np.array([last[user] for user in drawn.tolist()]))
-    exclude_seen = recommender.config.evaluation.seen_items == "exclude"
-    items = recommender.score_best(histories, 1, exclude_seen=exclude_seen).argmax(1)
-    order = np.argsort(histories.lengths, kind="stable")
-    found: list[tuple[Fidelity, ...]] = []
-    with progress.task("check explanations", total=len(drawn)) as step:
-        for start in range(0, len(drawn), _USERS_AT_ONCE):
-            chosen = order[start : start + _USERS_AT_ONCE]
-            found += fidelity(
-                recommender,
-                histories.take(chosen),
-                items[chosen],
-                n_random=n_random,
-                seed=derive_seed(seed, "checked", start),
-            )
-            step(len(chosen))
-    return [_check([each[place] for each in found], seed) for place in range(len(found[0]))]
+    if n_random < 1:
+        raise RequestError(f"got {n_random} random orders, expected one or more")
+    n_curves = 2 * (len(MEASURES) + n_random)
+    subsets = sum(int(n) * min(math.comb(n_items, int(n)), n_curves) for n in _points(n_items))
+    return 1 + n_items + math.ceil(subsets / n_items)
 
 
-def _check(found: Sequence[Fidelity], seed: int) -> FidelityCheck:
-    def interval(name: str) -> Interval:
-        values = np.array([getattr(one, name) for one in found])
-        return clustered_bootstrap(values, np.arange(len(found)), generator(seed, f"interval of {name}"))
+class _Scorer:
+    """Thinks and scores as lists were steered; `factor_weights` as for `fidelity`."""
 
-    names = ("score", "deletion_gain", "insertion_gain")
-    return FidelityCheck(found[0].measure, n_users=len(found), **{name: interval(name) for name in names})
+    def __init__(self, recommender: Recommender, factor_weights: Sequence[float] | None) -> None:
+        self.recommender = recommender
+        self.weights = check_factor_weights(factor_weights, recommender.snapshot.n_factors, 1)
+
+    def scores(self, histories: Histories, items: IntArray) -> FloatArray:
+        """Return log p(item | history), [B]."""
+        weights = None if self.weights is None else self.weights[0]
+        return score_titles(self.recommender, histories, items, weights)
+
+    def thought(self, read: Histories) -> Thought | None:
+        """Return what is thought of histories."""
+        recommender = self.recommender
+        weights = None if self.weights is None else torch.tensor(self.weights[0], device=recommender.model.device)
+        with torch.inference_mode():
+            return recommender.think(read, weights).thought
 
 
-def _importances(recommender: Recommender, read: Histories, items: IntArray) -> list[dict[str, FloatArray]]:
+def _points(n_items: int) -> IntArray:
+    """Return how many of n items are left at each point of a curve, ascending from 1 to n."""
+    return np.unique(np.linspace(1, n_items, min(n_items, MAX_POINTS)).round().astype(np.int64))
+
+
+def _importances(scorer: _Scorer, read: Histories, items: IntArray) -> list[dict[str, FloatArray]]:
     """Return measure -> importance of each item [n], for each history."""
     flat: dict[str, FloatArray] = {}
-    if recommender.model.reasoner is not None:
-        flat["attention"], flat["gated"] = _attention(recommender, read)
-    flat["leave-one-out"] = _leave_one_out(recommender, read, items)
+    if (thought := scorer.thought(read)) is not None:
+        flat["attention"], flat["gated"] = _attention(scorer.recommender, read, thought)
+    flat["leave-one-out"] = _leave_one_out(scorer, read, items)
     flat["latest"] = np.concatenate([np.arange(length, dtype=np.float64) for length in read.lengths])
     cut = read.offsets[1:-1]
     split = {measure: np.split(values, cut) for measure, values in flat.items()}
     return [{measure: values[row] for measure, values in split.items()} for row in range(len(read))]
 
 
-def _attention(recommender: Recommender, read: Histories) -> tuple[FloatArray, FloatArray]:
+def _attention(recommender: Recommender, read: Histories, thought: Thought) -> tuple[FloatArray, FloatArray]:
     """Return attention on each item, mean over factors and weighted by gates, [sum of lengths] each."""
-    with torch.inference_mode():
-        thought = recommender.think(read).thought
-    assert thought is not None
     by_token = thought.attentions[-1, :, 0].transpose(1, 2).float().cpu().numpy()  # [B, L, K]
     by_item = recommender.compiled.template.sum_by_item(by_token, read)
     gates = np.repeat(thought.gates[-1, :, 0].float().cpu().numpy(), read.lengths, axis=0)
     return by_item.mean(1), (by_item * gates).sum(1)
 
 
-def _leave_one_out(recommender: Recommender, read: Histories, items: IntArray) -> FloatArray:
+def _leave_one_out(scorer: _Scorer, read: Histories, items: IntArray) -> FloatArray:
     parts = [without_each(read.take(np.array([row]))) for row in range(len(read))]
     lengths = np.concatenate([part.lengths for part in parts])
     flat = np.concatenate([part.item_index for part in parts])
     without = Histories(flat, np.concatenate([[0], np.cumsum(lengths)]))
-    whole = score_titles(recommender, read, items)
-    return np.repeat(whole, read.lengths) - score_titles(recommender, without, np.repeat(items, read.lengths))
+    whole = scorer.scores(read, items)
+    return np.repeat(whole, read.lengths) - scorer.scores(without, np.repeat(items, read.lengths))
 
 
 def _subsets(orders: IntArray, n_kept: IntArray) -> BoolArray:
@@ -234,7 +202,7 @@ def _subsets(orders: IntArray, n_kept: IntArray) -> BoolArray:
     return np.stack([deletion, insertion], axis=1)
 
 
-def _heights(recommender: Recommender, read: Histories, items: IntArray, masks: list[BoolArray]) -> list[FloatArray]:
+def _heights(scorer: _Scorer, read: Histories, items: IntArray, masks: list[BoolArray]) -> list[FloatArray]:
     """Return log p(item) of every subset of each history, [n_orders, 2, points] each; equal subsets are scored once."""
     distinct, backs, shown = [], [], []
     for row, mask in enumerate(masks):
@@ -246,7 +214,7 @@ def _heights(recommender: Recommender, read: Histories, items: IntArray, masks: 
     lengths = np.concatenate([unique.sum(1) for unique in distinct])
     subsets = Histories(np.concatenate(shown), np.concatenate([[0], np.cumsum(lengths)]))
     n_subsets = [len(unique) for unique in distinct]
-    scores = score_titles(recommender, subsets, np.repeat(items, n_subsets))
+    scores = scorer.scores(subsets, np.repeat(items, n_subsets))
     parts = np.split(scores, np.cumsum(n_subsets)[:-1])
     return [part[back].reshape(mask.shape[:-1]) for part, back, mask in zip(parts, backs, masks, strict=True)]
 
