@@ -61,6 +61,9 @@ def test_every_question_has_a_typed_answer(client: Client, recommender: Recommen
         .log_prob
     )
     assert steered["factors"][0]["gate"] == 0
+    tested = client.explain(["i1", "i2"], "i4", fidelity=True).fidelity
+    assert tested is not None
+    assert [one.measure for one in tested] == ["attention", "gated", "leave-one-out", "latest"]
     assert client.items("heat", limit=1).total == 2
     (year,) = client.attributes(limit=2).attributes
     assert (year.name, len(year.values)) == ("year", 2)

@@ -125,8 +125,12 @@ class Client(_Base):
         unknown: Literal["error", "skip"] = "error",
         factor_weights: Sequence[float] | None = None,
         filters: Filters | None = None,
+        fidelity: bool = False,
     ) -> ExplainResponse:
-        """Return why an item is recommended, by a list that is steered like this; None explains the best."""
+        """Return why an item is recommended, by a list that is steered like this; None explains the best.
+
+        With `fidelity` the explanation is tested, too, which takes longer than it does.
+        """
         return self._ask(calls.explain(locals()))
 
     def items(self, search: str = "", *, offset: int = 0, limit: int = 50) -> ItemsResponse:
@@ -229,6 +233,7 @@ class AsyncClient(_Base):
         unknown: Literal["error", "skip"] = "error",
         factor_weights: Sequence[float] | None = None,
         filters: Filters | None = None,
+        fidelity: bool = False,
     ) -> ExplainResponse:
         """See `Client.explain`."""
         return await self._ask(calls.explain(locals()))

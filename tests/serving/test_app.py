@@ -8,13 +8,17 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from flr.explanation.fidelity import fidelity
 from flr.recommender import Recommender
+from flr.records import Histories
 from flr.serving.app import create_app
 from flr.serving.contract import MOST_HISTORIES, MOST_HISTORY_ITEMS
 from flr.serving.gate import JsonLines
@@ -192,6 +196,20 @@ def test_an_explanation_is_that_of_the_package(client: TestClient, shared: Recom
     assert all(one["contribution"] for one in found["sources"])  # an assistant has a say
     problem = is_problem(client.post("/v1/explain", json={"history": ["i1"], "item": "no"}), 422, "unknown-item")
     assert "no item has the id 'no'" in problem["detail"]
+
+
+def test_an_explanation_is_tested_where_somebody_asks(client: TestClient, shared: Recommender) -> None:
+    weights = [0.0, 1.0, 2.0, 0.5]
+    asked = {"history": ["i1", "i4", "i2"], "item": "i8", "factor_weights": weights}
+    plain, tested = (client.post("/v1/explain", json={**asked, **more}) for more in ({}, {"fidelity": True}))
+    assert plain.json() == {**tested.json(), "fidelity": None}
+    history = Histories(np.array([1, 4, 2]), np.array([0, 3]))
+    (expected,) = fidelity(shared, history, np.array([8]), factor_weights=weights)
+    assert tested.json()["fidelity"] == json.loads(json.dumps([asdict(one) for one in expected]))
+    influences = [one["influence"] for one in tested.json()["explanation"]["history"]]
+    assert tested.json()["fidelity"][2]["importance"] == pytest.approx(influences, abs=1e-5)
+    problem = is_problem(client.post("/v1/explain", json={"history": ["i1"], "fidelity": True}), 422, "request")
+    assert "what is read of a history, got 1 item; expected two or more" in problem["detail"]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from flr.errors import OverloadedError
 from flr.serving.contract import ExplainRequest
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
+from flr.snapshot import Snapshot
 from serving.conftest import make_recommender
 
 HISTORY = [f"i{number}" for number in range(10)] * 2
@@ -22,6 +23,14 @@ def service() -> Iterator[Service]:
     service = Service(make_recommender(), ServeSettings(max_queued=40))
     yield service
     service.close()
+
+
+def keep_busy(service: Service) -> threading.Event:
+    """Keep the engine from anything else until an event is set."""
+    go_on, begun = threading.Event(), threading.Event()
+    service.engine.run(lambda: (begun.set(), go_on.wait(60)), timeout_seconds=60)
+    assert begun.wait(10)
+    return go_on
 
 
 def test_an_explanation_that_nobody_waits_for_is_left(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +48,7 @@ def test_an_explanation_that_nobody_waits_for_is_left(service: Service, monkeypa
     monkeypatch.setattr("flr.snapshot._CPU_MB", 0)  # one history at a time
     stop_at = 0
     accepted = service.explain(ExplainRequest(history=HISTORY))
-    assert accepted.answer.result(60)["item"]
+    assert accepted.answer.result(60)["explanation"]["item"]
     assert n_reads > 3
     n_reads, stop_at = 0, 2
     service.engine.run(lambda: None, timeout_seconds=60).result(60)
@@ -49,14 +58,35 @@ def test_an_explanation_that_nobody_waits_for_is_left(service: Service, monkeypa
     assert service.engine.counts.cancelled == 1
 
 
-def test_an_explanation_waits_as_the_histories_that_it_reads(service: Service) -> None:
-    go_on, begun = threading.Event(), threading.Event()
-    service.engine.run(lambda: (begun.set(), go_on.wait(60)), timeout_seconds=60)
-    assert begun.wait(10)
-    accepted = service.explain(ExplainRequest(history=HISTORY))
-    assert service.engine.n_queued == 21
-    with pytest.raises(OverloadedError, match="21 histories wait already"):
-        service.explain(ExplainRequest(history=HISTORY))
+def test_a_test_of_an_explanation_that_nobody_waits_for_is_left(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_scored = 0
+    score_best = Snapshot.score_best
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal n_scored
+        n_scored += 1
+        assert accepted.answer.cancel()
+        return score_best(*arguments, **options)
+
+    monkeypatch.setattr(Snapshot, "score_best", counted)
+    go_on = keep_busy(service)
+    accepted = service.explain(ExplainRequest(history=HISTORY, fidelity=True))
+    go_on.set()
+    service.close()  # once everything is done
+    assert n_scored == 1
+    assert service.engine.counts.cancelled == 1
+
+
+@pytest.mark.parametrize(("fidelity", "size"), [(False, 21), (True, 162)])
+def test_an_explanation_waits_as_the_histories_that_it_reads(fidelity: bool, size: int, service: Service) -> None:
+    asked = ExplainRequest(history=HISTORY, fidelity=fidelity)
+    go_on = keep_busy(service)
+    accepted = service.explain(asked)
+    assert service.engine.n_queued == size
+    with pytest.raises(OverloadedError, match=f"{size} histories wait already"):
+        service.explain(asked)
     go_on.set()
     assert accepted.answer.result(60)
     assert service.engine.n_queued == 0

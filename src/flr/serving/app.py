@@ -185,10 +185,10 @@ def _add_questions(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/explain", response_model=ExplainResponse, tags=["questions"])
     async def explain(request: Request, asked: ExplainRequest) -> Response:
-        """Explain why an item is recommended: what each purchase and each factor does to it."""
+        """Explain why an item is recommended: what each purchase and each factor does to it, and whether it is true."""
         accepted = service.explain(asked)
         found = await _answer(request, accepted.answer, service.settings.timeout_seconds)
-        return _json(ExplainResponse(explanation=found, skipped=accepted.skipped))
+        return _json(ExplainResponse(**found, skipped=accepted.skipped))
 
 
 def _add_catalogue(app: FastAPI, service: Service) -> None:

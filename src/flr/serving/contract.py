@@ -106,6 +106,7 @@ class ExplainRequest(_Model):
             "examples": [
                 {"history": ["1", "95"], "item": "183", "k": 5},
                 {"history": ["1", "95"], "filters": {"exclude": ["50"]}},
+                {"history": ["1", "95", "50"], "item": "183", "fidelity": True},
             ]
         }
     )
@@ -118,6 +119,27 @@ class ExplainRequest(_Model):
     unknown: Literal["error", "skip"] = "error"
     factor_weights: Weights | None = Field(None, description="Those of the list, which hold for every change.")
     filters: Filters | None = Field(None, description="Those of the list: other items are no candidates.")
+    fidelity: bool = Field(
+        False,
+        description="Also test whether the item suffers when what is called important is taken away; it takes longer "
+        "than the explanation, and needs two items that are read.",
+    )
+
+
+class MeasureFidelity(_Model):
+    """How well one measure of importance orders the history's items; log-probabilities are natural."""
+
+    measure: Literal["attention", "gated", "leave-one-out", "latest"] = Field(
+        description="attention; attention weighted by gates; influence of each purchase; or its place, later first."
+    )
+    importance: tuple[float, ...] = Field(description="Of each item that is read, oldest first.")
+    n_kept: tuple[int, ...] = Field(description="Items left at each point of the curves.")
+    deletion: tuple[float, ...] = Field(description="log p(item) with the least important items only.")
+    insertion: tuple[float, ...] = Field(description="log p(item) with the most important items only.")
+    random: tuple[float, ...] = Field(description="log p(item) with as many random items, mean over random orders.")
+    deletion_gain: float = Field(description="By how many nats deletion lies below random, on average.")
+    insertion_gain: float = Field(description="By how many nats insertion lies above random, on average.")
+    score: float = Field(description="Mean of the two gains: above 0 is better than chance.")
 
 
 class ExplainResponse(_Model):
@@ -125,6 +147,7 @@ class ExplainResponse(_Model):
 
     explanation: dict[str, Any]
     skipped: list[str]
+    fidelity: list[MeasureFidelity] | None = Field(None, description="One per measure; null where nobody asked.")
 
 
 class Item(_Model):

@@ -14,9 +14,11 @@ import numpy as np
 from flr.backbone.streams import EncodedStreams
 from flr.errors import RequestError, UnknownItemError
 from flr.explanation.attribution import explain
+from flr.explanation.fidelity import fidelity, fidelity_cost
 from flr.explanation.profiles import FactorProfiles, load_profiles
 from flr.live import LiveCatalogue
 from flr.recommender import Recommender
+from flr.records import Histories
 from flr.serving.choices import AttributeChoices
 from flr.serving.contract import Attribute, ExplainRequest, Item, NewItem, RecommendRequest
 from flr.serving.engine import Engine
@@ -160,7 +162,7 @@ class Service:
         return Accepted(future, [skipped for _, skipped in resolved], self._version_of(snapshot.live))
 
     def explain(self, asked: ExplainRequest) -> Accepted[dict[str, Any]]:
-        """Return the explanation to come, as plain values; raises as `recommend`."""
+        """Return an `ExplainResponse` to come, as plain values; raises as `recommend`."""
         self._check_limits(len(asked.history), asked.k)
         frozen = _Watched(self.recommender, self.engine.check_wanted)
         live = frozen.snapshot.live
@@ -184,10 +186,15 @@ class Service:
                 unknown=asked.unknown,
                 profiles=self.profiles,
             )
-            return asdict(found)
+            if not asked.fidelity:
+                return {"explanation": asdict(found)}
+            history, explained = Histories(np.array(known), np.array([0, len(known)])), [found.item.item_index]
+            (curves,) = fidelity(frozen, history, np.array(explained), factor_weights=asked.factor_weights)
+            return {"explanation": asdict(found), "fidelity": [asdict(one) for one in curves]}
 
         n_read = min(len(known), frozen.config.text.window)
-        future = self.engine.run(work, timeout_seconds=self.settings.timeout_seconds, size=1 + n_read)
+        size = 1 + n_read + (fidelity_cost(n_read) if asked.fidelity else 0)
+        future = self.engine.run(work, timeout_seconds=self.settings.timeout_seconds, size=size)
         return Accepted(future, skipped, self._version_of(live))
 
     def items(self, search: str, offset: int, limit: int) -> tuple[int, list[Item]]:
