@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+from browsers import Open, chromium, opening
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # How long an example takes depends on what else the machine does, and is none of these tests' business.
 settings.register_profile("flr", deadline=None)
@@ -20,3 +27,17 @@ def shared_data() -> Path:
     if not _SHARED_DATA.is_dir():
         pytest.skip(f"no real data sets at {_SHARED_DATA}")
     return _SHARED_DATA.resolve()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start a browser; tests that need one are skipped without it."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Open]:
+    """Open pages; see `browsers.opening`."""
+    with opening(browser) as open_one:
+        yield open_one

@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import polars as pl
 import pytest
 
 pytest.importorskip("axe_playwright_python.sync_playwright", reason="playwright and axe are not installed")
 
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
+from browsers import Open
 from flr.catalogue.filters import ItemFilter
-from flr.evaluation.significance import Interval
 from flr.explanation.attribution import explain
-from flr.explanation.profiles import AttributeLift, FactorProfile, FactorProfiles, TypicalItem
-from flr.recommender import Recommendation, Recommender
-from flr.serving.pages import add_pages
+from flr.recommender import Recommendation
 from flr.serving.security import new_key
-from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
-from serving.conftest import listening, make_recommender
+from serving.conftest import make_recommender
+from serving.sites import GENRES, HISTORY, Site, add, best, site_of, with_genres
 from toy import TITLES
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; apt-get install chromium")
-OPTIONS = [
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-#: Browsers are slow where others compute.
-PATIENCE_MS = 60_000
-expect.set_options(timeout=PATIENCE_MS)
 #: Titles that would do harm where text is taken for markup, and some that are hard to show.
 NASTY = [
     "<script>window.harm = 1</script> (1990)",
@@ -52,101 +31,12 @@ NASTY = [
     "שלום עולם (1994)",
     "{{ 7 * 7 }} ${7*7} (1995)",
 ]
-GENRES = ["Drama", "War", "<i>Comedy</i>"]
-
-
-@dataclass(frozen=True)
-class Site:
-    """A server and what it serves."""
-
-    url: str
-    recommender: Recommender
-    service: Service
-
-
-@contextmanager
-def site_of(recommender: Recommender, settings: ServeSettings | None = None, **names: str) -> Iterator[Site]:
-    service = Service(recommender, settings or ServeSettings())
-    if names:
-        service.profiles = profiles_of(list(names.values()))
-    with listening(service, add_pages) as url:
-        yield Site(f"{url}/", recommender, service)
-
-
-def with_genres(titles: list[str], *overrides: str) -> Recommender:
-    plain = make_recommender(*overrides, titles=titles)
-    genres = pl.DataFrame({"genre": [GENRES[place % 3] for place in range(len(titles))]})
-    return Recommender(plain.model, plain.tokenizer, replace(plain.catalogue, attributes=genres), plain.config)
-
-
-def profiles_of(names: list[str]) -> FactorProfiles:
-    even, lift = Interval(0.0, -0.1, 0.1), AttributeLift("genre", "<i>Comedy</i>", 0.4, 0.2, 2.0, 0.8, 1.2)
-    item = TypicalItem(0, "i0", "<b>Typical</b>", 3, 2.5)
-    factors = [
-        FactorProfile(number, name, 0.25, 0.1, 0.5, 0.5, Interval(0.2, 0.1, 0.3), even, (lift,), (item,))
-        for number, name in enumerate(names)
-    ]
-    return FactorProfiles("valid", 100, 50, ("genre",), 3, tuple(factors))
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     with site_of(with_genres(TITLES)) as site:
         yield site
-
-
-@pytest.fixture(scope="module")
-def named_site() -> Iterator[Site]:
-    names = {str(number): f"a rather long name of factor {number}" for number in range(4)}
-    with site_of(with_genres(TITLES), **names) as site:
-        yield site
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=False, args=OPTIONS)
-        yield browser
-        browser.close()
-
-
-Open = Callable[..., Page]
-
-
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[Open]:
-    """Open a page in a fresh profile; afterwards, nothing was asked of others and the console is empty."""
-    asked: list[str] = []
-    said: list[str] = []
-    opened: list[Page] = []
-
-    def open_one(url: str, *, is_ready: bool = True, **options: object) -> Page:
-        settings: dict[str, Any] = {"viewport": {"width": 1400, "height": 900}, **options}
-        page = browser.new_context(**settings).new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("request", lambda request: asked.append(request.url.removeprefix(url)))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("console", lambda message: said.append(message.text) if "status of" not in message.text else None)
-        page.goto(url)
-        opened.append(page)
-        if is_ready:
-            page.wait_for_selector("main:not([inert])")
-        return page
-
-    yield open_one
-    for page in opened:
-        page.context.close()
-    assert not [url for url in asked if "://" in url]
-    assert [text for text in said if "ERR_FAILED" not in text] == []
-
-
-def add(page: Page, *titles: str) -> None:
-    for title in titles:
-        n_rows = page.locator("#history > li").count()
-        page.fill("#search", title)
-        page.press("#search", "Enter")
-        expect(page.locator("#history > li")).to_have_count(n_rows + 1)
-    expect(page.locator("#status")).to_contain_text(f"after {page.locator('#history > li').count()} item")
 
 
 def shown(page: Page) -> list[str]:
@@ -167,13 +57,6 @@ def as_shown(share: float) -> str:
 
 def history_of(page: Page) -> list[str]:
     return page.locator("#history > li .title").all_inner_texts()
-
-
-HISTORY = ["Alien (1979)", "Blue (1993)", "Toy Story (1995)"]
-
-
-def best(site: Site, history: list[str], **options: object) -> list[Recommendation]:
-    return site.recommender.recommend([history], 10, by="title", **options)[0]  # type: ignore[arg-type]
 
 
 def test_a_history_is_built_and_put_in_order_with_the_keyboard_alone(site: Site, open_page: Open) -> None:
@@ -386,7 +269,7 @@ def test_text_is_never_taken_for_markup(open_page: Open) -> None:
 def test_a_key_is_asked_for_and_kept_in_the_tab_only(tmp_path: Path, open_page: Open) -> None:
     key = new_key(tmp_path / "keys.json", "read")
     with site_of(make_recommender(), ServeSettings(keys=tmp_path / "keys.json")) as site:
-        page = open_page(site.url, is_ready=False)
+        page = open_page(site.url, ready="#key-form")
         expect(page.locator("#key-note")).to_contain_text("This server asks for a key")
         assert page.locator("main[inert]").count() == 1
         page.get_by_label("API key").fill("flr_wrong_key")
@@ -490,37 +373,3 @@ def test_why_says_where_the_probability_comes_from(open_page: Open) -> None:
         page.get_by_role("button", name="Compare lists with and without a second opinion on the votes").click()
         expect(page.locator("#comparison h3")).to_have_text("Without a second opinion on the votes")
         page.context.close()  # before its server stops
-
-
-@pytest.mark.parametrize("width", [360, 1400])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_is_accessible_at_any_width(scheme: str, width: int, named_site: Site, open_page: Open) -> None:
-    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}, "bypass_csp": True}
-    page = open_page(named_site.url, reduced_motion="reduce", **options)
-    if width == 360:
-        page.click("#steer > summary")
-    add(page, *HISTORY)
-    page.click("#attributes summary")
-    page.get_by_label("War").check()
-    expect(page.locator("#list-note")).to_contain_text("filters")
-    page.click("#list > li:nth-child(1) >> text=Why?")
-    page.wait_for_selector("#comparison h3")
-    page.wait_for_selector(".heatmap")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.fill("#search", "blue")
-    expect(page.locator("#found > li")).to_have_count(3)
-    expect(page.locator("[aria-busy=true]")).to_have_count(0)
-    results = Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
-
-
-def test_motion_is_reduced_and_focus_is_seen(site: Site, open_page: Open) -> None:
-    page = open_page(site.url, reduced_motion="reduce")
-    durations = "all => [...new Set(all.map((one) => getComputedStyle(one).transitionDuration))]"
-    assert page.locator("body *").evaluate_all(durations) == ["0s"]
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to the recommendations"
-    for _ in range(12):
-        style = "getComputedStyle(document.activeElement).outlineStyle"
-        assert page.evaluate(f"document.activeElement === document.body || {style} === 'solid'")
-        page.keyboard.press("Tab")

@@ -1,6 +1,7 @@
 // Why an item is recommended, and the lists with and without what is said to be the reason.
 
 import { byId, count, el, percent, portion, table, times, title } from "./elements.js";
+import { fidelityPanel } from "./fidelity.js";
 
 /** What the sources of probabilities are called. */
 const SOURCES = {
@@ -13,8 +14,11 @@ const SOURCES = {
 export const factorName = (factor, name) =>
   el("span", { class: "factor" }, el("span", { class: `dot dot-${factor % 8}`, "aria-hidden": "true" }), title(name));
 
-/** Draw why an item is recommended. found: what /v1/explain says; names: of factors. */
-export function drawWhy(found, names) {
+/**
+ * Draw why an item is recommended. found: what /v1/explain says; names: of factors; test: how it is tested, see
+ * `fidelityPanel`.
+ */
+export function drawWhy(found, names, test) {
   byId("why-title").replaceChildren("Why ", title(found.item.title), "?");
   const factors = found.factors.map(({ factor, gate, contribution, without }) => {
     const words = names[factor];
@@ -51,7 +55,9 @@ export function drawWhy(found, names) {
   }
   if (causes.length) {
     const meaning = "Effect: how many times as probable the item is with it as without it.";
-    parts.push(el("p", { class: "quiet" }, `${meaning} Effects need not multiply to anything.`), comparison);
+    parts.push(el("p", { class: "quiet" }, `${meaning} Effects need not multiply to anything.`));
+    if (purchases.length) parts.push(fidelityPanel(test));
+    parts.push(comparison);
     compare(causes.reduce((best, one) => (Math.abs(one.nats) > Math.abs(best.nats) ? one : best)));
   }
   byId("why-body").replaceChildren(...parts);

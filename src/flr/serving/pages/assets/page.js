@@ -187,9 +187,9 @@ function tellList(items, milliseconds) {
   else say(`Nothing is left to recommend${filters ? "; loosen the filters" : ": the history holds everything"}.`);
 }
 
-const explanationOf = async (item, steering, signal) => {
+const explained = (item, steering, signal) => {
   const body = { history: state.history.map((one) => one.item_id), item, ...steering };
-  return (await ask("v1/explain", { body, signal, waiting })).explanation;
+  return ask("v1/explain", { body, signal, waiting });
 };
 
 function showHeat() {
@@ -202,7 +202,7 @@ function showHeat() {
     await pause(EXPLAIN_MS, signal);
     // What factors read has nothing to do with filters, which may leave nothing to explain.
     const { diversify, filters, ...steering } = state.asked();
-    drawHeat(await explanationOf(null, steering, signal), state.names);
+    drawHeat((await explained(null, steering, signal)).explanation, state.names);
     body.setAttribute("aria-busy", "false");
   };
   attempt("heat", byId("heat-problem"), work, { again: showHeat, failed: () => body.replaceChildren() });
@@ -224,18 +224,31 @@ function openWhy(item) {
 function explainItem(delay) {
   const body = byId("why-body");
   body.setAttribute("aria-busy", "true");
+  begin("fidelity");
   const work = async (signal) => {
     await pause(delay, signal);
     const { diversify, ...steering } = state.asked();
-    const found = await explanationOf(state.explained, steering, signal);
+    const item = state.explained;
+    const { explanation } = await explained(item, steering, signal);
     byId("why-plain").hidden = !diversify;
-    drawWhy(found, state.names);
+    const test = (panel) => testExplanation(panel, item, steering);
+    drawWhy(explanation, state.names, { ask: test, leave: () => begin("fidelity") });
     body.setAttribute("aria-busy", "false");
   };
   return attempt("why", byId("why-problem"), work, {
     again: () => explainItem(0),
     failed: () => body.replaceChildren(),
   });
+}
+
+/** Test the explanation of an item, of the list as it was steered when it was explained. */
+function testExplanation(panel, item, steering) {
+  const work = async (signal) => {
+    panel.begin();
+    panel.show((await explained(item, { ...steering, fidelity: true }, signal)).fidelity);
+  };
+  const again = () => testExplanation(panel, item, steering);
+  return attempt("fidelity", panel.problem, work, { again, failed: panel.end });
 }
 
 function markExplained() {
@@ -247,6 +260,7 @@ function markExplained() {
 function closeWhy() {
   if (byId("why").hidden) return;
   begin("why");
+  begin("fidelity");
   const button = [...byId("list").querySelectorAll("[data-item]")].find((one) => one.dataset.item === state.explained);
   const hadFocus = byId("why").contains(document.activeElement);
   byId("why").hidden = true;
