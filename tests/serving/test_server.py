@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -256,6 +256,14 @@ def port_of(server: uvicorn.Server) -> int:
     return int(server.servers[0].sockets[0].getsockname()[1])
 
 
+def is_dropped(connection: socket.socket) -> bool:
+    """Return whether the other end closes a connection without an answer; one that still sends sees it reset."""
+    try:
+        return connection.recv(100) == b""
+    except ConnectionError:
+        return True
+
+
 def test_a_connection_that_sends_nothing_or_slowly_is_dropped(saved: Path) -> None:
     with limited(Service.load(saved, ServeSettings(body_seconds=0.5)), 0.5, 5.0, 3) as server:
         port = port_of(server)
@@ -268,16 +276,14 @@ def test_a_connection_that_sends_nothing_or_slowly_is_dropped(saved: Path) -> No
         silent, headers = connect(b""), connect(b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
         body = connect(b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
         time.sleep(0.1)
-        try:
-            fourth = connect(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").recv(100)
-        except ConnectionResetError:
-            fourth = b""
-        assert fourth == b""  # three at a time
-        for _ in range(4):
-            time.sleep(0.1)
-            headers.sendall(b"a")
-        assert silent.recv(100) == b""
-        assert headers.recv(100) == b""
+        with suppress(ConnectionError):
+            assert is_dropped(connect(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"))  # three at a time
+        with suppress(ConnectionError):  # where this machine is slow it is dropped before the last of them
+            for _ in range(4):
+                time.sleep(0.1)
+                headers.sendall(b"a")
+        assert is_dropped(silent)
+        assert is_dropped(headers)
         assert body.recv(1000).startswith(b"HTTP/1.1 408 ")
         assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
 
