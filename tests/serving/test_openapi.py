@@ -35,7 +35,7 @@ def client() -> Iterator[TestClient]:
 
 
 def test_no_request_makes_the_server_fail(client: TestClient) -> None:
-    tally = fuzz(client, 200, seed=0)
+    tally = fuzz(client, 300, seed=0)
     for operation in ("POST /v1/recommend", "POST /v1/explain"):
         answered, refused = tally[operation, 200], tally[operation, 422]
         assert answered > 10, tally  # reached the engine
