@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from flr.data.storage import load_prepared
 from flr.experiments.jobs import Job, run_jobs
+from processes import is_gone, waited_for
 
 
 def job(name: str, *after: str, broken: bool = False) -> Job:
@@ -62,18 +60,3 @@ def test_a_process_ends_with_the_one_that_was_killed(tmp_path: Path) -> None:
         study.kill()
         study.wait()
     assert waited_for(lambda: is_gone(int(pid.read_text())))
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-def waited_for(is_so: Callable[[], object], seconds: float = 60) -> bool:
-    until = time.monotonic() + seconds
-    while not is_so() and time.monotonic() < until:
-        time.sleep(0.1)
-    return bool(is_so())

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from flr.evaluation.reports import load_report
 from flr.experiments.matrix import load_study
 from flr.experiments.study import run_study, study_jobs
 from flr.persistence import read_json
+from processes import is_gone, waited_for
 from toy import TINY, prepared_ring
 
 #: As many steps as leave time to kill a cell between its first checkpoint and its end.
@@ -62,7 +60,7 @@ def killed(file: Path) -> Path:
     finally:
         study.kill()
         assert study.wait() == -signal.SIGKILL
-    assert waited_for(lambda: is_gone(study.pid)), "its processes go on"
+    assert waited_for(lambda: is_gone(study.pid, group=True)), "its processes go on"
     return output
 
 
@@ -92,19 +90,3 @@ def test_a_killed_study_goes_on_and_ends_as_an_undisturbed_one(file: Path, kille
 
 def of(output: Path, cell: str) -> Path:
     return output / "runs" / "toy" / cell
-
-
-def is_gone(group: int) -> bool:
-    """Return whether no process of a group is left."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-def waited_for(is_so: Callable[[], object], seconds: float = 300) -> bool:
-    until = time.monotonic() + seconds
-    while not is_so() and time.monotonic() < until:
-        time.sleep(0.01)
-    return bool(is_so())

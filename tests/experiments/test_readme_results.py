@@ -23,7 +23,7 @@ NAMES = {
     "GRU4Rec": "gru4rec",
     "Caser": "caser",
     "BERT4Rec": "bert4rec",
-    "AlphaRec (titles read by flr)": "alpharec",
+    "AlphaRec (titles read by SmolLM2-135M)": "alpharec",
     "**flr, K = 4**": "flr",
     "flr, K = 1 (single vector)": "single vector",
     "flr without regularisers": "no regularisers",
