@@ -118,7 +118,10 @@ def test_the_report_counts_the_assistant_and_the_baselines(report: StudyReport, 
     assert rows["no thought"]["weights"] == rows["no thought"]["weights with assistant"]  # no memory, no assistant
     assert rows["popularity"]["weights"] == ""
     assert f"| flr | 2 | {own:,} | {both:,} | " in report.text.read_text()
-    assert f'<td data-label="weights with assistant">{both:,}</td>' in report.page.read_text()
+    assert (
+        f'<td data-label="weights">{own:,} <span class="error">{both:,} with assistant</span></td>'
+        in report.page.read_text()
+    )
 
 
 def test_every_question_has_a_verdict_and_its_figures(report: StudyReport, folder: Path) -> None:
