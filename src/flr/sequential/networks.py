@@ -1,7 +1,8 @@
 """Networks over item sequences: identities in, a state at every position out, scored against the whole catalogue.
 
 Written here on torch's own layers: RecBole 1.2.1 sets ``np.float_``, which NumPy 2 no longer has, and RecTools asks for
-NumPy below 2 on Python 3.11, so neither fits beside what the rest of the package needs.
+NumPy below 2 on Python 3.11, so neither fits beside what the rest of the package needs. On the same rows of CDs SASRec
+reaches what RecBole's does, and GRU4Rec more (docs/log.md).
 
 Where they depart from their papers: all are trained by the softmax over all items, or in a large catalogue by an
 estimate of it (`flr.sequential.fitting`), instead of sampled negatives one by one; none
