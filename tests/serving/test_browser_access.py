@@ -96,6 +96,7 @@ def explained(page: Page) -> None:
 def untested(page: Page) -> None:
     add(page, *HISTORY)
     page.click("#list > li:nth-child(1) >> text=Why?")
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
     page.route("**/v1/explain", refusing(503, "too-late"))
     page.click("text=Test this explanation")
     expect(page.locator(".fidelity").get_by_role("button", name="Try again")).to_be_visible()
