@@ -93,7 +93,7 @@ def fidelity(
             per factor, or one is negative or not finite.
     """
     read = histories.window(recommender.config.text.window)
-    fidelity_cost(int(read.lengths.min()), n_random)
+    _check(int(read.lengths.min()), n_random)
     scorer = _Scorer(recommender, factor_weights)
     importances = _importances(scorer, read, items)
     masks, kept = [], []
@@ -129,15 +129,19 @@ def fidelity_cost(n_items: int, n_random: int = N_RANDOM) -> int:
     Raises:
         RequestError: There are fewer than two items, or `n_random` is below 1.
     """
+    _check(n_items, n_random)
+    n_curves = 2 * (len(MEASURES) + n_random)
+    subsets = sum(int(n) * min(math.comb(n_items, int(n)), n_curves) for n in _points(n_items))
+    return 1 + n_items + math.ceil(subsets / n_items)
+
+
+def _check(n_items: int, n_random: int) -> None:
     if n_items < 2:
         raise RequestError(
             f"fidelity orders what is read of a history, got {n_items} item; expected two or more, so leave it out here"
         )
     if n_random < 1:
         raise RequestError(f"got {n_random} random orders, expected one or more")
-    n_curves = 2 * (len(MEASURES) + n_random)
-    subsets = sum(int(n) * min(math.comb(n_items, int(n)), n_curves) for n in _points(n_items))
-    return 1 + n_items + math.ceil(subsets / n_items)
 
 
 class _Scorer:
