@@ -8,13 +8,14 @@ import polars as pl
 from flr.catalogue.attributes import ATTRIBUTE, VALUE, attribute_values
 from flr.live import LiveCatalogue
 from flr.serving.contract import Attribute, AttributeValue
+from flr.serving.listing import PerCatalogue
 
 
 class AttributeChoices:
     """Counts the values of a catalogue's attributes, once per edit of it."""
 
     def __init__(self) -> None:
-        self._counted: tuple[LiveCatalogue, pl.DataFrame] | None = None
+        self._counts = PerCatalogue(_counts)
 
     def of(self, live: LiveCatalogue, limit: int) -> list[Attribute]:
         """Return the attributes that several items share, in the order of the catalogue's columns.
@@ -23,10 +24,7 @@ class AttributeChoices:
             live: The catalogue; removed items do not count.
             limit: Values per attribute at most: those of most items first, equally frequent ones in the order of text.
         """
-        counted = self._counted  # once: another thread may count a newer catalogue meanwhile
-        if counted is None or counted[0] is not live:
-            counted = self._counted = (live, _counts(live))
-        counts = counted[1]
+        counts = self._counts.of(live)
         found = []
         for name in counts[ATTRIBUTE].unique(maintain_order=True):
             values = counts.filter(pl.col(ATTRIBUTE) == name)

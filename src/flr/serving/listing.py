@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import polars as pl
 
 from flr.live import LiveCatalogue
 from flr.serving.contract import Item
 
 
+class PerCatalogue:
+    """A table of what is recommended, made once per edit of the catalogue.
+
+    Args:
+        make: Makes it.
+    """
+
+    def __init__(self, make: Callable[[LiveCatalogue], pl.DataFrame]) -> None:
+        self._make = make
+        self._made: tuple[LiveCatalogue, pl.DataFrame] | None = None
+
+    def of(self, live: LiveCatalogue) -> pl.DataFrame:
+        made = self._made  # once: another thread may ask for that of a newer catalogue meanwhile
+        if made is None or made[0] is not live:
+            made = self._made = (live, self._make(live))
+        return made[1]
+
+
 class Listing:
     """Lists a catalogue; its titles are prepared once per edit of it."""
 
     def __init__(self) -> None:
-        self._prepared: tuple[LiveCatalogue, pl.DataFrame] | None = None
+        self._prepared = PerCatalogue(_prepared)
 
     def page(self, live: LiveCatalogue, search: str, offset: int, limit: int) -> tuple[int, list[Item]]:
         """Return how many titles hold a text, and some of them; those that begin with it come first."""
-        prepared = self._prepared  # once: another thread may list a newer catalogue meanwhile
-        if prepared is None or prepared[0] is not live:
-            prepared = self._prepared = (live, _prepared(live))
-        found, sought = prepared[1], search.lower()
+        found, sought = self._prepared.of(live), search.lower()
         if sought:
             found = found.filter(pl.col("folded").str.contains(sought, literal=True))
             found = found.sort(~pl.col("folded").str.starts_with(sought), maintain_order=True)
