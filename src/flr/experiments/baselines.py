@@ -30,8 +30,8 @@ from flr.training.finished import finished_run_data
 from flr.training.folder import RunFolder
 from flr.training.run import build_recommender
 
-#: What needs title embeddings, hence a trained run.
-_READS_TITLES: BaselineName = "alpharec"
+#: What needs title embeddings, hence somebody who reads titles.
+READS_TITLES: BaselineName = "alpharec"
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,11 @@ def run_baselines(
     results = []
     for name in names:
         folder, facts = output / name, common
-        if name == _READS_TITLES and titles_from is not None:
+        if name == READS_TITLES and titles_from is not None:
             facts = common | {"titles_from": _who_reads(titles_from, data)}
         found = None if overwrite else _finished(folder, name, facts)
         if found is None:
-            if name == _READS_TITLES and titles_from is not None and titles is None:
+            if name == READS_TITLES and titles_from is not None and titles is None:
                 titles = title_embeddings(_reader(titles_from, prepared.items))
             n_items = prepared.items.height
             fitted = fit_baseline(
@@ -145,9 +145,9 @@ def _reader(titles_from: Path | str, items: pl.DataFrame) -> Recommender:
 def _chosen(only: Sequence[str], titles_from: Path | str | None) -> list[BaselineName]:
     if unknown := [name for name in only if name not in NAMES]:
         raise ConfigError(f"unknown baseline {unknown[0]!r}: {nearest(unknown[0], NAMES)}")
-    if _READS_TITLES in only and titles_from is None:
+    if READS_TITLES in only and titles_from is None:
         raise ConfigError("alpharec got nothing that reads titles for it; name a run or a language model (titles_from)")
-    return [name for name in NAMES if (name in only if only else name != _READS_TITLES or titles_from is not None)]
+    return [name for name in NAMES if (name in only if only else name != READS_TITLES or titles_from is not None)]
 
 
 def _finished(folder: Path, name: str, facts: dict[str, Any]) -> BaselineResult | None:

@@ -19,7 +19,7 @@ from flr.baselines.storage import best_settings
 from flr.config import parse_saved
 from flr.errors import ArtifactError
 from flr.evaluation.reports import load_report
-from flr.experiments.baselines import run_baselines
+from flr.experiments.baselines import READS_TITLES, run_baselines
 from flr.experiments.evidence import gather
 from flr.experiments.evidence_files import Subject
 from flr.experiments.evidence_findings import evidence_on
@@ -34,9 +34,6 @@ from flr.training.alignment import align_run
 from flr.training.finished import evaluate_run
 from flr.training.folder import RunFolder
 from flr.training.run import train_run
-
-#: The baseline that reads titles with a trained run of the reference.
-_READS_TITLES = "alpharec"
 
 
 def run_study(study: Study, output: Path, *, jobs: int | None = None, progress: Progress = SILENT) -> StudyReport:
@@ -88,18 +85,18 @@ def _baseline_jobs(study: Study, output: Path, reference: Cell) -> Iterator[Job]
         if reference.seed not in folders:
             continue
         folder, first = folders[reference.seed], next(iter(folders.values()))
-        source = reference.folder if name == _READS_TITLES and study.titles_from is None else None
+        reader = reference.folder if name == READS_TITLES and study.titles_from is None else None
         chooser = None if folder == first else first
         yield Job(
             f"{reference.data}, {name}, seed {reference.seed}",
             folder,
-            tuple(path for path in (source, chooser) if path is not None),
+            tuple(path for path in (reader, chooser) if path is not None),
             partial(
                 _fit,
                 name,
                 data,
                 folder,
-                titles_from=source or study.titles_from,
+                titles_from=reader or study.titles_from,
                 chooser=chooser,
                 settings=settings,
                 seed=reference.seed,
