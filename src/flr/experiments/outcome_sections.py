@@ -11,6 +11,7 @@ from flr.experiments.effect_tables import ALL_DAMAGES
 from flr.experiments.figures import Lines, Rows, Series, lines_figure, rows_figure
 from flr.experiments.page_parts import BOTH, ENDS, NOTES, Page, Section, mark_of, place_name, places_of
 from flr.experiments.page_tables import Cell, PageTable, count, number
+from flr.experiments.verdicts import shown_seeds
 
 #: Models that one figure has room for beside the reference.
 _MOST_LINES: Final = 5
@@ -124,4 +125,4 @@ def slices(page: Page) -> Iterator[Section]:
 
 
 def _versus(row: Mapping[str, Any]) -> str:
-    return f"less {row['model']} ({row['seeds']} {'seed' if row['seeds'] == 1 else 'seeds'})"
+    return f"less {row['model']} ({shown_seeds(row['seeds'])})"

@@ -17,7 +17,7 @@ from flr.experiments.outcome_sections import robustness, slices
 from flr.experiments.page_parts import Page
 from flr.experiments.page_tables import csv_of, escaped, latex
 from flr.experiments.report import template
-from flr.experiments.verdicts import LEVEL, METRIC, Claim, DataFindings, ModelFigures, told_seeds
+from flr.experiments.verdicts import LEVEL, METRIC, Claim, DataFindings, ModelFigures, shown_seeds, told_seeds
 from flr.persistence import read_json, write_text
 
 
@@ -76,6 +76,7 @@ def write_study_report(
         "facts": _facts(output, findings, evidence),
         "level": LEVEL,
         "shown_p": shown_p,
+        "shown_seeds": shown_seeds,
     }
     write_text(output / "report.html", template("study.html.j2").render(content))
     write_text(output / "report.md", template("study.md.j2", escape=False).render(content).rstrip() + "\n")

@@ -114,7 +114,11 @@ def told_seeds(n: int) -> str:
     >>> told_seeds(1), told_seeds(5)
     ('1 seed that both have', '5 seeds that both have')
     """
-    return f"{n} {'seed' if n == 1 else 'seeds'} that both have"
+    return f"{shown_seeds(n)} that both have"
+
+
+def shown_seeds(n: int) -> str:
+    return f"{n} {'seed' if n == 1 else 'seeds'}"
 
 
 def findings_on(study: Study, data: str, all_cells: list[Cell], output: Path) -> DataFindings:
