@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from flr.backbone.streams import EncodedStreams
-from flr.blocks import BLOCK, SHARED_COLUMNS, by_block
+from flr.blocks import BLOCK, by_block, shared_columns
 from flr.recommender import Recommender
-from flr.records import Histories
+from flr.records import Histories, IntArray
 from flr.text.template import TokenStreams
 from toy import INSTRUCTION, TITLES, UNSET, toy_catalogue, toy_model, toy_tokenizer
 
@@ -53,10 +53,15 @@ def test_a_list_is_the_same_to_the_bit_in_any_company(overrides: list[str]) -> N
 
 def test_long_histories_of_as_many_items_but_other_lengths_do_not_share_their_padding() -> None:
     recommender = make(*INSTRUCTION)
-    items = np.random.default_rng(0).integers(0, len(TITLES), (24, 58))
-    lengths = recommender.compiled.template.streams(Histories(items.ravel(), np.arange(25) * 58)).lengths
-    assert min(lengths) < SHARED_COLUMNS - 3 * BLOCK
-    assert max(lengths) > SHARED_COLUMNS - 2 * BLOCK
+    drawn, most = np.random.default_rng(0).integers(0, len(TITLES), (24, 60)), shared_columns()
+
+    def lengths_of(n: int) -> IntArray:
+        histories = Histories(drawn[:, :n].ravel(), np.arange(25) * n)
+        return recommender.compiled.template.streams(histories).lengths
+
+    n_items = next(n for n in range(60) if max(lengths_of(n)) > most - 2 * BLOCK)
+    items, lengths = drawn[:, :n_items], lengths_of(n_items)
+    assert min(lengths) < most - 3 * BLOCK
     histories = [[f"i{n}" for n in items[row]] for row in np.argsort(-lengths)]
     alone = [recommender.recommend([history], 6, exclude_seen=False)[0] for history in histories]
     for n in (1, 2):  # the longest come first
@@ -67,10 +72,10 @@ def test_long_histories_of_as_many_items_but_other_lengths_do_not_share_their_pa
 
 def test_reading_on_after_whole_blocks_is_the_same_to_the_bit_as_reading_at_once() -> None:
     recommender = make()
-    items = np.random.default_rng(1).integers(0, len(TITLES), 40)
+    items = np.random.default_rng(1).integers(0, len(TITLES), 24)
     streams = recommender.compiled.template.streams(Histories(items, np.array([0, len(items)])))
     n_tokens = len(streams.ids)
-    assert n_tokens > 5 * BLOCK
+    assert 5 * BLOCK < n_tokens < shared_columns()
     with torch.inference_mode():
         whole = recommender.model.read(streams)
         for n_read in range(BLOCK, n_tokens, BLOCK):
@@ -101,3 +106,15 @@ def test_few_rows_come_again_until_there_is_a_block_and_many_do_not() -> None:
         assert torch.equal(by_block(double, rows), rows * 2)
     assert seen == [BLOCK, 2 * (BLOCK - 1), BLOCK, BLOCK + 3]
     assert by_block(double, torch.zeros(0, 4)).shape == (0, 4)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(383, 192), (192, 192), (191, 0)])
+def test_columns_that_rows_share_are_found_out(limit: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shared_columns() in {384, 192}
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def in_parts(query: torch.Tensor, key: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        return attend(query, key, *rest) + (1e-6 if key.shape[2] > limit else 0)
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", in_parts)
+    assert shared_columns.__wrapped__() == expected

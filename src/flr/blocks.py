@@ -5,7 +5,7 @@ padded columns adds in another order when the padding shifts what is real; both 
 PyTorch's CPU build (MKL): a row of a product is the same to the bit in any company of at least 16 rows, unless it is a
 product with a single column, where rows past the 16th differ; and attention is the same when columns shift by multiples
 of 16 or more padding follows, up to 384 columns in all. So streams, thoughts and trie nodes are padded to whole blocks,
-fewer rows than a block are multiplied more than once, and what grows past `SHARED_COLUMNS` is read alone, in chunks
+fewer rows than a block are multiplied more than once, and what grows past `shared_columns` is read alone, in chunks
 that begin at the same columns however long it becomes. A server checks on its own processor that this holds
 (`flr.serving.engine`).
 
@@ -16,18 +16,20 @@ rounded otherwise in the last numbers of a tensor, where these do not fill a reg
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 #: Tokens, or rows of a product, of one block.
 BLOCK: Final = 16
 #: Tokens that a row reads at once come in such parts: attention of fewer takes another path for wide heads.
 _QUERIES: Final = 8
-#: Columns that rows of unlike length may share: a product on a CPU sums over more of them in parts.
-SHARED_COLUMNS: Final = 384
+#: What `shared_columns` may be.
+_MOST_SHARED: Final = (384, 192)
 #: Tokens of a longer stream that are read at once; its last chunk is as long as what is left.
 CHUNK: Final = 128
 #: Entries of a long row that are added at a time.
@@ -41,6 +43,33 @@ def whole_blocks(n: int) -> int:
     (16, 16, 32)
     """
     return -(-n // BLOCK) * BLOCK
+
+
+@functools.cache
+def shared_columns() -> int:
+    """Return how many columns rows of unlike length may share on this processor; 0 if none.
+
+    A product sums over more of them in parts, and how many a part has depends on the processor's registers. So it is
+    tried out, in a few milliseconds.
+    """
+    return next((most for most in _MOST_SHARED if _sums_at_once(most)), 0)
+
+
+def _sums_at_once(n_columns: int) -> bool:
+    """Return whether attention to part of so many columns is the same to the bit whatever stands at the others."""
+    random = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, 1, n, BLOCK, generator=random) for n in (BLOCK, n_columns, n_columns))
+    attend = functional.scaled_dot_product_attention
+    for total in range(2 * BLOCK, n_columns + 1, BLOCK):
+        for real in {BLOCK, total // 2 // BLOCK * BLOCK, total - BLOCK}:
+            alone = attend(query, key[:, :, :real], value[:, :, :real])
+            for first in (0, total - real):
+                columns = torch.arange(total)
+                mask = (columns >= first) & (columns < first + real)
+                placed = ((columns - first) % total, mask.expand(BLOCK, total))
+                if not torch.equal(alone, attend(query, key[:, :, placed[0]], value[:, :, placed[0]], placed[1])):
+                    return False
+    return True
 
 
 def whole_slots(n: int, n_rows: int) -> int:

@@ -19,7 +19,7 @@ from flr.backbone.streams import (
     item_ends,
     readable_columns,
 )
-from flr.blocks import BLOCK, CHUNK, SHARED_COLUMNS, whole_blocks
+from flr.blocks import BLOCK, CHUNK, shared_columns, whole_blocks
 from flr.compiled import CompiledCatalogue
 from flr.errors import ConfigError
 from flr.reasoner.factors import FactorEdit, MultiFactorAttention
@@ -234,7 +234,7 @@ class FLRModel(nn.Module):
         Args:
             streams: Token ids; where there is a past, only the tokens that are new.
             past: What was read of the same rows before. After whole blocks without padding (whole chunks, where it all
-                comes to more than `SHARED_COLUMNS`), the result is the same to the bit as that of reading anew.
+                comes to more than `shared_columns`), the result is the same to the bit as that of reading anew.
         """
         encoded = past
         for part in self._parts(streams, past):
@@ -254,7 +254,7 @@ class FLRModel(nn.Module):
         """Yield what is read at once: everything, or chunks of a stream that is long for a processor."""
         longest = int(streams.lengths.max())
         n_before = 0 if past is None else past.real.shape[1]
-        if self.device.type != "cpu" or n_before + whole_blocks(longest) <= SHARED_COLUMNS:
+        if self.device.type != "cpu" or n_before + whole_blocks(longest) <= shared_columns():
             yield streams
             return
         for start in range(0, longest, CHUNK):
@@ -468,7 +468,7 @@ class FLRModel(nn.Module):
             n_leaves=compiled.trie.n_leaves,
             output=self.backbone.output_weight,
             max_nodes=_NODES_PER_CALL[on_cpu],
-            shared_columns=max(0, SHARED_COLUMNS - n_columns) if on_cpu else _UNLIMITED,
+            shared_columns=max(0, shared_columns() - n_columns) if on_cpu else _UNLIMITED,
             wanted=wanted,
             bound=bound,
             known=known,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flr.backbone.streams import EncodedStreams
-from flr.blocks import BLOCK, SHARED_COLUMNS, whole_blocks
+from flr.blocks import BLOCK, shared_columns, whole_blocks
 from flr.catalogue.filters import AllowedItems
 from flr.compiled import CompiledCatalogue
 from flr.config import Config
@@ -290,7 +290,7 @@ class Snapshot:
         n_tokens = self.compiled.template.streams(histories).lengths
         order = np.argsort(n_tokens, kind="stable")  # by items, a longer stream could come before a shorter one
         lengths = [whole_blocks(int(n)) for n in n_tokens[order]]
-        most = SHARED_COLUMNS - 2 * BLOCK if self.model.device.type == "cpu" else max(lengths, default=0)
+        most = shared_columns() - 2 * BLOCK if self.model.device.type == "cpu" else max(lengths, default=0)
         runs: list[IntArray] = []
         start = 0
         for end in range(1, len(order) + 1):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flr.backbone.streams import EncodedStreams
-from flr.blocks import CHUNK, SHARED_COLUMNS
+from flr.blocks import CHUNK, shared_columns
 from flr.recommender import Recommender
 from flr.records import Histories
 from flr.serving.prefix_cache import PrefixCache
@@ -38,7 +38,7 @@ def length(recommender: Recommender, n: int) -> int:
 
 def test_a_long_history_that_grew_is_read_on_from_its_last_whole_chunk(recommender: Recommender) -> None:
     cache = PrefixCache(recommender.model.read, 10_000)
-    grown = [n for n in range(90, 260, 17) if length(recommender, n) > SHARED_COLUMNS]
+    grown = [n for n in range(90, 260, 17) if length(recommender, n) > shared_columns()]
     assert len(grown) > 3
     with torch.inference_mode():
         cache(tokens(recommender, grown[0]))
@@ -52,7 +52,7 @@ def test_a_long_history_that_grew_is_read_on_from_its_last_whole_chunk(recommend
 
 
 def test_a_history_that_becomes_long_goes_on_from_what_was_read_of_it_when_short(recommender: Recommender) -> None:
-    short = next(n for n in range(200, 0, -1) if length(recommender, n) <= SHARED_COLUMNS)
+    short = next(n for n in range(200, 0, -1) if length(recommender, n) <= shared_columns())
     cache = PrefixCache(recommender.model.read, 10_000)
     with torch.inference_mode():
         cache(tokens(recommender, short))
@@ -64,7 +64,7 @@ def test_a_history_that_becomes_long_goes_on_from_what_was_read_of_it_when_short
 
 def test_chunks_read_what_one_forward_reads(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     chunked = read_anew(recommender, 200)
-    monkeypatch.setattr("flr.model.SHARED_COLUMNS", 100_000)
+    monkeypatch.setattr("flr.model.shared_columns", lambda: 100_000)
     at_once = read_anew(recommender, 200)
     assert chunked.real.shape == at_once.real.shape
     assert torch.allclose(chunked.hidden[chunked.real], at_once.hidden[at_once.real], atol=1e-4)

@@ -2,7 +2,7 @@
 
 A block is known by all tokens up to its end, so histories that begin alike share blocks, whoever they are of. What is
 kept are whole blocks only, at the columns they will have again; so reading on gives the same bits as reading anew (see
-`flr.blocks`). Of histories of more than `SHARED_COLUMNS` tokens, which are read in chunks, whole chunks are kept. A
+`flr.blocks`). Of histories of more than `shared_columns` tokens, which are read in chunks, whole chunks are kept. A
 history whose window has slid is read anew: it begins with another item. Items that come and go change nothing here:
 tokens stay tokens. Which item a token is of, where titles are shared, is not kept but told each time.
 """
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from flr.backbone.streams import EncodedStreams
-from flr.blocks import BLOCK, CHUNK, SHARED_COLUMNS
+from flr.blocks import BLOCK, CHUNK, shared_columns
 from flr.records import IntArray
 from flr.text.template import TokenStreams
 
@@ -89,7 +89,7 @@ class PrefixCache:
                 break
             found.append(block)
         per_chunk = CHUNK // BLOCK
-        return found if len(ids) <= SHARED_COLUMNS else found[: len(found) // per_chunk * per_chunk]
+        return found if len(ids) <= shared_columns() else found[: len(found) // per_chunk * per_chunk]
 
     def _read_on(self, rows: Sequence[IntArray], known: Sequence[list[_Block]]) -> EncodedStreams:
         """Return streams of which equally many blocks are known."""
@@ -135,7 +135,7 @@ def _lasting(n_tokens: int) -> int:
     >>> _lasting(100), _lasting(384), _lasting(500), _lasting(520)
     (96, 384, 384, 512)
     """
-    return n_tokens // BLOCK * BLOCK if n_tokens <= SHARED_COLUMNS else n_tokens // CHUNK * CHUNK
+    return n_tokens // BLOCK * BLOCK if n_tokens <= shared_columns() else n_tokens // CHUNK * CHUNK
 
 
 def _together(parts: Sequence[tuple[list[int], EncodedStreams]]) -> EncodedStreams:
