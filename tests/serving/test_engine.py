@@ -187,6 +187,69 @@ def test_many_histories_are_dropped_between_batches_when_nobody_waits(
     engine.close(10)
 
 
+def test_lists_are_answered_while_other_work_pauses(recommender: Recommender) -> None:
+    engine, done = Engine(recommender, EngineSettings(max_batch=2)), list[str]()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def long_work(name: str) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        for _ in range(2):
+            engine.pause()
+        done.append(name)
+
+    works = [engine.run(lambda name=name: long_work(name), timeout_seconds=60) for name in ("first", "second")]
+    assert begun.wait(10)
+    histories = histories_of(5)
+    lists = [ask(engine, history, k=5) for history in histories]
+    for number, future in enumerate(lists):
+        future.add_done_callback(lambda _, name=f"list {number}": done.append(name))
+    go_on.set()
+    for work in works:
+        work.result(60)
+    engine.close(10)
+    assert done == ["list 0", "list 1", "list 2", "list 3", "first", "list 4", "second"]
+    assert [future.result(1)[0] for future in lists] == [recommender.recommend([one], 5)[0] for one in histories]  # type: ignore[index]
+    assert list(engine.counts.batch_sizes) == [2, 2, 1]
+
+
+def test_work_that_nobody_waits_for_any_more_ends_in_its_pause(engine: Engine) -> None:
+    begun, go_on, went_on = threading.Event(), threading.Event(), False
+
+    def work() -> None:
+        nonlocal went_on
+        begun.set()
+        assert go_on.wait(10)
+        engine.pause()
+        went_on = True
+
+    future = engine.run(work, timeout_seconds=60)
+    assert begun.wait(10)
+    assert future.cancel()
+    waiting = ask(engine, ["i1"])
+    go_on.set()
+    assert waiting.result(60)
+    assert not went_on
+    assert engine.counts.cancelled == 1
+
+
+def test_pauses_are_no_part_of_what_work_takes(engine: Engine) -> None:
+    started = time.monotonic()
+    held = Held(engine)
+
+    def pausing() -> None:
+        for _ in range(50):
+            engine.pause()
+
+    work = engine.run(pausing, timeout_seconds=60)
+    lists = [ask(engine, history) for history in histories_of(20)]
+    held.let_go()
+    assert work.result(60) is None
+    assert all(future.result(60) for future in lists)
+    engine.close(10)
+    assert engine.counts.busy_seconds <= time.monotonic() - started
+
+
 def test_closing_answers_what_was_accepted_and_refuses_the_rest(recommender: Recommender) -> None:
     engine = Engine(recommender)
     held = Held(engine)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flr.errors import OverloadedError
-from flr.serving.contract import ExplainRequest
+from flr.serving.contract import ExplainRequest, RecommendRequest
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
 from flr.snapshot import Snapshot
@@ -90,3 +90,22 @@ def test_an_explanation_waits_as_the_histories_that_it_reads(fidelity: bool, siz
     go_on.set()
     assert accepted.answer.result(60)
     assert service.engine.n_queued == 0
+
+
+def test_lists_and_explanations_are_the_same_when_they_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service(make_recommender(), ServeSettings())
+    monkeypatch.setattr("flr.snapshot._CPU_MB", 0)  # one history at a time
+    asked, wanted = ExplainRequest(history=HISTORY, fidelity=True), RecommendRequest(histories=[HISTORY[:3], HISTORY])
+    alone, expected = service.explain(asked).answer.result(60), service.recommend(wanted).answer.result(60)
+    done = list[str]()
+    go_on = keep_busy(service)
+    explained = service.explain(asked).answer
+    lists = [service.recommend(wanted).answer for _ in range(3)]
+    explained.add_done_callback(lambda _: done.append("explanation"))
+    for future in lists:
+        future.add_done_callback(lambda _: done.append("lists"))
+    go_on.set()
+    assert explained.result(60) == alone
+    assert [future.result(60) for future in lists] == [expected] * 3
+    assert done == ["lists"] * 3 + ["explanation"]
+    service.close()

@@ -8,7 +8,8 @@
 3. The queue is bounded: what does not fit is refused at once with the time after which to come back.
 4. A question that was cancelled or is too late is dropped before it costs anything; what takes several batches is
    dropped between them.
-5. `close` refuses new questions, answers those accepted, and returns.
+5. Other work, such as an explanation, takes long and pauses now and then; lists that wait are answered in its pauses.
+6. `close` refuses new questions, answers those accepted, and returns.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Engine:
         """Accept other work for the engine's thread, such as an explanation.
 
         Args:
-            work: What is to be done; it may call `check_wanted` now and then.
+            work: What is to be done; it should call `pause` now and then.
             timeout_seconds: After which nobody wants it any more.
             size: Histories that it takes as long as.
 
@@ -99,10 +100,18 @@ class Engine:
         self._accept(job)
         return job.future
 
-    def check_wanted(self) -> None:
-        """Leave what is being computed, by an exception that the engine awaits, if nobody waits for it any more."""
-        if not any(job.is_wanted for job in self._now):
-            raise UnwantedError
+    def pause(self) -> None:
+        """Answer the lists that wait, up to `max_batch` histories; called by other work in the engine's thread.
+
+        Raises:
+            UnwantedError: Nobody waits for this work any more; the engine awaits it.
+        """
+        self._check_wanted()
+        resumed = self._now
+        with self._changed:
+            lists = self._taken(only_lists=True)
+        self._do(lists)
+        self._now = resumed
 
     def warm_up(self) -> bool:
         """Compute a few answers, so that later ones are quick, and check that company does not change them.
@@ -140,18 +149,13 @@ class Engine:
             self._n_queued += job.size
             self._changed.notify_all()
 
+    def _check_wanted(self) -> None:
+        if not any(job.is_wanted for job in self._now):
+            raise UnwantedError
+
     def _work(self) -> None:
         while (batch := self._collect()) is not None:
-            started = time.monotonic()
-            if batch and batch[0].work is not None:
-                self._do(batch[0], batch[0].work)
-            elif batch:
-                self._answer(batch)
-            self._now = ()
-            seconds, n = time.monotonic() - started, sum(job.size for job in batch)
-            self.counts.busy_seconds += seconds
-            if n:
-                self._seconds_per_history += 0.1 * (seconds / n - self._seconds_per_history)
+            self._do(batch)
 
     def _collect(self) -> list[Job] | None:
         """Return the jobs that are done next together, none when all were dropped; None when it is time to stop."""
@@ -164,23 +168,43 @@ class Engine:
                 until = time.monotonic() + self.settings.wait_seconds
                 while self._n_queued < self._batches.max_batch and (left := until - time.monotonic()) > 0:
                     self._changed.wait(left)
-            batch: list[Job] = []
-            n_rows = 0
-            while self._queue:
-                job = self._queue[0]
-                alone = job.work is not None
-                if batch and (alone or n_rows + job.size > self._batches.max_batch):
-                    break
-                self._queue.popleft()
-                self._n_queued -= job.size
-                if not job.is_wanted:
-                    self._drop(job)
-                    continue
-                batch.append(job)
-                n_rows += job.size
-                if alone:
-                    break
-            return batch
+            return self._taken()
+
+    def _taken(self, *, only_lists: bool = False) -> list[Job]:
+        """Take out of the queue what is done next together, in order of arrival, and drop what nobody wants.
+
+        Args:
+            only_lists: Pass over other work, which is done alone otherwise.
+        """
+        batch, left = list[Job](), deque[Job]()
+        n_rows, is_full = 0, False
+        for job in self._queue:
+            is_list = job.work is None
+            is_full = is_full or bool(batch and (not is_list or n_rows + job.size > self._batches.max_batch))
+            if is_full or (only_lists and not is_list):
+                left.append(job)
+                continue
+            self._n_queued -= job.size
+            if not job.is_wanted:
+                self._drop(job)
+                continue
+            batch.append(job)
+            n_rows += job.size
+            is_full = not is_list
+        self._queue = left
+        return batch
+
+    def _do(self, batch: Sequence[Job]) -> None:
+        started, before = time.monotonic(), self.counts.busy_seconds
+        if batch and batch[0].work is not None:
+            self._do_work(batch[0], batch[0].work)
+        elif batch:
+            self._answer(batch)
+        self._now = ()
+        seconds = time.monotonic() - started - (self.counts.busy_seconds - before)  # less that of its pauses
+        self.counts.busy_seconds += seconds
+        if n := sum(job.size for job in batch):
+            self._seconds_per_history += 0.1 * (seconds / n - self._seconds_per_history)
 
     def _drop(self, job: Job) -> None:
         if job.future.set_running_or_notify_cancel():
@@ -189,7 +213,7 @@ class Engine:
         else:
             self.counts.cancelled += 1
 
-    def _do(self, job: Job, work: Callable[[], Any]) -> None:
+    def _do_work(self, job: Job, work: Callable[[], Any]) -> None:
         self._now = (job,)
         try:
             with torch.inference_mode():
@@ -201,12 +225,12 @@ class Engine:
         else:
             job.settle(found)
 
-    def _answer(self, batch: list[Job]) -> None:
+    def _answer(self, batch: Sequence[Job]) -> None:
         self.counts.questions += len(batch)
         self._now = batch
         try:
             asked = [(job.snapshot, question) for job in batch for question in job.questions]
-            answers = self._batches.lists(asked, self.check_wanted)
+            answers = self._batches.lists(asked, self._check_wanted)
         except UnwantedError:
             for job in batch:
                 self._drop(job)

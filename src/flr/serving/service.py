@@ -63,24 +63,24 @@ class Edited:
     notes: tuple[str, ...] = ()
 
 
-class _Watched(Recommender):
-    """A recommender with the catalogue of one moment, which asks before it reads whether it still should.
+class _Pausing(Recommender):
+    """A recommender with the catalogue of one moment, which pauses before it reads.
 
     Args:
         recommender: The recommender.
-        check: Raises when it should not.
+        pause: Returns when it may go on, or raises where it should not.
     """
 
-    def __init__(self, recommender: Recommender, check: Callable[[], None]) -> None:
+    def __init__(self, recommender: Recommender, pause: Callable[[], None]) -> None:
         vars(self).update(vars(recommender))
-        self._check = check
+        self._pause = pause
 
     @property
     def snapshot(self) -> Snapshot:
         return replace(super().snapshot, reader=self._read)
 
     def _read(self, streams: TokenStreams) -> EncodedStreams:
-        self._check()
+        self._pause()
         return self.model.read(streams)
 
 
@@ -164,7 +164,7 @@ class Service:
     def explain(self, asked: ExplainRequest) -> Accepted[dict[str, Any]]:
         """Return an `ExplainResponse` to come, as plain values; raises as `recommend`."""
         self._check_limits(len(asked.history), asked.k)
-        frozen = _Watched(self.recommender, self.engine.check_wanted)
+        frozen = _Pausing(self.recommender, self.engine.pause)
         live = frozen.snapshot.live
         known, skipped = resolve(live, asked.history, asked.by, asked.unknown, 0)
         item = None
