@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from flr.backbone.streams import EncodedStreams
 from flr.catalogue.filters import ItemFilter
 from flr.errors import FlrError, RequestError, UnknownItemError
 from flr.recommender import Recommendation, Recommender
 from flr.records import Histories
+from flr.text.template import TokenStreams
 from live_shop import shop
 from toy import toy_model, toy_tokenizer
 
@@ -155,3 +158,16 @@ def test_votes_follow_a_catalogue_that_changes() -> None:
     order = np.argsort(-scores, axis=1)[:, :4]
     assert (np.argsort(-best, axis=1)[:, :4] == order).all()
     np.testing.assert_allclose(np.take_along_axis(best, order, 1), np.take_along_axis(scores, order, 1), atol=1e-5)
+
+
+def test_no_more_histories_are_read_at_once_than_asked_for(recommender: Recommender) -> None:
+    histories, n_read = recommender.resolve(HISTORIES), list[int]()
+
+    def counted(streams: TokenStreams) -> EncodedStreams:
+        n_read.append(len(streams.lengths))
+        return recommender.model.read(streams)
+
+    few = replace(recommender.snapshot, reader=counted, max_rows=3)
+    expected = recommender.score_best(histories, 3, exclude_seen=True)
+    assert np.array_equal(few.score_best(histories, 3, exclude_seen=True), expected)
+    assert n_read == [3, 1]

@@ -52,12 +52,14 @@ class Snapshot:
         config: Settings.
         live: The catalogue.
         reader: Reads token streams in the model's place, as a cache of what was read does; must read the same.
+        max_rows: Histories of one forward at most; None takes as many as memory allows.
     """
 
     model: FLRModel
     config: Config
     live: LiveCatalogue
     reader: Reader | None = None
+    max_rows: int | None = None
 
     @property
     def compiled(self) -> CompiledCatalogue:
@@ -312,4 +314,4 @@ class Snapshot:
         outputs = 2 * self.compiled.table.n_edges + 3 * self.catalogue.n_items
         bytes_per_row = 4 * int(n_nodes * per_node + cache + outputs)
         budget = self.config.evaluation.memory_mb or (_CPU_MB if self.model.device.type == "cpu" else _GPU_MB)
-        return max(1, budget * 2**20 // bytes_per_row)
+        return max(1, min(budget * 2**20 // bytes_per_row, self.max_rows or len(histories)))

@@ -144,6 +144,22 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(recommender: Recommende
     engine.close(10)
 
 
+def test_other_work_takes_no_list_its_place(recommender: Recommender) -> None:
+    engine = Engine(recommender, EngineSettings(max_queued=3))
+    held = Held(engine)
+    works = [engine.run(lambda: "done", timeout_seconds=60, size=3)]
+    lists = [ask(engine, ["i1"]) for _ in range(3)]
+    assert engine.n_queued == 6
+    for one_more in (lambda: ask(engine, ["i1"]), lambda: engine.run(lambda: None, timeout_seconds=60)):
+        with pytest.raises(OverloadedError, match=r"[36] histories wait already"):
+            one_more()
+    held.let_go()
+    assert [work.result(60) for work in works] == ["done"]
+    assert all(future.result(60) for future in lists)
+    assert engine.n_queued == 0
+    engine.close(10)
+
+
 def test_what_was_cancelled_or_is_too_late_costs_nothing(engine: Engine) -> None:
     held = Held(engine)
     cancelled, late, kept = ask(engine, ["i1"]), ask(engine, ["i2"], timeout_seconds=0.01), ask(engine, ["i3"])

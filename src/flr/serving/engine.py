@@ -5,7 +5,8 @@
 2. An answer is that of `Recommender.recommend`, to the last bit, whatever company it has and whatever was read before
    (see `flr.blocks`). `warm_up` checks this on the machine at hand; where it does not hold, histories are
    computed one by one and nothing is kept of them.
-3. The queue is bounded: what does not fit is refused at once with the time after which to come back.
+3. The queue is bounded: what does not fit is refused at once with the time after which to come back. Other work counts
+   for other work only.
 4. A question that was cancelled or is too late is dropped before it costs anything; what takes several batches is
    dropped between them.
 5. Other work, such as an explanation, takes long and pauses now and then; lists that wait are answered in its pauses.
@@ -51,7 +52,7 @@ class Engine:
         self.is_exact: bool | None = None
         self._queue: deque[Job] = deque()
         self._now: Sequence[Job] = ()
-        self._n_queued = 0
+        self._waiting = {True: 0, False: 0}  # histories of lists, and of other work
         self._changed = threading.Condition()
         self._closing = False
         self._seconds_per_history = 0.02
@@ -71,7 +72,7 @@ class Engine:
     @property
     def n_queued(self) -> int:
         """Histories that wait."""
-        return self._n_queued
+        return sum(self._waiting.values())
 
     def ask(self, questions: Sequence[Question], *, snapshot: Snapshot, timeout_seconds: float) -> Future[Lists]:
         """Accept questions about one snapshot; the future gives one list for each, and cancels them.
@@ -137,16 +138,19 @@ class Engine:
         with self._changed:
             if self._closing:
                 raise ClosedError("the server is about to stop; ask another one")
-            if self._n_queued and self._n_queued + job.size > self.settings.max_queued:
+            waiting = (
+                self._waiting[True] if job.is_list else self.n_queued
+            )  # lists are answered in the pauses of other work
+            if waiting and waiting + job.size > self.settings.max_queued:
                 self.counts.refused += 1
-                seconds = max(1, round(self._n_queued * self._seconds_per_history))
+                seconds = max(1, round(waiting * self._seconds_per_history))
                 raise OverloadedError(
-                    f"{self._n_queued} histories wait already, at most {self.settings.max_queued} may; "
+                    f"{waiting} histories wait already, at most {self.settings.max_queued} may; "
                     f"try again in {seconds} s",
                     seconds,
                 )
             self._queue.append(job)
-            self._n_queued += job.size
+            self._waiting[job.is_list] += job.size
             self._changed.notify_all()
 
     def _check_wanted(self) -> None:
@@ -166,7 +170,7 @@ class Engine:
                 self._changed.wait()
             if self.settings.wait_seconds and not self._closing:
                 until = time.monotonic() + self.settings.wait_seconds
-                while self._n_queued < self._batches.max_batch and (left := until - time.monotonic()) > 0:
+                while self.n_queued < self._batches.max_batch and (left := until - time.monotonic()) > 0:
                     self._changed.wait(left)
             return self._taken()
 
@@ -179,18 +183,17 @@ class Engine:
         batch, left = list[Job](), deque[Job]()
         n_rows, is_full = 0, False
         for job in self._queue:
-            is_list = job.work is None
-            is_full = is_full or bool(batch and (not is_list or n_rows + job.size > self._batches.max_batch))
-            if is_full or (only_lists and not is_list):
+            is_full = is_full or bool(batch and (not job.is_list or n_rows + job.size > self._batches.max_batch))
+            if is_full or (only_lists and not job.is_list):
                 left.append(job)
                 continue
-            self._n_queued -= job.size
+            self._waiting[job.is_list] -= job.size
             if not job.is_wanted:
                 self._drop(job)
                 continue
             batch.append(job)
             n_rows += job.size
-            is_full = not is_list
+            is_full = not job.is_list
         self._queue = left
         return batch
 

@@ -85,6 +85,11 @@ class Job:
     work: Callable[[], Any] | None = None
 
     @property
+    def is_list(self) -> bool:
+        """Whether it asks for lists, not for other work."""
+        return self.work is None
+
+    @property
     def is_wanted(self) -> bool:
         return not self.future.cancelled() and time.monotonic() <= self.deadline
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,8 @@ from flr.snapshot import Snapshot
 from flr.text.template import TokenStreams
 
 T = TypeVar("T")
+#: Histories that an explanation reads before it pauses: as quick as more of them, and a pause each tenth of a second.
+_ROWS_BETWEEN_PAUSES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class _Pausing(Recommender):
 
     @property
     def snapshot(self) -> Snapshot:
-        return replace(super().snapshot, reader=self._read)
+        return replace(super().snapshot, reader=self._read, max_rows=_ROWS_BETWEEN_PAUSES)
 
     def _read(self, streams: TokenStreams) -> EncodedStreams:
         self._pause()
