@@ -6,7 +6,7 @@
    (see `flr.blocks`). `warm_up` checks this on the machine at hand; where it does not hold, histories are
    computed one by one and nothing is kept of them.
 3. The queue is bounded: what does not fit is refused at once with the time after which to come back. Other work counts
-   for other work only.
+   against other work only.
 4. A question that was cancelled or is too late is dropped before it costs anything; what takes several batches is
    dropped between them.
 5. Other work, such as an explanation, takes long and pauses now and then; lists that wait are answered in its pauses.
@@ -138,9 +138,8 @@ class Engine:
         with self._changed:
             if self._closing:
                 raise ClosedError("the server is about to stop; ask another one")
-            waiting = (
-                self._waiting[True] if job.is_list else self.n_queued
-            )  # lists are answered in the pauses of other work
+            # Lists need not wait for other work to end, so it does not count against them.
+            waiting = self._waiting[True] if job.is_list else self.n_queued
             if waiting and waiting + job.size > self.settings.max_queued:
                 self.counts.refused += 1
                 seconds = max(1, round(waiting * self._seconds_per_history))
