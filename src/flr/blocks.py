@@ -18,11 +18,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Tokens, or rows of a product, of one block.
 BLOCK: Final = 16
@@ -57,6 +56,9 @@ def shared_columns() -> int:
 
 def _sums_at_once(n_columns: int) -> bool:
     """Return whether attention to part of so many columns is the same to the bit whatever stands at the others."""
+    import torch
+    from torch.nn import functional
+
     random = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(1, 1, n, BLOCK, generator=random) for n in (BLOCK, n_columns, n_columns))
     attend = functional.scaled_dot_product_attention

@@ -83,7 +83,7 @@ def train(
         resolved = load_config(config, overrides, _settings_of(source))
         from flr.experiments.policy_report import write_policy_report
         from flr.training.alignment import align_run
-        from flr.training.run import on_first_process
+        from flr.training.journey import on_first_process
 
         summary = align_run(resolved, source, output, data=data, **options)
         on_first_process(lambda: write_policy_report(output))

@@ -6,19 +6,20 @@ from pathlib import Path
 
 from transformers import TrainingArguments, set_seed
 
-from flr.config import Config, parse_saved
-from flr.errors import ArtifactError, ConfigError
-from flr.persistence import file_sha256, read_json
+from flr.config import Config
+from flr.errors import ArtifactError
+from flr.persistence import read_json
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.seeding import derive_seed
 from flr.training.finished import finished_run_data
-from flr.training.folder import RunFolder, RunSummary
+from flr.training.folder import RunSummary
 from flr.training.grpo import PolicyModule, PolicyTrainer
 from flr.training.guard import Guard
+from flr.training.journey import Journey, open_journey
+from flr.training.reuse import about_source, check_settings
 from flr.training.rewards import Reward, parse_reward
 from flr.training.rollouts import Environment, PolicyRows
-from flr.training.run import Journey, open_journey
 from flr.training.validation import Reporter, Validation
 
 #: Sections of the settings that belong to the model and must stay as stage one left them.
@@ -55,14 +56,10 @@ def align_run(
     """
     reward = parse_reward(config.grpo.reward)
     prepared, data = finished_run_data(source, data)
-    _check_model_settings(config, source)
+    check_settings(config, source, _OF_THE_MODEL, "stage two keeps the model, leave it out")
     _check_apart(source, output)
     journey = open_journey(config, prepared, data, output, resume=resume, overwrite=overwrite, stage=config.grpo)
-    facts = {
-        "stage": "grpo",
-        "from": str(source.resolve()),
-        "from_hash": file_sha256(RunFolder(source).model / "model.safetensors"),
-    }
+    facts = {"stage": "grpo", **about_source(source)}
     _check_same_source(journey, facts["from_hash"])
     if journey.summary is not None:
         return journey.summary
@@ -116,18 +113,6 @@ def _trainer(
         reward=reward,
         guard=Guard(module, max_drop=config.grpo.max_drop, patience=config.grpo.patience),
     )
-
-
-def _check_model_settings(config: Config, source: Path) -> None:
-    trained = parse_saved(read_json(RunFolder(source).facts, "run")["config"])
-    for section in _OF_THE_MODEL:
-        given, expected = getattr(config, section), getattr(trained, section)
-        for name in type(given).model_fields:
-            if getattr(given, name) != getattr(expected, name):
-                raise ConfigError(
-                    f"{section}.{name} = {getattr(given, name)!r}, but {str(source)!r} was trained with "
-                    f"{getattr(expected, name)!r}; stage two keeps the model, leave {section!r} out"
-                )
 
 
 def _check_apart(source: Path, output: Path) -> None:

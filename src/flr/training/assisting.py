@@ -72,7 +72,12 @@ class Say:
 
 
 def give_assistant(
-    recommender: Recommender, validation: Validation, accelerator: Accelerator, progress: Progress = SILENT
+    recommender: Recommender,
+    validation: Validation,
+    accelerator: Accelerator,
+    progress: Progress = SILENT,
+    *,
+    trained: SequenceAssistant | None = None,
 ) -> Say:
     """Train an assistant and let the model listen to it as far as validation gains by it.
 
@@ -82,6 +87,7 @@ def give_assistant(
         validation: Knows the users.
         accelerator: Joins the processes, which all call this.
         progress: Told about epochs.
+        trained: An assistant that these settings, data and seed train, taken instead of training it again.
 
     Returns:
         What was settled; nothing where the model has no assistant in the end.
@@ -92,7 +98,9 @@ def give_assistant(
     """
     model = recommender.model
     users = _users(recommender, validation)
-    assistant = None if model.memory is None else train_assistant(recommender, validation.sequences, users, progress)
+    if model.memory is None:
+        return Say()
+    assistant = trained or train_assistant(recommender, validation.sequences, users, progress)
     if assistant is None:
         return Say()
     model.assistant = assistant

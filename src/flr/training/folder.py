@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,10 +160,11 @@ class RunFolder:
         known = {name: saved[name] for name in names}
         return RunSummary(path=self.path, valid=valid, stage_one=saved.get("stage_one"), **known)
 
-    def finish(self, summary: RunSummary) -> None:
-        """Write down what the run came to, and drop its checkpoints."""
+    def finish(self, summary: RunSummary, facts: Mapping[str, Any] | None = None) -> None:
+        """Write down what the run came to, with further facts, and drop its checkpoints."""
         write_json(self.metrics, {"valid": summary.valid})
         done = {
+            **(facts or {}),
             "status": "finished",
             "best_step": summary.best_step,
             "n_steps": summary.n_steps,

@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
-from torch import distributed
+from accelerate import Accelerator
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
-from transformers.utils import logging as transformers_logging
 
 from flr.backbone.loading import compact_backbone, pretrained_backbone
 from flr.building import build_memory, build_reasoner, title_tokenizer
 from flr.catalogue.titles import build_catalogue
-from flr.config import Config, PolicyConfig, TrainingConfig
+from flr.config import Config
 from flr.data.storage import load_prepared
 from flr.data.transitions import OthersEvidence, count_transitions
-from flr.errors import ConfigError, DataError, FlrError, StorageError
+from flr.errors import DataError
 from flr.model import FLRModel
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.records import Catalogue, FloatArray, PreparedData
 from flr.seeding import derive_seed
+from flr.sequential.assistant import SequenceAssistant
 from flr.text.packing import Evidence
 from flr.training.assisting import give_assistant
-from flr.training.folder import RunFolder, RunSummary
+from flr.training.folder import RunSummary
+from flr.training.journey import Journey, open_journey
 from flr.training.objective import Objective, TrainedModule
+from flr.training.reuse import LEARNT_TRUST, take_assistant, take_weights
 from flr.training.sft import StageOneTrainer
-from flr.training.trainer import PackedRows, PackedTrainer
+from flr.training.trainer import PackedRows
 from flr.training.trust import settle_trust
 from flr.training.validation import BEST_METRIC, Reporter, Validation
 from flr.transitions import Transitions
-
-T = TypeVar("T")
-#: Optimiser steps between two lines of the log, where validations do not ask for more.
-_LOG_STEPS = 10
 
 
 def train_run(
@@ -47,6 +43,8 @@ def train_run(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    weights_from: Path | None = None,
+    assistant_from: Path | None = None,
     progress: Progress = SILENT,
 ) -> RunSummary:
     """Train stage one and write the run folder.
@@ -58,11 +56,16 @@ def train_run(
         resume: Continue an interrupted run; it ends with the weights of an uninterrupted one. A finished run is
             left as it is, and where there is none a new one starts.
         overwrite: Replace a run that is already there.
+        weights_from: A finished run whose trained weights are taken over; only settings of the assistant and of the
+            evaluation may differ, and only the assistant is trained.
+        assistant_from: A finished run whose assistant is taken over where it has one; see `flr.training.reuse`.
         progress: Told about steps and validations.
 
     Raises:
-        ArtifactError: The folder holds something already, or is resumed with other settings or data.
-        ConfigError: `evaluation.cutoffs` lacks the 10 that early stopping watches.
+        ArtifactError: The folder holds something already, or is resumed with other settings or data; or a run that
+            something is taken from is not finished or not on this data.
+        ConfigError: `evaluation.cutoffs` lacks the 10 that early stopping watches, or a run that something is taken
+            from was trained with other settings.
         DataError: There is nothing to train on, to validate with or, all titles being equal, to choose between.
         StorageError: The disk refused a write; the last checkpoint is kept.
     """
@@ -70,6 +73,28 @@ def train_run(
     journey = open_journey(config, prepared, data, output, resume=resume, overwrite=overwrite)
     if journey.summary is not None:
         return journey.summary
+    learnt = _learn(journey, progress) if weights_from is None else _take_over(journey, weights_from, progress)
+    trained = None if assistant_from is None else take_assistant(assistant_from, config, data, learnt.device)
+    return _advise(journey, learnt, trained, progress)
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """A trained model to be advised, who validates it, what joins the processes, and what training came to."""
+
+    recommender: Recommender
+    validation: Validation
+    accelerator: Accelerator
+    summary: RunSummary
+
+    @property
+    def device(self) -> torch.device:
+        return self.recommender.model.device
+
+
+def _learn(journey: Journey, progress: Progress) -> _Learnt:
+    """Train a new model."""
+    config, prepared = journey.config, journey.prepared
     set_seed(derive_seed(config.seed, "weights") % 2**32)
     catalogue = build_catalogue(prepared.items)
     if catalogue.n_leaves == 1:
@@ -89,132 +114,38 @@ def train_run(
         reporter = Reporter(progress, step, journey.folder.log)
         trainer = _trainer(recommender, (rows, validation), journey.arguments, reporter)
         seconds = journey.train(trainer)
-        summary = _summary(trainer, recommender, output, seconds)
-        valid, started = summary.valid, time.perf_counter()
-        say = give_assistant(recommender, validation, trainer.accelerator, progress)
-        if say:
-            valid = validation(trainer.accelerator)
-            progress.message(f"assistant has {say}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
-        moved, valid = settle_trust(recommender, validation, trainer.accelerator, valid)
-        if moved:
-            progress.message(f"trust in votes moved by {moved:+g}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
-        seconds += time.perf_counter() - started
-    return journey.finish(recommender, replace(summary, valid=valid, train_seconds=seconds))
+    summary = _summary(trainer, recommender, journey.folder.path, seconds)
+    return _Learnt(recommender, validation, trainer.accelerator, summary)
 
 
-@dataclass
-class Journey:
-    """One training run, from its folder's opening to its closing, whatever the stage and the number of processes.
-
-    Attributes:
-        config, prepared, data: What is trained, on what.
-        folder: The run folder.
-        arguments: The Trainer's; making them joined the other processes, where there are any.
-        overwrite: Whether `begin` may replace what is there.
-        is_new: Whether the run starts afresh.
-        checkpoint: What a resumed run continues from.
-        summary: What a finished run came to; None for one that is to be trained.
-    """
-
-    config: Config
-    prepared: PreparedData
-    data: Path
-    folder: RunFolder
-    arguments: TrainingArguments
-    overwrite: bool
-    is_new: bool = True
-    checkpoint: str | None = None
-    summary: RunSummary | None = None
-
-    def begin(self, facts: dict[str, Any]) -> None:
-        """Make the folder of a new run; call it only when nothing more can be refused: what is there goes."""
-        if self.is_new:
-            on_first_process(
-                lambda: self.folder.start(self.config, self.prepared, self.data, overwrite=self.overwrite, facts=facts)
-            )
-
-    def train(self, trainer: PackedTrainer) -> float:
-        """Train, and return how many seconds it took."""
-        started = time.perf_counter()
-        try:
-            trainer.train(resume_from_checkpoint=self.checkpoint)
-        except OSError as error:
-            raise StorageError(
-                f"cannot write below {str(self.folder.path)!r}: {error}; free some space, then --resume"
-            ) from error
-        return time.perf_counter() - started
-
-    def finish(self, recommender: Recommender, summary: RunSummary) -> RunSummary:
-        """Save the model and close the folder."""
-
-        def close() -> None:
-            recommender.save(self.folder.model, overwrite=True)
-            self.folder.finish(summary)
-
-        on_first_process(close)
-        return summary
+def _take_over(journey: Journey, run: Path, progress: Progress) -> _Learnt:
+    """Take the model of another run as training left it."""
+    device = journey.arguments.device
+    recommender, summary, about = take_weights(run, journey.config, journey.data, device)
+    validation = Validation(recommender, journey.prepared, progress)
+    journey.begin({"stage": "sft", **about})
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    started = time.perf_counter()
+    valid = validation(accelerator)
+    seconds = time.perf_counter() - started
+    summary = replace(summary, path=journey.folder.path, valid=valid, train_seconds=seconds)
+    return _Learnt(recommender, validation, accelerator, summary)
 
 
-def open_journey(
-    config: Config,
-    prepared: PreparedData,
-    data: Path,
-    output: Path,
-    *,
-    resume: bool,
-    overwrite: bool,
-    stage: TrainingConfig | PolicyConfig | None = None,
-) -> Journey:
-    """Look up what is in a run folder without changing it; `train_run` lists what is raised.
-
-    Args:
-        config: Resolved settings.
-        prepared, data: The data and its folder.
-        output: The run's own folder.
-        resume: Whether to continue what is there.
-        overwrite: Whether to replace what is there.
-        stage: The section that sets the Trainer's steps; None takes stage one's.
-    """
-    if 10 not in config.evaluation.cutoffs:
-        raise ConfigError(
-            f"evaluation.cutoffs = {config.evaluation.cutoffs} must hold 10; early stopping watches NDCG@10"
-        )
-    folder = RunFolder(output)
-    journey = Journey(
-        config, prepared, data, folder, training_arguments(config, stage or config.training, folder), overwrite
-    )
-
-    def looked_up() -> tuple[bool, RunSummary | str | None]:
-        if resume and folder.holds_anything():
-            return False, folder.finished(config, prepared) or folder.resume(config, prepared)
-        folder.check_free(overwrite=overwrite)
-        return True, None
-
-    journey.is_new, found = on_first_process(looked_up)
-    if isinstance(found, RunSummary):
-        journey.summary = found
-    else:
-        journey.checkpoint = found
-    if config.training.n_threads:
-        torch.set_num_threads(config.training.n_threads)
-    return journey
-
-
-def on_first_process(action: Callable[[], T]) -> T:
-    """Do something once, whatever the number of processes; return its result, or raise its error, in all of them."""
-    if not distributed.is_initialized():
-        return action()
-    outcome: list[Any] = [None, None]
-    if distributed.get_rank() == 0:
-        try:
-            outcome[0] = action()
-        except FlrError as error:
-            outcome[1] = error
-    distributed.broadcast_object_list(outcome)
-    result, failure = outcome
-    if failure is not None:
-        raise failure
-    return result  # type: ignore[no-any-return]
+def _advise(journey: Journey, learnt: _Learnt, trained: SequenceAssistant | None, progress: Progress) -> RunSummary:
+    """Give a trained model its assistant, settle how far votes are trusted, and save it."""
+    recommender, validation, accelerator = learnt.recommender, learnt.validation, learnt.accelerator
+    valid, started, memory = learnt.summary.valid, time.perf_counter(), recommender.model.memory
+    facts = {} if memory is None else {LEARNT_TRUST: float(memory.trust.bias.detach())}
+    say = give_assistant(recommender, validation, accelerator, progress, trained=trained)
+    if say:
+        valid = validation(accelerator)
+        progress.message(f"assistant has {say}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
+    moved, valid = settle_trust(recommender, validation, accelerator, valid)
+    if moved:
+        progress.message(f"trust in votes moved by {moved:+g}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
+    seconds = learnt.summary.train_seconds + time.perf_counter() - started
+    return journey.finish(recommender, replace(learnt.summary, valid=valid, train_seconds=seconds), facts)
 
 
 def build_recommender(
@@ -255,41 +186,6 @@ def _trainer(
         regularizer_warmup_steps=config.objective.regularizer_warmup_steps,
         validation=validation,
         callbacks=[EarlyStoppingCallback(settings.patience), reporter],
-    )
-
-
-def training_arguments(config: Config, stage: TrainingConfig | PolicyConfig, folder: RunFolder) -> TrainingArguments:
-    """Return the Trainer's arguments; stage one keeps its best checkpoint, stage two leaves that to its guard."""
-    settings = config.training
-    transformers_logging.set_verbosity_error()
-    return TrainingArguments(
-        output_dir=str(folder.checkpoints),
-        max_steps=stage.max_steps,
-        gradient_accumulation_steps=stage.gradient_accumulation_steps,
-        learning_rate=stage.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=stage.warmup_steps,
-        weight_decay=settings.weight_decay,
-        adam_beta2=settings.adam_beta2,
-        max_grad_norm=stage.max_grad_norm,
-        bf16=settings.mixed_precision == "bf16",
-        use_cpu=not torch.cuda.is_available(),
-        eval_strategy="steps",
-        save_strategy="steps",
-        eval_steps=stage.eval_steps,
-        save_steps=stage.eval_steps,
-        save_total_limit=1,
-        load_best_model_at_end=stage is settings,
-        metric_for_best_model=f"eval_{BEST_METRIC}",
-        greater_is_better=True,
-        logging_steps=min(_LOG_STEPS, stage.eval_steps),
-        logging_nan_inf_filter=False,
-        seed=derive_seed(config.seed, "dropout") % 2**32,
-        remove_unused_columns=False,
-        ddp_find_unused_parameters=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        report_to=[],
-        disable_tqdm=True,
     )
 
 

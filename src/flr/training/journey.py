@@ -1,0 +1,179 @@
+"""One training run, from its folder's opening to its closing, whatever the stage and the number of processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed
+from transformers import TrainingArguments
+from transformers.utils import logging as transformers_logging
+
+from flr.config import Config, PolicyConfig, TrainingConfig
+from flr.errors import ConfigError, FlrError, StorageError
+from flr.recommender import Recommender
+from flr.records import PreparedData
+from flr.seeding import derive_seed
+from flr.training.folder import RunFolder, RunSummary
+from flr.training.trainer import PackedTrainer
+from flr.training.validation import BEST_METRIC
+
+T = TypeVar("T")
+#: Optimiser steps between two lines of the log, where validations do not ask for more.
+_LOG_STEPS = 10
+
+
+@dataclass
+class Journey:
+    """One training run, from its folder's opening to its closing, whatever the stage and the number of processes.
+
+    Attributes:
+        config, prepared, data: What is trained, on what.
+        folder: The run folder.
+        arguments: The Trainer's; making them joined the other processes, where there are any.
+        overwrite: Whether `begin` may replace what is there.
+        is_new: Whether the run starts afresh.
+        checkpoint: What a resumed run continues from.
+        summary: What a finished run came to; None for one that is to be trained.
+    """
+
+    config: Config
+    prepared: PreparedData
+    data: Path
+    folder: RunFolder
+    arguments: TrainingArguments
+    overwrite: bool
+    is_new: bool = True
+    checkpoint: str | None = None
+    summary: RunSummary | None = None
+
+    def begin(self, facts: dict[str, Any]) -> None:
+        """Make the folder of a new run; call it only when nothing more can be refused: what is there goes."""
+        if self.is_new:
+            on_first_process(
+                lambda: self.folder.start(self.config, self.prepared, self.data, overwrite=self.overwrite, facts=facts)
+            )
+
+    def train(self, trainer: PackedTrainer) -> float:
+        """Train, and return how many seconds it took."""
+        started = time.perf_counter()
+        try:
+            trainer.train(resume_from_checkpoint=self.checkpoint)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write below {str(self.folder.path)!r}: {error}; free some space, then --resume"
+            ) from error
+        return time.perf_counter() - started
+
+    def finish(
+        self, recommender: Recommender, summary: RunSummary, facts: Mapping[str, Any] | None = None
+    ) -> RunSummary:
+        """Save the model and close the folder, with further facts."""
+
+        def close() -> None:
+            recommender.save(self.folder.model, overwrite=True)
+            self.folder.finish(summary, facts)
+
+        on_first_process(close)
+        return summary
+
+
+def open_journey(
+    config: Config,
+    prepared: PreparedData,
+    data: Path,
+    output: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    stage: TrainingConfig | PolicyConfig | None = None,
+) -> Journey:
+    """Look up what is in a run folder without changing it; `train_run` lists what is raised.
+
+    Args:
+        config: Resolved settings.
+        prepared, data: The data and its folder.
+        output: The run's own folder.
+        resume: Whether to continue what is there.
+        overwrite: Whether to replace what is there.
+        stage: The section that sets the Trainer's steps; None takes stage one's.
+    """
+    if 10 not in config.evaluation.cutoffs:
+        raise ConfigError(
+            f"evaluation.cutoffs = {config.evaluation.cutoffs} must hold 10; early stopping watches NDCG@10"
+        )
+    folder = RunFolder(output)
+    journey = Journey(
+        config, prepared, data, folder, training_arguments(config, stage or config.training, folder), overwrite
+    )
+
+    def looked_up() -> tuple[bool, RunSummary | str | None]:
+        if resume and folder.holds_anything():
+            return False, folder.finished(config, prepared) or folder.resume(config, prepared)
+        folder.check_free(overwrite=overwrite)
+        return True, None
+
+    journey.is_new, found = on_first_process(looked_up)
+    if isinstance(found, RunSummary):
+        journey.summary = found
+    else:
+        journey.checkpoint = found
+    if config.training.n_threads:
+        torch.set_num_threads(config.training.n_threads)
+    return journey
+
+
+def on_first_process(action: Callable[[], T]) -> T:
+    """Do something once, whatever the number of processes; return its result, or raise its error, in all of them."""
+    if not distributed.is_initialized():
+        return action()
+    outcome: list[Any] = [None, None]
+    if distributed.get_rank() == 0:
+        try:
+            outcome[0] = action()
+        except FlrError as error:
+            outcome[1] = error
+    distributed.broadcast_object_list(outcome)
+    result, failure = outcome
+    if failure is not None:
+        raise failure
+    return result  # type: ignore[no-any-return]
+
+
+def training_arguments(config: Config, stage: TrainingConfig | PolicyConfig, folder: RunFolder) -> TrainingArguments:
+    """Return the Trainer's arguments; stage one keeps its best checkpoint, stage two leaves that to its guard."""
+    settings = config.training
+    transformers_logging.set_verbosity_error()
+    return TrainingArguments(
+        output_dir=str(folder.checkpoints),
+        max_steps=stage.max_steps,
+        gradient_accumulation_steps=stage.gradient_accumulation_steps,
+        learning_rate=stage.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=stage.warmup_steps,
+        weight_decay=settings.weight_decay,
+        adam_beta2=settings.adam_beta2,
+        max_grad_norm=stage.max_grad_norm,
+        bf16=settings.mixed_precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=stage.eval_steps,
+        save_steps=stage.eval_steps,
+        save_total_limit=1,
+        load_best_model_at_end=stage is settings,
+        metric_for_best_model=f"eval_{BEST_METRIC}",
+        greater_is_better=True,
+        logging_steps=min(_LOG_STEPS, stage.eval_steps),
+        logging_nan_inf_filter=False,
+        seed=derive_seed(config.seed, "dropout") % 2**32,
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to=[],
+        disable_tqdm=True,
+    )
