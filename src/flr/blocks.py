@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_Counts = TypeVar("_Counts", int, "Tensor")
 #: Tokens, or rows of a product, of one block.
 BLOCK: Final = 16
 #: Tokens that a row reads at once come in such parts: attention of fewer takes another path for wide heads.
@@ -35,8 +36,8 @@ CHUNK: Final = 128
 _PART: Final = 1024
 
 
-def whole_blocks(n: int) -> int:
-    """Return `n` rounded up to whole blocks.
+def whole_blocks(n: _Counts) -> _Counts:
+    """Return `n`, a number or an integer tensor of them, rounded up to whole blocks.
 
     >>> whole_blocks(1), whole_blocks(16), whole_blocks(17)
     (16, 16, 32)

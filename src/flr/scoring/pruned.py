@@ -10,6 +10,7 @@ Source: METHOD 5 and 8 (ours). The decoder is a function; this module knows noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -96,8 +97,8 @@ def leaf_log_probs_above(
         n_leaves: Distinct titles.
         output: Output embeddings, [V, D].
         max_nodes: Most nodes of the first level that one call of a decoder reads, padding included.
-        shared_columns: Slots below the thoughts, in whole blocks, that rows may share; rows that need more are read
-            one by one, so that no row's last bits depend on others (see `flr.blocks`).
+        shared_columns: Slots below the thoughts, in whole blocks, that rows may share; a row that needs more is read
+            by itself, so that no row's last bits depend on others (see `flr.blocks`).
         bound: What a prefix can still come to where something else than titles adds to scores; None takes its
             log-probability.
         wanted: Prefixes that lead to no wanted title are not read; None wants all.
@@ -144,12 +145,16 @@ def leaf_log_probs_above(
     groups = _alike(torch.bincount(below_root.rows, minlength=n_rows), max_nodes)
     while groups:
         members = groups.pop()
-        decode, frontier, n_columns = open_reader(), below_root.of(members), 0
+        decode, frontier = open_reader(), below_root.of(members)
+        n_left = shared_columns if len(members) > 1 else math.inf  # who is alone shares nothing
         while len(frontier.rows):
-            n_columns += whole_blocks(int(torch.bincount(frontier.rows).max()))
-            if n_columns > shared_columns and len(members) > 1:
-                groups += [row[None] for row in members]
-                break
+            n_asked = whole_blocks(torch.bincount(frontier.rows, minlength=n_rows)[members])
+            if int(n_asked.max()) > n_left:
+                groups += [row[None] for row in members[n_asked > n_left]]
+                members, n_asked = members[n_asked <= n_left], n_asked[n_asked <= n_left]
+                frontier = frontier.of(members)
+                continue
+            n_left -= int(n_asked.max())
             frontier = step(frontier, decode(frontier.rows, frontier.nodes, frontier.parents), members)
     return found
 
