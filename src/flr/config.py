@@ -315,6 +315,11 @@ class Config(Section):
     grpo: PolicyConfig = PolicyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    @property
+    def is_assisted(self) -> bool:
+        """Whether an assistant is trained beside the model."""
+        return self.reasoner.has_memory and bool(self.assistant.networks)
+
     @model_validator(mode="after")
     def _check_widths(self) -> Config:
         compact, reasoner = self.backbone, self.reasoner

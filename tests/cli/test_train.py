@@ -53,7 +53,22 @@ def test_settings_come_from_file_then_set_then_seed(run: Run, calls: list[Any], 
     assert result.stderr == "step 10\n"
     config, options = calls[0]
     assert (config.seed, config.reasoner.n_factors, config.reasoner.n_steps) == (5, 1, 3)
-    assert options == {"data": Path("d"), "output": tmp_path / "r", "resume": False, "overwrite": False}
+    taken = {"weights_from": None, "assistant_from": None}
+    assert options == {"data": Path("d"), "output": tmp_path / "r", "resume": False, "overwrite": False, **taken}
+
+
+def test_a_run_whose_weights_are_taken_gives_its_settings_and_its_data(
+    run: Run, calls: list[Any], tmp_path: Path
+) -> None:
+    facts = {"config": {"seed": 7, "reasoner": {"n_factors": 2}}, "data": "its data"}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    taken = ("--weights-from", tmp_path, "--assistant-from", "other", "--set", "assistant.networks=[sasrec]")
+    assert run("train", "--output", "r", *taken).exit_code == 0
+    assert run("train", "--output", "r", "--data", "d", *taken).exit_code == 0
+    (config, options), (_, with_data) = calls
+    assert (config.seed, config.reasoner.n_factors, config.assistant.networks) == (7, 2, ("sasrec",))
+    assert (options["data"], with_data["data"]) == (Path("its data"), Path("d"))
+    assert (options["weights_from"], options["assistant_from"]) == (tmp_path, Path("other"))
 
 
 def test_resume_takes_the_settings_of_the_run(run: Run, calls: list[Any], tmp_path: Path) -> None:
@@ -72,7 +87,7 @@ def test_stage_two_starts_from_the_settings_of_its_run(run: Run, stand_in: Calla
         return Summary(output, {"ndcg@10": 0.07})
 
     stand_in("flr.training.alignment", align_run=align_run)
-    stand_in("flr.training.run", on_first_process=lambda action: action())
+    stand_in("flr.training.journey", on_first_process=lambda action: action())
     stand_in("flr.experiments.policy_report", write_policy_report=asked.append)
     (tmp_path / "run.json").write_text(json.dumps({"config": {"seed": 7, "reasoner": {"n_factors": 2}}}))
     arguments = ("--stage", "grpo", "--from", tmp_path, "--output", "r", "--set", "grpo.reward=ndcg@5")
@@ -140,6 +155,8 @@ def test_what_an_estimate_and_a_run_need(run: Run, calls: list[Any], arguments: 
         (("--stage", "grpo", "--from", "no-such-run"), "there is no run 'no-such-run/run.json'"),
         ((), "--stage sft got no --data"),
         (("--data", "d", "--from", "r1"), "--stage sft got --from 'r1'"),
+        (("--stage", "grpo", "--from", "r", "--weights-from", "q"), "--stage grpo keeps the model of --from"),
+        (("--weights-from", "no-such-run"), "there is no run 'no-such-run/run.json'"),
     ],
 )
 def test_stages_say_what_they_need(run: Run, calls: list[Any], arguments: tuple[str, ...], message: str) -> None:

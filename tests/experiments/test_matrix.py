@@ -52,6 +52,34 @@ def test_stage_two_keeps_the_settings_of_its_stage_one(tmp_path: Path) -> None:
     assert found["aligned"].config.grpo.max_steps == 3
 
 
+def test_weights_and_assistants_are_taken_where_they_would_be_the_same(tmp_path: Path) -> None:
+    variants = {
+        "flr": {},
+        "alone": {"weights_of": "flr", "settings": {"assistant.networks": []}},
+        "two": {"settings": {"reasoner.n_factors": 2}},
+        "other assistant": {"weights_of": "two", "settings": {"assistant.width": 32}},
+        "aligned": {"stage_two_of": "two"},
+        "no memory": {"settings": {"reasoner.memory": "none"}},
+    }
+    study = load_study(written(tmp_path, variants=variants, data={"toy": {"folder": "toy", "seeds": {"flr": 1}}}))
+    found = {(cell.variant, cell.seed): cell for cell in cells(study, tmp_path)}
+    assert ("alone", 5) not in found
+    flr, two = found["flr", 4].folder, found["two", 4].folder
+    assert {name: found[name, 4].after for name in variants} == {
+        "flr": (),
+        "alone": (flr,),
+        "two": (flr,),
+        "other assistant": (two,),
+        "aligned": (two,),
+        "no memory": (),
+    }
+    assert (found["alone", 4].weights, found["alone", 4].assistant) == (flr, None)
+    assert (found["two", 4].weights, found["two", 4].assistant) == (None, flr)
+    assert (found["aligned", 4].source, found["aligned", 4].weights) == (two, None)
+    assert found["other assistant", 4].config.reasoner.n_factors == 2
+    assert found["two", 5].after == ()  # flr has no such seed
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -60,6 +88,16 @@ def test_stage_two_keeps_the_settings_of_its_stage_one(tmp_path: Path) -> None:
         ({"baselines": ["sasrek"]}, r"there is no baseline 'sasrek'.*'sasrec'"),
         ({"seeds": [1]}, r"seeds"),
         ({"variant": {}}, r"variant: Extra inputs"),
+        (
+            {"variants": {"flr": {}, "two": {"weights_of": "flr", "settings": {"reasoner.n_factors": 2}}}},
+            r"weights are taken from 'flr', so reasoner.n_factors cannot be set",
+        ),
+        ({"variants": {"flr": {}, "two": {"weights_of": "flr", "stage_two_of": "flr"}}}, r"exclude each other"),
+        (
+            {"variants": {"flr": {}, "two": {"weights_of": "flr"}, "three": {"stage_two_of": "two"}}},
+            r"variant 'two' starts from another one itself",
+        ),
+        ({"variants": {"flr": {}, "two": {"weights_of": "fl"}}}, r"there is no variant 'fl'.*'flr'"),
         ({"variants": {"flr": {}, "two": {"compare_with": "fl"}}}, r"there is no variant 'fl'.*'flr'"),
         ({"variants": {"flr": {}, "two": {"compare_with": "two"}}}, r"variant 'two' is compared with itself"),
         (

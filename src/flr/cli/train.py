@@ -32,6 +32,15 @@ def train(
     source: Annotated[
         Path | None, typer.Option("--from", help="The run that stage grpo starts from; it stays as it is.")
     ] = None,
+    weights_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take over a finished run's weights, and train only another assistant, or for another ranking."
+        ),
+    ] = None,
+    assistant_from: Annotated[
+        Path | None, typer.Option(help="Take over a finished run's assistant, of the same settings and seed.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings, YAML or JSON; what is left out has defaults.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -64,6 +73,7 @@ def train(
       flr train --data data/cds --output runs/k1 --set reasoner.n_factors=1
       flr train --data data/cds --output runs/llm --config smollm2-135m.yaml
       flr train --data data/cds --output runs/cds --resume
+      flr train --weights-from runs/cds --output runs/cds-alone --set assistant.networks=[]
       flr train --stage grpo --from runs/cds --output runs/cds-grpo --set grpo.reward=ndcg@10
       flr train --estimate --data data/cds --config configs/paper/cds-flr.yaml --device-tflops 312
     """
@@ -80,6 +90,8 @@ def train(
     if stage == "grpo":
         if source is None:
             raise ConfigError("--stage grpo got no --from; name the run of stage one whose thoughts it optimises")
+        if weights_from is not None or assistant_from is not None:
+            raise ConfigError("--stage grpo keeps the model of --from; leave out --weights-from and --assistant-from")
         resolved = load_config(config, overrides, _settings_of(source))
         from flr.experiments.policy_report import write_policy_report
         from flr.training.alignment import align_run
@@ -88,13 +100,18 @@ def train(
         summary = align_run(resolved, source, output, data=data, **options)
         on_first_process(lambda: write_policy_report(output))
     else:
-        if data is None or source is not None:
-            given = "no --data" if data is None else f"--from {str(source)!r}"
-            raise ConfigError(f"--stage sft got {given}; it takes --data, and --from belongs to --stage grpo")
-        resolved = load_config(config, overrides)
+        if source is not None:
+            raise ConfigError(
+                f"--stage sft got --from {str(source)!r}, which belongs to --stage grpo; see --weights-from"
+            )
+        if data is None and weights_from is not None:
+            data = Path(read_json(weights_from / "run.json", "run")["data"])
+        if data is None:
+            raise ConfigError("--stage sft got no --data; name a prepared folder")
+        resolved = load_config(config, overrides, None if weights_from is None else _settings_of(weights_from))
         from flr.training.run import train_run
 
-        summary = train_run(resolved, data, output, **options)
+        summary = train_run(resolved, data, output, weights_from=weights_from, assistant_from=assistant_from, **options)
     if not console.speaks():
         return
     if as_json:

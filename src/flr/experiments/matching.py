@@ -62,6 +62,8 @@ def matched_cells(study: Study, output: Path) -> Iterator[Cell]:
 def _matching(study: Study, cell: Cell, reference: Config, data: _Data) -> dict[str, int]:
     """Return the backbone settings that make a variant as large, or as dear, as the reference."""
     variant, config, changes = study.variants[cell.variant], cell.config, dict[str, int]()
+    if variant.weights_of is not None:
+        variant = study.variants[variant.weights_of]
     asked = f"variant {cell.variant!r} has {{:,.0f}} {{}}, the reference {study.reference!r} {{:,.0f}}; they may "
     asked += f"differ by {MATCHED_WITHIN:.0%}: "
     if variant.match == "operations":

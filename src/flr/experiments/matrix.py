@@ -43,6 +43,11 @@ class StudyVariant(_Part):
         default_factory=dict, description="Settings, over those of the study: section.key to value."
     )
     stage_two_of: str | None = Field(None, description="Variant whose runs stage two starts from; unset: stage one.")
+    weights_of: str | None = Field(
+        None,
+        description="Variant whose trained weights are taken, where settings of the assistant and the evaluation "
+        "differ alone; unset: they are trained.",
+    )
     match: Literal["none", "feed_forward", "operations"] = Field(
         "none",
         description="Whether the feed-forward width makes weights (feed_forward) or operations the reference's.",
@@ -53,6 +58,23 @@ class StudyVariant(_Part):
     compare_with: str | None = Field(
         None, description="Variant that it is compared with in the table of results; unset: the reference."
     )
+
+    @property
+    def source(self) -> str | None:
+        """The variant whose settings it has but for its own, and whose runs its own start from; None for neither."""
+        return self.stage_two_of or self.weights_of
+
+    @model_validator(mode="after")
+    def _check_source(self) -> StudyVariant:
+        if self.stage_two_of is not None and self.weights_of is not None:
+            raise ValueError("stage_two_of and weights_of exclude each other; name one of them")
+        trained = [key for key in self.settings if not key.startswith(("assistant.", "evaluation."))]
+        if self.weights_of is not None and trained:
+            raise ValueError(
+                f"weights are taken from {self.weights_of!r}, so {trained[0]} cannot be set; only assistant.* and "
+                "evaluation.* can, or leave out weights_of"
+            )
+        return self
 
 
 class Study(_Part):
@@ -84,15 +106,15 @@ class Study(_Part):
 
     @model_validator(mode="after")
     def _check_names(self) -> Study:
-        sources = [variant.stage_two_of for variant in self.variants.values() if variant.stage_two_of is not None]
+        sources = [variant.source for variant in self.variants.values() if variant.source is not None]
         fewer = [name for data in self.data.values() for name in data.seeds if name not in self.baselines]
         compared = [variant.compare_with for variant in self.variants.values()]
         named = [name for name in (self.evidence.control, self.evidence.single_vector, *compared) if name is not None]
         for name in (self.reference, *self.controls, *named, *sources, *fewer):
             if name not in self.variants:
                 raise ValueError(f"there is no variant {name!r}; {nearest(name, self.variants)}")
-            if name in sources and self.variants[name].stage_two_of is not None:
-                raise ValueError(f"variant {name!r} is of stage two itself; stage two starts from a stage one")
+            if name in sources and self.variants[name].source is not None:
+                raise ValueError(f"variant {name!r} starts from another one itself; name that one")
         for name in self.baselines:
             if name not in NAMES:
                 raise ValueError(f"there is no baseline {name!r}; {nearest(name, NAMES)}")
@@ -124,9 +146,9 @@ class Study(_Part):
     def seeds_of(self, data: str, name: str) -> tuple[int, ...]:
         """Return the seeds of a variant or baseline on a data set.
 
-        Stage two has at most those of its stage one, a baseline those of the reference.
+        A variant has at most those of the one it starts from, a baseline those of the reference.
         """
-        source = self.reference if name in self.baselines else self.variants[name].stage_two_of
+        source = self.reference if name in self.baselines else self.variants[name].source
         at_most = self.seeds if source is None else self.seeds_of(data, source)
         return at_most[: self.data[data].seeds.get(name, len(at_most))]
 
@@ -140,6 +162,8 @@ class Cell:
         folder: Its run folder.
         config: Its settings, before weights are matched.
         source: Run folder of the stage one that it starts from; None for stage one itself.
+        weights: Run folder whose weights it takes; None where it trains its own.
+        assistant: Run folder whose assistant it takes; None where it trains its own.
     """
 
     data: str
@@ -147,7 +171,14 @@ class Cell:
     seed: int
     folder: Path
     config: Config
-    source: Path | None
+    source: Path | None = None
+    weights: Path | None = None
+    assistant: Path | None = None
+
+    @property
+    def after(self) -> tuple[Path, ...]:
+        """Run folders that must be finished before."""
+        return tuple(path for path in (self.source, self.weights, self.assistant) if path is not None)
 
     @property
     def name(self) -> str:
@@ -192,17 +223,30 @@ def cells(study: Study, output: Path) -> Iterator[Cell]:
     """
     for seed in study.seeds:
         for data in study.data:
+            assistants: dict[str, Path] = {}
             for name, variant in study.variants.items():
-                if seed in study.seeds_of(data, name):
-                    source = variant.stage_two_of
-                    yield Cell(
-                        data=data,
-                        variant=name,
-                        seed=seed,
-                        folder=_run_folder(output, data, name, seed),
-                        config=_config(study, data, name, seed),
-                        source=None if source is None else _run_folder(output, data, source, seed),
-                    )
+                if seed not in study.seeds_of(data, name):
+                    continue
+                config, folder = _config(study, data, name, seed), _run_folder(output, data, name, seed)
+                source = None if variant.source is None else _run_folder(output, data, variant.source, seed)
+                is_aligned = variant.stage_two_of is not None
+                trainer = folder if is_aligned else assistants.setdefault(_kind_of_assistant(config), folder)
+                yield Cell(
+                    data=data,
+                    variant=name,
+                    seed=seed,
+                    folder=folder,
+                    config=config,
+                    source=source if is_aligned else None,
+                    weights=None if is_aligned else source,
+                    assistant=None if trainer == folder or not config.is_assisted else trainer,
+                )
+
+
+def _kind_of_assistant(config: Config) -> str:
+    """Return what an assistant depends on beside data and seed: who trains one trains it for all variants alike."""
+    parts = (config.assistant, config.text.window, config.evaluation.seen_items, config.training.eval_users)
+    return repr((config.is_assisted, *parts))
 
 
 def baseline_folders(study: Study, output: Path, data: str, name: str) -> dict[int, Path]:
@@ -217,8 +261,8 @@ def _run_folder(output: Path, data: str, variant: str, seed: int) -> Path:
 def _config(study: Study, data: str, name: str, seed: int) -> Config:
     variant = study.variants[name]
     layers = [study.settings, study.data[data].settings]
-    if variant.stage_two_of is not None:
-        layers.append(study.variants[variant.stage_two_of].settings)
+    if variant.source is not None:
+        layers.append(study.variants[variant.source].settings)
     overrides = [f"{key}={json.dumps(value)}" for layer in (*layers, variant.settings) for key, value in layer.items()]
     try:
         config = load_config(None, [*overrides, f"seed={seed}"])

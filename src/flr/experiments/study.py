@@ -69,8 +69,8 @@ def study_jobs(study: Study, output: Path) -> Iterator[Job]:
     all_cells = list(matched_cells(study, output))
     for cell in all_cells:
         data = study.data[cell.data].folder
-        after = () if cell.source is None else (cell.source,)
-        yield Job(f"{cell.data}, {cell.variant}, seed {cell.seed}", cell.folder, after, partial(_train, cell, data))
+        name = f"{cell.data}, {cell.variant}, seed {cell.seed}"
+        yield Job(name, cell.folder, cell.after, partial(_train, cell, data))
     for cell in all_cells:
         if cell.variant == study.reference:
             yield from _baseline_jobs(study, output, cell)
@@ -140,7 +140,14 @@ def subjects(study: Study, output: Path, data: str) -> dict[str, dict[int, Subje
 def _train(cell: Cell, data: Path) -> str:
     if not is_done(cell):
         if cell.source is None:
-            train_run(cell.config, data, cell.folder, resume=True)
+            train_run(
+                cell.config,
+                data,
+                cell.folder,
+                resume=True,
+                weights_from=cell.weights,
+                assistant_from=cell.assistant,
+            )
         else:
             align_run(cell.config, cell.source, cell.folder, data=data, resume=True)
         evaluate_run(cell.folder)

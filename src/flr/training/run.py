@@ -73,9 +73,11 @@ def train_run(
     journey = open_journey(config, prepared, data, output, resume=resume, overwrite=overwrite)
     if journey.summary is not None:
         return journey.summary
+    assistant = None
+    if assistant_from is not None:
+        assistant = take_assistant(assistant_from, config, data, journey.arguments.device)
     learnt = _learn(journey, progress) if weights_from is None else _take_over(journey, weights_from, progress)
-    trained = None if assistant_from is None else take_assistant(assistant_from, config, data, learnt.device)
-    return _advise(journey, learnt, trained, progress)
+    return _advise(journey, learnt, assistant, progress)
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,6 @@ class _Learnt:
     validation: Validation
     accelerator: Accelerator
     summary: RunSummary
-
-    @property
-    def device(self) -> torch.device:
-        return self.recommender.model.device
 
 
 def _learn(journey: Journey, progress: Progress) -> _Learnt:
@@ -132,12 +130,12 @@ def _take_over(journey: Journey, run: Path, progress: Progress) -> _Learnt:
     return _Learnt(recommender, validation, accelerator, summary)
 
 
-def _advise(journey: Journey, learnt: _Learnt, trained: SequenceAssistant | None, progress: Progress) -> RunSummary:
-    """Give a trained model its assistant, settle how far votes are trusted, and save it."""
+def _advise(journey: Journey, learnt: _Learnt, assistant: SequenceAssistant | None, progress: Progress) -> RunSummary:
+    """Give a trained model an assistant, trained already or not, settle how far votes are trusted, and save it."""
     recommender, validation, accelerator = learnt.recommender, learnt.validation, learnt.accelerator
     valid, started, memory = learnt.summary.valid, time.perf_counter(), recommender.model.memory
     facts = {} if memory is None else {LEARNT_TRUST: float(memory.trust.bias.detach())}
-    say = give_assistant(recommender, validation, accelerator, progress, trained=trained)
+    say = give_assistant(recommender, validation, accelerator, progress, trained=assistant)
     if say:
         valid = validation(accelerator)
         progress.message(f"assistant has {say}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
