@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,10 +52,14 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def check_same(first: Path, second: Path) -> None:
+def check_same_weights(first: Path, second: Path) -> None:
     one, other = (load_file(run / "model" / "model.safetensors") for run in (first, second))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def check_same(first: Path, second: Path) -> None:
+    check_same_weights(first, second)
     assert read_json(first / "metrics.json", "metrics") == read_json(second / "metrics.json", "metrics")
 
 
@@ -142,3 +149,21 @@ def test_a_run_that_does_not_tell_its_learnt_trust_is_refused(
             train_run(config_of(), data, tmp_path / "new", weights_from=run)
     finally:
         write_json(run / "run.json", facts)
+
+
+def test_two_processes_take_over_what_one_does(run: Path, data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "flr"]
+    arguments = ["train", "--weights-from", str(run), "--output", str(tmp_path / "two"), "--set", "assistant.width=16"]
+    done = subprocess.run(
+        [*command, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one = train_run(config_of("assistant.width=16"), data, tmp_path / "one", weights_from=run)
+    check_same_weights(tmp_path / "one", tmp_path / "two")
+    valid = read_json(tmp_path / "two" / "metrics.json", "metrics")["valid"]
+    assert valid == pytest.approx(one.valid, abs=1e-9)  # sums of two shares
