@@ -1,6 +1,7 @@
 """What a run takes over from a finished one instead of training it again: its weights, or its assistant.
 
-Both depend on settings, data and seed alone, so a run that takes them over ends as one that trains them, to the bit.
+Both depend on settings, data and seed alone, so a run that takes them over ends as one that trains them, to the bit
+(to rounding, where adapters were merged into a pretrained model when it was saved).
 """
 
 from __future__ import annotations
