@@ -34,6 +34,13 @@ def test_jobs_wait_for_those_before_them_and_fail_with_them() -> None:
     assert order.index("first") < order.index("last")
 
 
+def test_jobs_that_wait_for_what_nobody_makes_are_told_so() -> None:
+    todo = [job("lost", "broken"), job("more lost", "lost"), job("broken", broken=True), job("odd", "elsewhere")]
+    errors = {result.job.name: result.error for result in run_jobs(todo, title="t", jobs=1)}
+    assert errors["odd"] == "nobody makes what it starts from"
+    assert errors["lost"] == errors["more lost"] == "what it starts from failed"
+
+
 def test_nothing_to_do_starts_no_process() -> None:
     assert run_jobs([], title="t") == []
 

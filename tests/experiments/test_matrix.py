@@ -54,6 +54,7 @@ def test_stage_two_keeps_the_settings_of_its_stage_one(tmp_path: Path) -> None:
 
 def test_weights_and_assistants_are_taken_where_they_would_be_the_same(tmp_path: Path) -> None:
     variants = {
+        "other cutoffs": {"weights_of": "flr", "settings": {"evaluation.cutoffs": [5, 10]}},  # before what it waits for
         "flr": {},
         "alone": {"weights_of": "flr", "settings": {"assistant.networks": []}},
         "two": {"settings": {"reasoner.n_factors": 2}},
@@ -66,6 +67,7 @@ def test_weights_and_assistants_are_taken_where_they_would_be_the_same(tmp_path:
     assert ("alone", 5) not in found
     flr, two = found["flr", 4].folder, found["two", 4].folder
     assert {name: found[name, 4].after for name in variants} == {
+        "other cutoffs": (flr, flr),
         "flr": (),
         "alone": (flr,),
         "two": (flr,),

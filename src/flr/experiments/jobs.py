@@ -92,14 +92,17 @@ def _finished(todo: Sequence[Job], jobs: int, n_threads: int, done: set[Path]) -
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(n_threads,)) as pool:
         running: dict[Future[JobResult], Job] = {}
         while waiting or running:
-            for job in [job for job in waiting if failed & set(job.after)]:
-                waiting.remove(job)
-                failed.add(job.folder)
-                yield JobResult(job, 0.0, "", "what it starts from failed")
+            while lost := next((job for job in waiting if failed & set(job.after)), None):
+                waiting.remove(lost)
+                failed.add(lost.folder)
+                yield JobResult(lost, 0.0, "", "what it starts from failed")
             ready = [job for job in waiting if done >= set(job.after)]
             for job in ready[: jobs - len(running)]:
                 waiting.remove(job)
                 running[pool.submit(_do, job)] = job
+            if not running:
+                yield from (JobResult(job, 0.0, "", "nobody makes what it starts from") for job in waiting)
+                return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job, result = running.pop(future), future.result()
                 (done if result.error is None else failed).add(job.folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -223,28 +224,32 @@ def cells(study: Study, output: Path) -> Iterator[Cell]:
     """
     for seed in study.seeds:
         for data in study.data:
-            assistants: dict[str, Path] = {}
-            for name, variant in study.variants.items():
-                if seed not in study.seeds_of(data, name):
-                    continue
-                config, folder = _config(study, data, name, seed), _run_folder(output, data, name, seed)
-                source = None if variant.source is None else _run_folder(output, data, variant.source, seed)
+            run_folder = partial(_run_folder, output, data, seed=seed)
+            named = {name: of for name, of in study.variants.items() if seed in study.seeds_of(data, name)}
+            configs = {name: _config(study, data, name, seed) for name in named}
+            trainers: dict[str, str] = {}  # of assistants: the first to need one that starts from nobody
+            for name, variant in named.items():
+                if variant.source is None:
+                    trainers.setdefault(_kind_of_assistant(configs[name]), name)
+            for name, variant in named.items():
                 is_aligned = variant.stage_two_of is not None
-                trainer = folder if is_aligned else assistants.setdefault(_kind_of_assistant(config), folder)
+                trainer = trainers.get(_kind_of_assistant(configs[name]), name)
+                takes_assistant = configs[name].is_assisted and trainer != name and not is_aligned
+                source = None if variant.source is None else run_folder(variant.source)
                 yield Cell(
                     data=data,
                     variant=name,
                     seed=seed,
-                    folder=folder,
-                    config=config,
+                    folder=run_folder(name),
+                    config=configs[name],
                     source=source if is_aligned else None,
                     weights=None if is_aligned else source,
-                    assistant=None if trainer == folder or not config.is_assisted else trainer,
+                    assistant=run_folder(trainer) if takes_assistant else None,
                 )
 
 
 def _kind_of_assistant(config: Config) -> str:
-    """Return what an assistant depends on beside data and seed: who trains one trains it for all variants alike."""
+    """Return what an assistant depends on beside data and seed: variants alike in it can share one."""
     parts = (config.assistant, config.text.window, config.evaluation.seen_items, config.training.eval_users)
     return repr((config.is_assisted, *parts))
 
