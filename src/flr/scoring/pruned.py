@@ -151,7 +151,7 @@ def leaf_log_probs_above(
             n_asked = whole_blocks(torch.bincount(frontier.rows, minlength=n_rows)[members])
             if int(n_asked.max()) > n_left:
                 groups += [row[None] for row in members[n_asked > n_left]]
-                members, n_asked = members[n_asked <= n_left], n_asked[n_asked <= n_left]
+                members = members[n_asked <= n_left]
                 frontier = frontier.of(members)
                 continue
             n_left -= int(n_asked.max())
