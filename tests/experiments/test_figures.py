@@ -20,6 +20,13 @@ def test_the_same_numbers_give_the_same_bytes() -> None:
     assert lines_figure("b", LINES, "d") == lines_figure("b", LINES, "d")
 
 
+def test_ticks_are_whole_numbers_to_read_not_what_is_to_be_added_to_another() -> None:
+    nearly = [Series("flr", [Mark(1.4190, 1.4189, 1.4191), Mark(1.4193, 1.4192, 1.4194)])]
+    drawing = lines_figure("d", [Lines("distance", [1, 2], nearly, "step")], "d")
+    assert "+1.41" not in drawing
+    assert re.search(r">1\.41\d+<", drawing)
+
+
 def test_nothing_comes_from_outside_and_colours_are_the_pages() -> None:
     for drawing in (rows_figure("a", ROWS, "d"), lines_figure("b", LINES, "d")):
         assert "http" not in drawing

@@ -40,6 +40,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "axes.titlelocation": "left",
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
     "grid.color": RULE,
     "grid.linewidth": 0.6,
     "xtick.color": QUIET,
