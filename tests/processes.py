@@ -1,10 +1,13 @@
-"""Waiting for other processes, and for their end."""
+"""Starting other processes, waiting for them, and for their end."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def is_gone(pid: int, *, group: bool = False) -> bool:
@@ -22,3 +25,17 @@ def waited_for(is_so: Callable[[], object], seconds: float = 300) -> bool:
     while not is_so() and time.monotonic() < until:
         time.sleep(0.01)
     return bool(is_so())
+
+
+def train_in_two_processes(*arguments: str | Path) -> None:
+    """Run `flr train` as two gloo processes of one thread each; it must succeed."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "flr"]
+    done = subprocess.run(
+        [*command, "train", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from flr.errors import ArtifactError, ConfigError, FlrError
 from flr.training.alignment import align_run
 from flr.training.finished import evaluate_run
 from flr.training.run import train_run
+from processes import train_in_two_processes
 from toy import TINY, prepared_ring
 
 STAGE_ONE = [*TINY, "training.max_steps=30", "training.eval_steps=15"]
@@ -133,16 +131,7 @@ def test_accumulation_and_processes_do_not_move_the_weights(
     for name in ("whole", "accumulated"):
         align_run(config(*cuts[name]), stage_one, tmp_path / name)
     overrides = [part for value in settings(*cuts["processes"]) for part in ("--set", value)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "flr"]
-    done = subprocess.run(
-        [*command, "train", "--stage", "grpo", "--from", stage_one, "--output", tmp_path / "processes", *overrides],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    train_in_two_processes("--stage", "grpo", "--from", stage_one, "--output", tmp_path / "processes", *overrides)
     whole, started = weights(tmp_path / "whole"), weights(stage_one)
     moved = [name for name in whole if not torch.equal(whole[name], started[name])]
     assert moved, "the guard kept stage one, so this compares nothing"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +19,7 @@ from flr.recommender import Recommender
 from flr.training.alignment import align_run
 from flr.training.assisting import Say
 from flr.training.run import train_run
+from processes import train_in_two_processes
 from toy import TINY
 
 ASSISTED = [
@@ -152,17 +150,7 @@ def test_a_run_that_does_not_tell_its_learnt_trust_is_refused(
 
 
 def test_two_processes_take_over_what_one_does(run: Path, data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "flr"]
-    arguments = ["train", "--weights-from", str(run), "--output", str(tmp_path / "two"), "--set", "assistant.width=16"]
-    done = subprocess.run(
-        [*command, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    train_in_two_processes("--weights-from", run, "--output", tmp_path / "two", "--set", "assistant.width=16")
     one = train_run(config_of("assistant.width=16"), data, tmp_path / "one", weights_from=run)
     check_same_weights(tmp_path / "one", tmp_path / "two")
     valid = read_json(tmp_path / "two" / "metrics.json", "metrics")["valid"]

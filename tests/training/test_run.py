@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +17,7 @@ from flr.progress import Silent, Step
 from flr.recommender import Recommender
 from flr.training.finished import evaluate_run
 from flr.training.run import train_run
+from processes import train_in_two_processes
 from toy import INSTRUCTION, TINY, TITLES, prepared_ring, save_pretrained
 
 
@@ -147,17 +145,7 @@ def test_accumulation_and_processes_do_not_move_the_weights(data: Path, tmp_path
     for name in ("whole", "accumulated"):
         train_run(short(*cuts[name]), data, tmp_path / name)
     overrides = [part for value in short_overrides(*cuts["processes"]) for part in ("--set", value)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "flr"]
-    arguments = ["train", "--data", str(data), "--output", str(tmp_path / "processes"), *overrides]
-    done = subprocess.run(
-        [*command, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    train_in_two_processes("--data", data, "--output", tmp_path / "processes", *overrides)
     whole = weights(tmp_path / "whole")
     for name in ("accumulated", "processes"):
         for key, tensor in weights(tmp_path / name).items():
