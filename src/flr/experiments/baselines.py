@@ -25,8 +25,8 @@ from flr.evaluation.reports import load_report, save_report
 from flr.persistence import file_sha256, read_json
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
-from flr.records import FloatArray, Report
-from flr.training.finished import finished_run_data
+from flr.records import FloatArray, PreparedData, Report
+from flr.training.finished import finished_on
 from flr.training.folder import RunFolder
 from flr.training.run import build_recommender
 
@@ -93,7 +93,7 @@ def run_baselines(
     for name in names:
         folder, facts = output / name, common
         if name == READS_TITLES and titles_from is not None:
-            facts = common | {"titles_from": _who_reads(titles_from, data)}
+            facts = common | {"titles_from": _who_reads(titles_from, prepared)}
         found = None if overwrite else _finished(folder, name, facts)
         if found is None:
             if name == READS_TITLES and titles_from is not None and titles is None:
@@ -122,11 +122,11 @@ def _is_run(titles_from: Path | str) -> bool:
     return RunFolder(Path(titles_from)).facts.exists()
 
 
-def _who_reads(titles_from: Path | str, data: Path) -> str:
+def _who_reads(titles_from: Path | str, prepared: PreparedData) -> str:
     """Return what tells one reader of titles from another."""
     if not _is_run(titles_from):
         return str(titles_from)
-    finished_run_data(Path(titles_from), data)
+    finished_on(Path(titles_from), prepared)
     return file_sha256(RunFolder(Path(titles_from)).model / "model.safetensors")
 
 

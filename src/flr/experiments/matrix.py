@@ -16,6 +16,7 @@ from flr.baselines.settings import NAMES
 from flr.config import Config, load_config
 from flr.errors import ConfigError, nearest
 from flr.experiments.evidence_settings import EvidenceSettings
+from flr.training.reuse import assistant_settings
 
 #: Largest relative difference in weights between a variant and the reference, where it is said to be equal.
 MATCHED_WITHIN = 0.01
@@ -249,9 +250,8 @@ def cells(study: Study, output: Path) -> Iterator[Cell]:
 
 
 def _kind_of_assistant(config: Config) -> str:
-    """Return what an assistant depends on beside data and seed: variants alike in it can share one."""
-    parts = (config.assistant, config.text.window, config.evaluation.seen_items, config.training.eval_users)
-    return repr((config.is_assisted, *parts))
+    """Return what variants that can share an assistant have in common."""
+    return repr((config.is_assisted, assistant_settings(config)))
 
 
 def baseline_folders(study: Study, output: Path, data: str, name: str) -> dict[int, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -111,16 +112,36 @@ def _overridden(config: Config, overrides: Sequence[str]) -> Config:
 
 def finished_run_data(run: Path, data: Path | None) -> tuple[PreparedData, Path]:
     """Return the data that a finished run was trained on, and its folder; `evaluate_run` lists what is raised."""
-    facts = read_json(RunFolder(run).facts, "run")
+    facts = _finished_facts(run)
+    folder = data or Path(facts["data"])
+    prepared = load_prepared(folder)
+    _check_data(facts, prepared)
+    return prepared, folder
+
+
+def finished_on(run: Path, prepared: PreparedData) -> dict[str, Any]:
+    """Return the facts of a finished run that was trained on this data.
+
+    Raises:
+        ArtifactError: The run is missing, unfinished or was trained on other data.
+    """
+    facts = _finished_facts(run)
+    _check_data(facts, prepared)
+    return facts
+
+
+def _finished_facts(run: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = read_json(RunFolder(run).facts, "run")
     if facts.get("status") != "finished":
         raise ArtifactError(
             f"the run {str(run)!r} is {facts.get('status')!r}; finish it with `flr train --resume` first"
         )
-    folder = data or Path(facts["data"])
-    prepared = load_prepared(folder)
+    return facts
+
+
+def _check_data(facts: dict[str, Any], prepared: PreparedData) -> None:
     if prepared.manifest["data_hash"] != facts["data_hash"]:
         raise ArtifactError(
             f"the data has hash {prepared.manifest['data_hash']}, the run was trained on {facts['data_hash']}; "
             "give the folder it was trained on with --data"
         )
-    return prepared, folder

@@ -16,8 +16,9 @@ from flr.config import Config, parse_saved
 from flr.errors import ArtifactError, ConfigError
 from flr.persistence import file_sha256, read_json
 from flr.recommender import Recommender
+from flr.records import PreparedData
 from flr.sequential.assistant import SequenceAssistant
-from flr.training.finished import finished_run_data
+from flr.training.finished import finished_on
 from flr.training.folder import RunFolder, RunSummary
 
 #: What the learnt trust is called among a run's facts: settling moves it on validation.
@@ -34,14 +35,14 @@ def about_source(run: Path) -> dict[str, str]:
 
 
 def take_weights(
-    run: Path, config: Config, data: Path | None, device: torch.device
+    run: Path, config: Config, prepared: PreparedData, device: torch.device
 ) -> tuple[Recommender, RunSummary, dict[str, Any]]:
     """Return a run's model as training left it, before anybody advised it or settled its trust.
 
     Args:
         run: A finished run of stage one.
         config: Settings of the run to be; only the assistant and the evaluation may differ.
-        data: Prepared folder of the run to be; None takes the run's own.
+        prepared: The data of the run to be, which must be the run's.
         device: Where the model goes.
 
     Returns:
@@ -51,7 +52,7 @@ def take_weights(
         ArtifactError: It is no finished run of stage one on this data, or was made before runs kept what is needed.
         ConfigError: Other settings differ.
     """
-    facts = _check_run(run, data)
+    facts = _check_run(run, prepared)
     check_settings(config, run, _OF_WEIGHTS, "weights are taken over, so leave it out")
     recommender = Recommender.load(run, device=device)
     model = recommender.model
@@ -68,12 +69,12 @@ def take_weights(
     return Recommender(model, recommender.tokenizer, recommender.catalogue, config), summary, about_source(run)
 
 
-def take_assistant(run: Path, config: Config, data: Path | None, device: torch.device) -> SequenceAssistant | None:
+def take_assistant(run: Path, config: Config, prepared: PreparedData, device: torch.device) -> SequenceAssistant | None:
     """Return a run's assistant, to which nobody listens yet; None where that run settled on none.
 
     Arguments and errors as `take_weights`; what the assistant depends on may not differ.
     """
-    _check_run(run, data)
+    _check_run(run, prepared)
     check_settings(config, run, _OF_ASSISTANT, "the assistant is taken over, so leave it out")
     assistant = Recommender.load(run, device=device).model.assistant
     if assistant is not None:
@@ -94,26 +95,30 @@ def check_settings(config: Config, run: Path, names: Sequence[str], why: str) ->
     Raises:
         ConfigError: Any of them is another.
     """
-    trained = parse_saved(read_json(RunFolder(run).facts, "run")["config"]).model_dump(mode="json")
-    given = config.model_dump(mode="json")
+    trained = _settings(parse_saved(read_json(RunFolder(run).facts, "run")["config"]), names)
+    for key, value in _settings(config, names).items():
+        if value != trained[key]:
+            raise ConfigError(f"{key} = {value!r}, but {str(run)!r} was trained with {trained[key]!r}; {why}")
+
+
+def assistant_settings(config: Config) -> dict[str, Any]:
+    """Return what an assistant depends on beside the data: runs alike in it train the same one."""
+    return _settings(config, _OF_ASSISTANT)
+
+
+def _settings(config: Config, names: Sequence[str]) -> dict[str, Any]:
+    """Return sections and single settings, each setting by its full name."""
+    found, settings = dict[str, Any](), config.model_dump(mode="json")
     for name in names:
-        found, expected = _flat(given, name), _flat(trained, name)
-        for key, value in found.items():
-            if value != expected[key]:
-                raise ConfigError(f"{key} = {value!r}, but {str(run)!r} was trained with {expected[key]!r}; {why}")
+        value: Any = settings
+        for part in name.split("."):
+            value = value[part]
+        found |= {f"{name}.{key}": of for key, of in value.items()} if isinstance(value, dict) else {name: value}
+    return found
 
 
-def _flat(settings: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the settings below a name, each by its full name."""
-    value: Any = settings
-    for part in name.split("."):
-        value = value[part]
-    return {f"{name}.{key}": of for key, of in value.items()} if isinstance(value, dict) else {name: value}
-
-
-def _check_run(run: Path, data: Path | None) -> dict[str, Any]:
-    finished_run_data(run, data)
-    facts: dict[str, Any] = read_json(RunFolder(run).facts, "run")
+def _check_run(run: Path, prepared: PreparedData) -> dict[str, Any]:
+    facts = finished_on(run, prepared)
     if facts.get("stage", "sft") != "sft":
         raise ArtifactError(f"{str(run)!r} is of stage two, expected a run of stage one")
     return facts

@@ -75,7 +75,7 @@ def train_run(
         return journey.summary
     assistant = None
     if assistant_from is not None:
-        assistant = take_assistant(assistant_from, config, data, journey.arguments.device)
+        assistant = take_assistant(assistant_from, config, prepared, journey.arguments.device)
     learnt = _learn(journey, progress) if weights_from is None else _take_over(journey, weights_from, progress)
     return _advise(journey, learnt, assistant, progress)
 
@@ -119,7 +119,7 @@ def _learn(journey: Journey, progress: Progress) -> _Learnt:
 def _take_over(journey: Journey, run: Path, progress: Progress) -> _Learnt:
     """Take the model of another run as training left it."""
     device = journey.arguments.device
-    recommender, summary, about = take_weights(run, journey.config, journey.data, device)
+    recommender, summary, about = take_weights(run, journey.config, journey.prepared, device)
     validation = Validation(recommender, journey.prepared, progress)
     journey.begin({"stage": "sft", **about})
     accelerator = Accelerator(cpu=device.type == "cpu")
