@@ -97,9 +97,9 @@ def give_assistant(
         FlrError: The loss is no longer finite.
     """
     model = recommender.model
-    users = _users(recommender, validation)
     if model.memory is None:
         return Say()
+    users = _users(recommender, validation)
     assistant = trained or train_assistant(recommender, validation.sequences, users, progress)
     if assistant is None:
         return Say()
