@@ -15,9 +15,14 @@ from flr.records import PreparedData
 from flr.training.run import build_recommender
 
 
+def movielens() -> PreparedData:
+    """Return MovieLens-100K, leave-one-out."""
+    return prepare(read_source("ml-100k"))
+
+
 def compact_on_movielens(config: Config | None = None) -> tuple[Recommender, PreparedData]:
     """Return an untrained model of the default settings on MovieLens-100K, leave-one-out."""
-    prepared = prepare(read_source("ml-100k"))
+    prepared = movielens()
     torch.manual_seed(0)
     recommender = build_recommender(config or Config(), build_catalogue(prepared.items), torch.device("cpu"))
     return recommender, prepared

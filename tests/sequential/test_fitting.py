@@ -74,18 +74,32 @@ def test_training_goes_on_from_the_last_step_and_not_from_the_mean(monkeypatch: 
     assert max(moved) <= 1.5e-3, "a step of Adam moves a weight by about the learning rate"
 
 
+def test_loss_in_chunks_has_the_value_and_the_gradients_of_the_plain_one() -> None:
+    trained = network()
+    torch.nn.init.normal_(trained.items.weight)
+    torch.nn.init.normal_(trained.bias)
+    states, targets = torch.randn(300, 8, requires_grad=True), torch.randint(N, (300,))
+    learned = (states, trained.items.weight, trained.bias)
+    plain = torch.nn.functional.cross_entropy(trained.logits(states), targets)
+    expected = torch.autograd.grad(plain, learned)
+    chunked = fitting.cross_entropy(trained, states, targets, None)
+    assert torch.allclose(chunked, plain)
+    for mine, theirs in zip(torch.autograd.grad(chunked, learned), expected, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-6)
+
+
 def test_a_sampled_softmax_estimates_that_over_all_items(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = network()
     torch.nn.init.normal_(trained.items.weight)
     torch.nn.init.normal_(trained.bias)
     states, targets = torch.randn(6, 8), torch.randint(N, (6,))
-    whole = fitting._cross_entropy(trained, states, targets, None)
-    assert torch.equal(fitting._cross_entropy(trained, states, targets, N), whole), "so few items are not sampled"
+    whole = fitting.cross_entropy(trained, states, targets, None)
+    assert torch.equal(fitting.cross_entropy(trained, states, targets, N), whole), "so few items are not sampled"
     everything = torch.arange(N)
     monkeypatch.setattr(torch, "randint", lambda *_, **__: everything)
-    assert torch.allclose(fitting._cross_entropy(trained, states, targets, N - 1), whole, atol=1e-5)
+    assert torch.allclose(fitting.cross_entropy(trained, states, targets, N - 1), whole, atol=1e-5)
     monkeypatch.undo()
-    estimates = torch.stack([fitting._cross_entropy(trained, states, targets, 8) for _ in range(400)])
+    estimates = torch.stack([fitting.cross_entropy(trained, states, targets, 8) for _ in range(400)])
     assert estimates.std() > 0.01
     assert float(estimates.detach().mean()) == pytest.approx(float(whole.detach()), rel=0.1)
 
@@ -96,7 +110,7 @@ def test_a_network_learns_from_samples_of_items() -> None:
     def loss() -> float:
         with torch.no_grad():
             states = trained(torch.tensor([taken[:-1]]))[0]
-            return float(fitting._cross_entropy(trained, states, torch.tensor(taken[1:]), None))
+            return float(fitting.cross_entropy(trained, states, torch.tensor(taken[1:]), None))
 
     before = loss()
     repeated = TrainingWindows(replace(toy_sequences([5] * 40), item_index=np.tile(taken, 40)), N, WINDOW)

@@ -50,11 +50,11 @@ class AlphaRec(SequenceNetwork):
         real = items < self.n_items
         taken = self.network(self.titles[items.clamp(max=self.n_items - 1)]) * real[..., None]
         means: Tensor = taken.cumsum(1) / real.cumsum(1).clamp(min=1)[..., None]
-        return means
+        return functional.normalize(means, dim=-1)
 
-    def logits(self, states: Tensor, items: Tensor | None = None) -> Tensor:
+    def output(self, items: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         views = functional.normalize(self.network(self.titles if items is None else self.titles[items]), dim=-1)
-        return functional.normalize(states, dim=-1) @ views.T / self.temperature
+        return views / self.temperature, None
 
 
 def title_embeddings(recommender: Recommender, *, batch_size: int = 64) -> FloatArray:

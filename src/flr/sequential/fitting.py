@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
@@ -29,6 +29,8 @@ from flr.sequential.windows import SequenceBatch, TrainingWindows
 _MAX_GRAD_NORM: Final = 5.0
 #: The mean is over about so many of the last steps, or a ninth of all where that is less: the first are soon forgotten.
 _MEAN_OVER: Final = 100
+#: Scores of so many states are worked out at a time, and their gradients with them: they stay in a processor's cache.
+_IN_CHUNKS: Final = nn.LinearCrossEntropyOptions(batch_chunk_size=128)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _update(
     targets = batch.targets.to(device)
     asked = targets >= 0
     states = network(batch.items.to(device))
-    loss = _cross_entropy(network, states[asked], targets[asked], n_sampled)
+    loss = cross_entropy(network, states[asked], targets[asked], n_sampled)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRAD_NORM)
@@ -124,7 +126,7 @@ def _update(
     return value
 
 
-def _cross_entropy(network: SequenceNetwork, states: Tensor, targets: Tensor, n_sampled: int | None) -> Tensor:
+def cross_entropy(network: SequenceNetwork, states: Tensor, targets: Tensor, n_sampled: int | None) -> Tensor:
     """Return the mean cross-entropy over all items, or where there are more than `n_sampled` an estimate of it.
 
     The sum over the other items is that of a sample, times N - 1 by what the sample has of them (Jean et al. 2015, with
@@ -137,7 +139,9 @@ def _cross_entropy(network: SequenceNetwork, states: Tensor, targets: Tensor, n_
         n_sampled: Size of the sample; None takes all items.
     """
     if n_sampled is None or network.n_items <= n_sampled:
-        return functional.cross_entropy(network.logits(states), targets)
+        rows, biases = network.output()
+        options = _IN_CHUNKS if states.device.type == "cpu" else None
+        return functional.linear_cross_entropy(states, rows, targets, linear_bias=biases, options=options)
     wanted, place = torch.unique(targets, return_inverse=True)
     sample = torch.randint(network.n_items, (n_sampled,), device=targets.device)
     logits = network.logits(states, torch.cat([wanted, sample])).float()

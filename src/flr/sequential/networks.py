@@ -56,11 +56,15 @@ class SequenceNetwork(nn.Module, ABC):
     def forward(self, items: Tensor) -> Tensor:
         """Return the state at every position, [B, T, D], from items [B, T] that are padded at the right."""
 
+    def output(self, items: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return what scores all items, or some: a row for each, [N, D], and their biases, [N], None for none."""
+        if items is None:
+            return self.items.weight[: self.n_items], self.bias
+        return self.items(items), self.bias[items]
+
     def logits(self, states: Tensor, items: Tensor | None = None) -> Tensor:
         """Return the scores of all items, or of some, for states [S, D], [S, N]."""
-        if items is None:
-            return functional.linear(states, self.items.weight[: self.n_items], self.bias)
-        return functional.linear(states, self.items(items), self.bias[items])
+        return functional.linear(states, *self.output(items))
 
 
 class SequenceTransformer(SequenceNetwork):
