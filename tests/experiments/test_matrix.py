@@ -75,9 +75,9 @@ def test_weights_and_assistants_are_taken_where_they_would_be_the_same(tmp_path:
         "aligned": (two,),
         "no memory": (),
     }
-    assert (found["alone", 4].weights, found["alone", 4].assistant) == (flr, None)
-    assert (found["two", 4].weights, found["two", 4].assistant) == (None, flr)
-    assert (found["aligned", 4].source, found["aligned", 4].weights) == (two, None)
+    assert (found["alone", 4].source, found["alone", 4].assistant) == (flr, None)
+    assert (found["two", 4].source, found["two", 4].assistant) == (None, flr)
+    assert (found["aligned", 4].source, found["aligned", 4].is_aligned) == (two, True)
     assert found["other assistant", 4].config.reasoner.n_factors == 2
     assert found["two", 5].after == ()  # flr has no such seed
 

@@ -16,7 +16,7 @@ from flr.baselines.settings import NAMES
 from flr.config import Config, load_config
 from flr.errors import ConfigError, nearest
 from flr.experiments.evidence_settings import EvidenceSettings
-from flr.training.reuse import assistant_settings
+from flr.training.reuse import assistant_settings, is_of_weights
 
 #: Largest relative difference in weights between a variant and the reference, where it is said to be equal.
 MATCHED_WITHIN = 0.01
@@ -70,7 +70,7 @@ class StudyVariant(_Part):
     def _check_source(self) -> StudyVariant:
         if self.stage_two_of is not None and self.weights_of is not None:
             raise ValueError("stage_two_of and weights_of exclude each other; name one of them")
-        trained = [key for key in self.settings if not key.startswith(("assistant.", "evaluation."))]
+        trained = [key for key in self.settings if is_of_weights(key)]
         if self.weights_of is not None and trained:
             raise ValueError(
                 f"weights are taken from {self.weights_of!r}, so {trained[0]} cannot be set; only assistant.* and "
@@ -163,8 +163,8 @@ class Cell:
         data, variant, seed: What is run.
         folder: Its run folder.
         config: Its settings, before weights are matched.
-        source: Run folder of the stage one that it starts from; None for stage one itself.
-        weights: Run folder whose weights it takes; None where it trains its own.
+        source: Run folder whose weights it takes; None where it trains its own.
+        is_aligned: Whether it is stage two, which starts from the weights it takes.
         assistant: Run folder whose assistant it takes; None where it trains its own.
     """
 
@@ -174,13 +174,13 @@ class Cell:
     folder: Path
     config: Config
     source: Path | None = None
-    weights: Path | None = None
+    is_aligned: bool = False
     assistant: Path | None = None
 
     @property
     def after(self) -> tuple[Path, ...]:
         """Run folders that must be finished before."""
-        return tuple(path for path in (self.source, self.weights, self.assistant) if path is not None)
+        return tuple(path for path in (self.source, self.assistant) if path is not None)
 
     @property
     def name(self) -> str:
@@ -236,15 +236,14 @@ def cells(study: Study, output: Path) -> Iterator[Cell]:
                 is_aligned = variant.stage_two_of is not None
                 trainer = trainers.get(_kind_of_assistant(configs[name]), name)
                 takes_assistant = configs[name].is_assisted and trainer != name and not is_aligned
-                source = None if variant.source is None else run_folder(variant.source)
                 yield Cell(
                     data=data,
                     variant=name,
                     seed=seed,
                     folder=run_folder(name),
                     config=configs[name],
-                    source=source if is_aligned else None,
-                    weights=None if is_aligned else source,
+                    source=None if variant.source is None else run_folder(variant.source),
+                    is_aligned=is_aligned,
                     assistant=run_folder(trainer) if takes_assistant else None,
                 )
 

@@ -139,17 +139,17 @@ def subjects(study: Study, output: Path, data: str) -> dict[str, dict[int, Subje
 
 def _train(cell: Cell, data: Path) -> str:
     if not is_done(cell):
-        if cell.source is None:
+        if cell.is_aligned and cell.source is not None:
+            align_run(cell.config, cell.source, cell.folder, data=data, resume=True)
+        else:
             train_run(
                 cell.config,
                 data,
                 cell.folder,
                 resume=True,
-                weights_from=cell.weights,
+                weights_from=cell.source,
                 assistant_from=cell.assistant,
             )
-        else:
-            align_run(cell.config, cell.source, cell.folder, data=data, resume=True)
         evaluate_run(cell.folder)
     return f"test NDCG@10 {load_report(cell.folder, 'test').metrics['ndcg@10']:.4f}"
 

@@ -106,6 +106,11 @@ def assistant_settings(config: Config) -> dict[str, Any]:
     return _settings(config, _OF_ASSISTANT)
 
 
+def is_of_weights(setting: str) -> bool:
+    """Return whether trained weights depend on a setting, given as ``section.key``."""
+    return setting.partition(".")[0] in _OF_WEIGHTS
+
+
 def _settings(config: Config, names: Sequence[str]) -> dict[str, Any]:
     """Return sections and single settings, each setting by its full name."""
     found, settings = dict[str, Any](), config.model_dump(mode="json")
