@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flr.records import SPLITS, Histories, UserSequences, ragged_indices
+from flr.records import CONTEXT, SPLITS, TEST, TRAIN, Histories, UserSequences, ragged_indices
 
 #: Users as lists of (item, split) pairs.
 People = list[list[tuple[int, int]]]
@@ -82,3 +82,11 @@ def test_a_first_item_is_never_a_target() -> None:
 def test_records_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         histories_of([[1]]).offsets = np.array([0])  # type: ignore[misc]
+
+
+def test_training_sees_its_rows_and_the_context_that_they_read() -> None:
+    split = np.array([CONTEXT, TRAIN, CONTEXT, TEST, CONTEXT, TEST, TRAIN], dtype=np.int8)
+    ids = np.array(["a", "b", "c", "d"], dtype=object)
+    sequences = UserSequences(ids, np.array([0, 4, 6, 6, 7]), np.zeros(7, np.int32), np.arange(7), split)
+    assert sequences.is_seen.tolist() == [True, True, False, False, False, False, True]
+    assert sequences.users.tolist() == [0, 0, 0, 0, 1, 1, 3]

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -94,9 +95,26 @@ class UserSequences:
     def n_interactions(self) -> int:
         return len(self.item_index)
 
+    @cached_property
+    def users(self) -> IntArray:
+        """User of each row, [R]."""
+        return np.repeat(np.arange(self.n_users), np.diff(self.offsets))
+
+    @cached_property
+    def is_seen(self) -> BoolArray:
+        """Whether training sees each row: training rows, and context rows that a later one of the same user reads, [R].
+
+        Context that only held-out rows read may be newer than they are, as where a split cuts at points of time.
+        """
+        rows, is_train = np.arange(self.n_interactions), self.split == TRAIN
+        last = np.full(self.n_users, -1)
+        np.maximum.at(last, self.users[is_train], rows[is_train])
+        seen: BoolArray = is_train | ((self.split == CONTEXT) & (rows < last[self.users]))
+        return seen
+
     def targets(self, split: int) -> tuple[IntArray, IntArray]:
         """Return user index and row of every target of `split` that has at least one earlier row."""
-        users = np.repeat(np.arange(self.n_users), np.diff(self.offsets))
+        users = self.users
         rows = np.flatnonzero((self.split == split) & (np.arange(self.n_interactions) > self.offsets[users]))
         return users[rows], rows
 

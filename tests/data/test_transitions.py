@@ -64,16 +64,25 @@ def test_held_out_rows_are_never_counted(rows: list[list[int]]) -> None:
     np.testing.assert_array_equal(table(held_out), table(count_transitions(sequences_of(rows), N)))
 
 
-@given(st.lists(st.permutations(range(N)), min_size=2, max_size=5))
+@given(st.lists(st.lists(st.integers(0, N - 1), min_size=6, max_size=40), min_size=1, max_size=4))
 def test_evidence_is_what_counting_without_the_person_gives(rows: list[list[int]]) -> None:
     sequences = sequences_of(rows)
-    evidence = OthersEvidence(count_transitions(sequences, N), sequences)
+    transitions = count_transitions(sequences, N)
+    evidence = OthersEvidence(transitions, sequences)
     counts, totals = counted(rows[1:])
-    popularity = np.full(N, 1 / N)
-    source, target = np.array([0, 1, 2, 4]), np.array([1, 4, 8, 5])  # rows of the first person
+    source, target = (part.ravel() for part in np.triu_indices(len(rows[0]), 1))  # rows of the first person
     x, y = np.array(rows[0])[source], np.array(rows[0])[target]
-    expected = (counts[x, y] + SMOOTHING * popularity[y][:, None]) / (totals[x] + SMOOTHING)
-    np.testing.assert_allclose(evidence(source, target), expected, rtol=1e-4, atol=1e-6)
+    popular = SMOOTHING * transitions.popularity[y][:, None]
+    expected = (counts[x, y] + popular) / (totals[x] + SMOOTHING)
+    np.testing.assert_allclose(evidence(source, target), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_evidence_of_somebody_who_took_the_same_again_is_that_of_others() -> None:
+    sequences = sequences_of([[0, 1, 0, 1, 2], [0, 2]])
+    evidence = OthersEvidence(count_transitions(sequences, N), sequences)
+    popularity = 2 / 7
+    alone = (SMOOTHING * popularity) / (1 + SMOOTHING)  # the other person went from 0 to 2
+    assert evidence(np.array([0]), np.array([3]))[0] == pytest.approx([alone] * 3)
 
 
 def test_a_pair_that_only_one_person_took_is_no_evidence_for_that_person() -> None:

@@ -37,17 +37,18 @@ def test_29_items_and_87_test_rows_have_markup_for_a_title(cds: DataAudit) -> No
     assert cds.audit["test_targets_with_html_titles"].value == 87
 
 
-def test_popularity_reaches_012_where_users_are_counted_and_seen_items_excluded(cds: DataAudit) -> None:
+def test_popularity_reaches_0114_where_users_are_counted_and_seen_items_excluded(cds: DataAudit) -> None:
     assert cds.effects is not None
     found = {(one.recommender, one.seen_items): one.metrics["hr@10"] for one in cds.effects.scores}
-    assert found["popularity-of-users", "exclude"] == pytest.approx(0.012, abs=5e-4)
+    # The published .012 counts context that is newer than every training row too, which makes it .0116.
+    assert found["popularity-of-users", "exclude"] == pytest.approx(0.0114, abs=5e-5)
     # Counting rows is something else: three people took one nameless record 162 times, and 54 times more in the test.
-    assert found["popularity", "exclude"] == pytest.approx(0.0103, abs=5e-5)
-    assert found["popularity", "include"] == pytest.approx(0.0189, abs=5e-5)
+    assert found["popularity", "exclude"] == pytest.approx(0.0106, abs=5e-5)
+    assert found["popularity", "include"] == pytest.approx(0.0197, abs=5e-5)
 
 
 def test_the_last_item_finds_baskets_and_little_else(cds: DataAudit) -> None:
     assert cds.effects is not None
     effect = cds.effects.effect("test_targets_tied_with_history", "last-item-markov", "exclude")
     assert effect is not None
-    assert (effect.hr, effect.hr_rest) == (pytest.approx(0.1637, abs=5e-5), pytest.approx(0.0157, abs=5e-5))
+    assert (effect.hr, effect.hr_rest) == (pytest.approx(0.1639, abs=5e-5), pytest.approx(0.0161, abs=5e-5))

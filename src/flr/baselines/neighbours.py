@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from flr.baselines.popularity import Popularity
-from flr.records import CONTEXT, TRAIN, FloatArray, Histories, IntArray, UserSequences
+from flr.records import TRAIN, FloatArray, Histories, IntArray, UserSequences
 
 #: Share of popularity in the mixture: below 1e6 interactions an item it orders items of equal count, and no others.
 BACK_OFF: Final = 1e-6
@@ -63,10 +63,8 @@ class LastItemMarkov:
 def _consecutive_pairs(sequences: UserSequences, n_items: int) -> IntArray:
     """Return ``first * N + second`` of every counted pair, int64."""
     split, items = sequences.split, sequences.item_index.astype(np.int64)
-    same_user = np.ones(max(len(items) - 1, 0), dtype=np.bool_)
-    borders = sequences.offsets[1:-1]
-    same_user[borders[(borders > 0) & (borders < len(items))] - 1] = False
-    counted = same_user & (split[1:] == TRAIN) & ((split[:-1] == TRAIN) | (split[:-1] == CONTEXT))
+    same_user = sequences.users[1:] == sequences.users[:-1]
+    counted = same_user & (split[1:] == TRAIN) & sequences.is_seen[:-1]
     pairs: IntArray = items[:-1][counted] * n_items + items[1:][counted]
     return pairs
 

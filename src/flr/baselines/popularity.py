@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from flr.evaluation.metrics import training_counts
-from flr.records import CONTEXT, TRAIN, FloatArray, Histories, IntArray, UserSequences
+from flr.records import FloatArray, Histories, IntArray, UserSequences
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class PopularityOfUsers(Popularity):
 
     @classmethod
     def fit(cls, sequences: UserSequences, n_items: int) -> Self:
-        """Count the users of context and training rows; held-out rows are never counted."""
+        """Count the users of the rows that training sees."""
         return cls(np.bincount(takers(sequences)[0], minlength=n_items))
 
 
 def takers(sequences: UserSequences) -> tuple[IntArray, IntArray]:
-    """Return who took what in context and training rows, once each: items, ascending, and users, [n] each."""
-    known = (sequences.split == CONTEXT) | (sequences.split == TRAIN)
-    users = np.repeat(np.arange(sequences.n_users), np.diff(sequences.offsets))[known]
-    pairs = np.unique(sequences.item_index[known].astype(np.int64) * max(sequences.n_users, 1) + users)
+    """Return who took what in the rows that training sees, once each: items, ascending, and users, [n] each."""
+    seen = sequences.is_seen
+    taken = sequences.item_index[seen].astype(np.int64) * max(sequences.n_users, 1)
+    pairs = np.unique(taken + sequences.users[seen])
     items, users = np.divmod(pairs, max(sequences.n_users, 1))
     return items, users

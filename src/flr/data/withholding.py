@@ -77,7 +77,7 @@ def keep_rows(sequences: UserSequences, kept: BoolArray, item_index: IntArray, a
         item_index: Item of each row from now on, [n].
         anchors: True at rows that keep their user, [n].
     """
-    of_row = np.repeat(np.arange(sequences.n_users), np.diff(sequences.offsets))
+    of_row = sequences.users
     users = np.bincount(of_row[anchors], minlength=sequences.n_users) > 0
     kept = kept & users[of_row]
     counts = np.bincount(of_row[kept], minlength=sequences.n_users)[users]

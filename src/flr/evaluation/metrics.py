@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flr.records import CONTEXT, TRAIN, BoolArray, FloatArray, IntArray, UserSequences
+from flr.records import BoolArray, FloatArray, IntArray, UserSequences
 
 Excluded = tuple[IntArray, IntArray] | BoolArray
 
@@ -202,9 +202,8 @@ def mean_popularity(top: IntArray, counts: IntArray) -> float:
 
 
 def training_counts(sequences: UserSequences, n_items: int) -> npt.NDArray[np.int64]:
-    """Return how often each item was taken in context and training rows, [N]; held-out rows are never counted."""
-    known = (sequences.split == CONTEXT) | (sequences.split == TRAIN)
-    return np.bincount(sequences.item_index[known], minlength=n_items)
+    """Return how often each item was taken in the rows that training sees, [N]."""
+    return np.bincount(sequences.item_index[sequences.is_seen], minlength=n_items)
 
 
 def clustered_standard_error(values: FloatArray, clusters: IntArray) -> float:

@@ -31,7 +31,7 @@ from flr.evaluation.damage import DAMAGES, DamagedScorer
 from flr.evaluation.metrics import cutoff_of, training_counts
 from flr.evaluation.protocol import Scorer, evaluate
 from flr.evaluation.significance import Interval, clustered_bootstrap
-from flr.records import ITEM_INDEX, USER_INDEX, BoolArray, UserSequences
+from flr.records import ITEM_INDEX, TRAIN, USER_INDEX, BoolArray, UserSequences
 from flr.seeding import generator
 
 SELECTIONS: Final = ("shifted", "cold")
@@ -187,8 +187,8 @@ def hardest(per_target: pl.DataFrame, sequences: UserSequences, n_items: int, ki
     if kind == "cold":
         of_targets = counts[per_target[ITEM_INDEX].to_numpy()].astype(np.float64)
         return np.asarray(of_targets <= np.quantile(of_targets, 1 - strength, method="higher"))
-    owners = np.repeat(np.arange(sequences.n_users), np.diff(sequences.offsets))
-    known = sequences.split <= 1
-    logs = np.bincount(owners[known], np.log1p(counts[sequences.item_index[known]]), minlength=sequences.n_users)
-    means = logs / np.maximum(np.bincount(owners[known], minlength=sequences.n_users), 1)
+    known = sequences.split <= TRAIN
+    owners = sequences.users[known]
+    logs = np.bincount(owners, np.log1p(counts[sequences.item_index[known]]), minlength=sequences.n_users)
+    means = logs / np.maximum(np.bincount(owners, minlength=sequences.n_users), 1)
     return np.asarray(means[users] <= np.quantile(means[np.unique(users)], 1 - strength, method="higher"))

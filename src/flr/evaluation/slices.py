@@ -19,7 +19,6 @@ from flr.errors import DataError
 from flr.evaluation.metrics import training_counts
 from flr.evaluation.significance import Interval, clustered_bootstrap
 from flr.records import (
-    CONTEXT,
     ITEM_INDEX,
     TRAIN,
     USER_INDEX,
@@ -198,9 +197,7 @@ def _binned(values: IntArray, edges: Sequence[int]) -> npt.NDArray[np.object_]:
 
 
 def _activity(users: IntArray, sequences: UserSequences) -> npt.NDArray[np.object_]:
-    known = ((sequences.split == CONTEXT) | (sequences.split == TRAIN)).astype(np.int64)
-    total = np.concatenate([[0], np.cumsum(known)])
-    n_known = total[sequences.offsets[1:]] - total[sequences.offsets[:-1]]
+    n_known = np.bincount(sequences.users[sequences.split <= TRAIN], minlength=sequences.n_users)
     edges = np.quantile(n_known[np.unique(users)], [1 / 3, 2 / 3])
     low, high = int(edges[0]), int(edges[1])
     names = [f"up to {low}", f"{low + 1}-{high}", f"over {high}"]

@@ -69,7 +69,7 @@ def training_windows(sequences: UserSequences, window: int, rng: np.random.Gener
         window: Most history items of a segment.
         rng: Draws the phase of each user.
     """
-    users = np.repeat(np.arange(sequences.n_users), np.diff(sequences.offsets))
+    users = sequences.users
     ends = np.zeros(sequences.n_users, dtype=np.int64)
     train_rows = np.flatnonzero(sequences.split == TRAIN)
     ends[users[train_rows]] = train_rows + 1  # rows ascend, so the last assignment wins
