@@ -102,6 +102,20 @@ def test_only_what_would_differ_is_gathered_again(gathered: Subject, tmp_path: P
     assert gather(run, SETTINGS) == ALL
 
 
+def test_a_run_that_ranks_by_a_beam_is_damaged_as_it_ranks(data: Path, tmp_path: Path) -> None:
+    beam = ["evaluation.ranking=beam", "evaluation.beam_width=10", "evaluation.guide=last_item_markov"]
+    subject = toy_run(tmp_path / "beam", data, *beam, "reasoner.kind=none")
+    gather(subject, SETTINGS)
+    table = load_table(subject, "robustness", SETTINGS.robustness)
+    assert table is not None
+    tested = load_report(subject.folder, "test").per_target.join(table, on="row")
+    assert len(tested) == len(table)
+    assert tested["none"].to_list() == tested["ndcg@10"].to_list(), "undamaged it ranks as it was tested"
+    exact = toy_run(tmp_path / "exact", data, "reasoner.kind=none")
+    assert gather(exact, SETTINGS) == "gathered robustness"
+    assert not table["none"].equals(load_table(exact, "robustness", SETTINGS.robustness)["none"])  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [

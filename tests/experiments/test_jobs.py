@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import os
 import subprocess
 import sys
 from functools import partial
@@ -39,6 +41,20 @@ def test_jobs_that_wait_for_what_nobody_makes_are_told_so() -> None:
     errors = {result.job.name: result.error for result in run_jobs(todo, title="t", jobs=1)}
     assert errors["odd"] == "nobody makes what it starts from"
     assert errors["lost"] == errors["more lost"] == "what it starts from failed"
+
+
+def test_a_fault_or_a_killed_process_stops_nobody_else() -> None:
+    todo = [
+        Job("faulty", Path("faulty"), (), partial(operator.truediv, 1, 0)),  # type: ignore[arg-type]
+        Job("killed", Path("killed"), (), partial(os._exit, 9)),
+        job("lost", "killed"),
+        job("last"),
+    ]
+    results = {result.job.name: result for result in run_jobs(todo, title="t", jobs=1)}
+    assert results["faulty"].error == "ZeroDivisionError: division by zero"
+    assert "a process was killed" in str(results["killed"].error)
+    assert results["lost"].error == "what it starts from failed"
+    assert (results["last"].told, len(results)) == ("LAST", 4)
 
 
 def test_nothing_to_do_starts_no_process() -> None:

@@ -15,15 +15,16 @@ from typer.testing import CliRunner
 from flr.catalogue.titles import build_catalogue
 from flr.cli.main import app
 from flr.data.storage import load_prepared
-from flr.errors import ConfigError
+from flr.errors import ArtifactError, ConfigError
 from flr.experiments.jobs import usable_cores
 from flr.experiments.matching import matched_cells
 from flr.experiments.matrix import MATCHED_WITHIN, Study
 from flr.experiments.quick import quick_study
-from flr.experiments.study import run_study, study_jobs
+from flr.experiments.study import is_done, run_study, study_jobs
 from flr.experiments.study_report import StudyReport
 from flr.recommender import Recommender
 from flr.training.estimate import n_weights
+from toy import prepared_ring
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +212,14 @@ def test_what_fails_is_told_and_does_not_stop_the_rest(report: StudyReport, fold
         "toy, single vector, seed 1",
     ]
     assert "was trained with other settings than the study has now" in told.failed[0]
+
+
+def test_a_cell_of_other_data_is_not_taken_for_done(report: StudyReport, folder: Path, tmp_path: Path) -> None:
+    study = quick_study(folder)
+    cell = next(matched_cells(study, folder))
+    assert is_done(cell, study.data["toy"].folder)
+    with pytest.raises(ArtifactError, match="was trained on other data"):
+        is_done(cell, prepared_ring(tmp_path / "data"))
 
 
 def test_weights_are_matched_to_one_per_cent(folder: Path) -> None:

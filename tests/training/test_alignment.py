@@ -16,7 +16,7 @@ from flr.training.alignment import align_run
 from flr.training.finished import evaluate_run
 from flr.training.run import train_run
 from processes import train_in_two_processes
-from toy import TINY, prepared_ring
+from toy import TINY, UNSET, prepared_ring
 
 STAGE_ONE = [*TINY, "training.max_steps=30", "training.eval_steps=15"]
 STAGE_TWO = ["grpo.max_steps=4", "grpo.eval_steps=2", "grpo.batch_tokens=400", "grpo.group_size=4", "grpo.sigma=2"]
@@ -139,6 +139,25 @@ def test_accumulation_and_processes_do_not_move_the_weights(
     for name in ("accumulated", "processes"):
         for key, tensor in weights(tmp_path / name).items():
             torch.testing.assert_close(tensor, whole[key], rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+
+
+def test_two_processes_align_a_model_with_a_memory(data: Path, tmp_path: Path) -> None:
+    chosen = settings(*UNSET, "training.max_steps=2", "training.eval_steps=2", "grpo.batch_tokens=80")
+    train_run(load_config(None, chosen), data, tmp_path / "one")
+    overrides = [part for value in chosen for part in ("--set", value)]
+    train_in_two_processes("--stage", "grpo", "--from", tmp_path / "one", "--output", tmp_path / "two", *overrides)
+    facts = json.loads((tmp_path / "two" / "run.json").read_text())
+    reasoner = sum(tensor.numel() for name, tensor in weights(tmp_path / "two").items() if name.startswith("reasoner."))
+    assert (facts["status"], facts["n_trained_parameters"]) == ("finished", reasoner)
+
+
+@pytest.mark.parametrize("other", ["training.mixed_precision=bf16", "reasoner.shuffle_factors=true"])
+def test_thoughts_are_tried_out_by_the_policy_that_is_updated(other: str, data: Path, tmp_path: Path) -> None:
+    chosen = config(other, "training.max_steps=4", "training.eval_steps=4", "grpo.max_steps=1", "grpo.eval_steps=1")
+    train_run(chosen, data, tmp_path / "one")
+    align_run(chosen, tmp_path / "one", tmp_path / "two")
+    (first,) = (line for line in lines(tmp_path / "two") if "kl" in line)
+    assert (first["kl"], first["clip_share"]) == (pytest.approx(0, abs=1e-6), 0), "at the first step the ratio is 1"
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ LOSSES = {
 
 def test_fixed_weights_are_a_weighted_mean_over_targets() -> None:
     objective = Objective(ObjectiveConfig(lambda_orth=0.5, lambda_div=0.25, lambda_sparse=0.0))
-    assert float(objective(LOSSES, 4, 1.0)) == pytest.approx((12 + 0.5 * 2 + 0.25 * 1) / 4)
-    assert float(objective(LOSSES, 4, 0.0)) == pytest.approx(3.0)
+    assert float(objective(LOSSES, 4, 4, 1.0)) == pytest.approx((12 + 0.5 * 2 + 0.25 * 1) / 4)
+    assert float(objective(LOSSES, 4, 4, 0.0)) == pytest.approx(3.0)
     assert not list(objective.parameters())
 
 
@@ -31,12 +31,23 @@ def test_uncertainty_weights_are_learned_and_find_their_optimum() -> None:
     with torch.no_grad():
         objective.log_variances["recommendation"].fill_(math.log(2.0))  # type: ignore[index]
     # exp(-log 2) * 3 + log 2 / 2 for the first, and the plain means of the two others.
-    assert float(objective(LOSSES, 4, 1.0)) == pytest.approx(1.5 + math.log(2) / 2 + 0.5 + 0.25)
+    assert float(objective(LOSSES, 4, 4, 1.0)) == pytest.approx(1.5 + math.log(2) / 2 + 0.5 + 0.25)
     optimiser = torch.optim.SGD(objective.parameters(), lr=0.5)
     for _ in range(400):
         optimiser.zero_grad()
-        objective(LOSSES, 4, 1.0).backward()
+        objective(LOSSES, 4, 4, 1.0).backward()
         optimiser.step()
     # d/ds (exp(-s) L + s / 2) = 0 at exp(s) = 2 L.
     found = {name: math.exp(float(s)) for name, s in objective.log_variances.items()}  # type: ignore[union-attr]
     assert found == pytest.approx({"recommendation": 6.0, "orthogonality": 1.0, "diversity": 0.5}, rel=1e-3)
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
+def test_parts_of_an_optimiser_batch_add_up_however_it_is_cut(weighting: str) -> None:
+    objective = Objective(ObjectiveConfig(weighting=weighting))  # type: ignore[arg-type]
+    for number, log_variance in enumerate(objective.parameters()):
+        torch.nn.init.constant_(log_variance, 1.0 + number)
+    part = {name: loss / 4 for name, loss in LOSSES.items()}
+    rest = {name: loss * 3 / 4 for name, loss in LOSSES.items()}
+    parts = objective(part, torch.tensor(1.0), 4, 0.5) + objective(rest, torch.tensor(3.0), 4, 0.5)
+    torch.testing.assert_close(parts, objective(LOSSES, torch.tensor(4.0), 4, 0.5))

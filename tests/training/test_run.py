@@ -42,15 +42,15 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 class InterruptedAt(Silent):
-    """A progress that presses Ctrl-C after so many steps."""
+    """A progress that presses Ctrl-C after so many steps, of any task or of one."""
 
-    def __init__(self, n_steps: int) -> None:
-        self.left = n_steps
+    def __init__(self, n_steps: int, of: str | None = None) -> None:
+        self.left, self.of = n_steps, of
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Step]:
         def step(n: int = 1, note: str = "") -> None:
-            self.left -= n
+            self.left -= n if self.of in (None, name) else 0
             if self.left < 0:
                 raise KeyboardInterrupt
 
@@ -125,6 +125,16 @@ def test_an_interrupted_run_resumes_to_the_same_weights(data: Path, tmp_path: Pa
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     logged = [(tmp_path / name / "log.jsonl").read_text().count('"eval_ndcg@10"') for name in ("whole", "cut")]
     assert logged == [2, 2]
+
+
+def test_a_resumed_run_has_the_patience_that_was_left(data: Path, tmp_path: Path) -> None:
+    config = short(
+        "training.max_steps=40", "training.eval_steps=2", "training.patience=3", "training.learning_rate=1e-9"
+    )
+    assert train_run(config, data, tmp_path / "whole").n_steps == 8
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, data, tmp_path / "cut", progress=InterruptedAt(7, of="train"))
+    assert train_run(config, data, tmp_path / "cut", resume=True).n_steps == 8
 
 
 def test_a_finished_run_is_left_alone_when_resumed(data: Path, trained: Path) -> None:

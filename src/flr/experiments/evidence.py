@@ -23,7 +23,7 @@ from flr.diagnostics.interventions import Intervention, all_interventions, inter
 from flr.diagnostics.mutual_information import factor_information
 from flr.diagnostics.resampling import half_sampled_information, resampled_figures
 from flr.errors import ArtifactError
-from flr.evaluation.decoding import BestItems
+from flr.evaluation.decoding import BestItems, ranking_scorer
 from flr.evaluation.metrics import cutoff_of
 from flr.evaluation.protocol import Scorer
 from flr.evaluation.robustness import strained_values
@@ -123,6 +123,8 @@ class _Bench:
         """What ranks as `METRIC` sees it; all items where seen ones make room, for damage hides which these are."""
         if self.subject.is_baseline:
             return load_baseline(self.subject.folder).scorer
+        if self._recommender.config.evaluation.ranking == "beam":
+            return ranking_scorer(self._recommender, self._prepared.sequences)
         if self.subject.seen_items == "exclude":
             return self._recommender
         return BestItems(self._recommender, cutoff_of(METRIC), exclude_seen=False)

@@ -33,7 +33,7 @@ from flr.persistence import read_json, write_bytes
 from flr.records import Histories
 
 #: Raised when an instrument measures something else than before.
-EVIDENCE_VERSION: Final = 2
+EVIDENCE_VERSION: Final = 3
 #: Arrays of `FactorRecords` that no table needs once the headline figures are there.
 _NOT_KEPT: Final = ("vectors", "states")
 

@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,24 +91,44 @@ def _finished(todo: Sequence[Job], jobs: int, n_threads: int, done: set[Path]) -
     waiting, failed = list(todo), set[Path]()
     # Forking a process in which torch's thread pools run would hang the child.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(n_threads,)) as pool:
-        running: dict[Future[JobResult], Job] = {}
-        while waiting or running:
-            while lost := next((job for job in waiting if failed & set(job.after)), None):
-                waiting.remove(lost)
-                failed.add(lost.folder)
-                yield JobResult(lost, 0.0, "", "what it starts from failed")
-            ready = [job for job in waiting if done >= set(job.after)]
-            for job in ready[: jobs - len(running)]:
-                waiting.remove(job)
-                running[pool.submit(_do, job)] = job
-            if not running:
-                yield from (JobResult(job, 0.0, "", "nobody makes what it starts from") for job in waiting)
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job, result = running.pop(future), future.result()
-                (done if result.error is None else failed).add(job.folder)
+    while waiting:
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(n_threads,)) as pool:
+            for result in _finished_by(pool, waiting, jobs, (done, failed)):
+                (done if result.error is None else failed).add(result.job.folder)
                 yield result
+
+
+def _finished_by(
+    pool: ProcessPoolExecutor, waiting: list[Job], jobs: int, sorted_out: tuple[set[Path], set[Path]]
+) -> Iterator[JobResult]:
+    """Yield results until nothing is left to do, or until a process was killed: then nothing more can be asked for.
+
+    Args:
+        pool: Processes.
+        waiting: What is to be done; what was begun is taken out.
+        jobs: Processes at a time.
+        sorted_out: Folders of what is done, and of what failed; whoever reads the results adds to them.
+    """
+    (done, failed), is_broken = sorted_out, False
+    running: dict[Future[JobResult], Job] = {}
+    while (waiting and not is_broken) or running:
+        while lost := next((job for job in waiting if failed & set(job.after)), None):
+            waiting.remove(lost)
+            yield JobResult(lost, 0.0, "", "what it starts from failed")
+        ready = [] if is_broken else [job for job in waiting if done >= set(job.after)]
+        for job in ready[: jobs - len(running)]:
+            waiting.remove(job)
+            running[pool.submit(_do, job)] = job
+        if not running:
+            yield from (JobResult(job, 0.0, "", "nobody makes what it starts from") for job in waiting)
+            waiting.clear()
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            job = running.pop(future)
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                is_broken = True
+                yield JobResult(job, 0.0, "", "a process was killed, perhaps for want of memory; --jobs 1 needs least")
 
 
 def _begin(n_threads: int) -> None:
@@ -129,4 +151,7 @@ def _do(job: Job) -> JobResult:
         told = job.do()
     except FlrError as error:
         return JobResult(job, time.perf_counter() - started, "", str(error))
+    except Exception as error:  # a job that fails must not stop the others, whatever it fails of
+        traceback.print_exc()
+        return JobResult(job, time.perf_counter() - started, "", f"{type(error).__name__}: {error}")
     return JobResult(job, time.perf_counter() - started, told)

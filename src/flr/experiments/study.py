@@ -17,6 +17,7 @@ from pathlib import Path
 from flr.baselines.settings import BaselineSettings, settled
 from flr.baselines.storage import best_settings
 from flr.config import parse_saved
+from flr.data.storage import load_prepared
 from flr.errors import ArtifactError
 from flr.evaluation.reports import load_report
 from flr.experiments.baselines import READS_TITLES, run_baselines
@@ -138,7 +139,7 @@ def subjects(study: Study, output: Path, data: str) -> dict[str, dict[int, Subje
 
 
 def _train(cell: Cell, data: Path) -> str:
-    if not is_done(cell):
+    if not is_done(cell, data):
         if cell.is_aligned and cell.source is not None:
             align_run(cell.config, cell.source, cell.folder, data=data, resume=True)
         else:
@@ -170,11 +171,15 @@ def _fit(
     return f"test NDCG@10 {result.test.metrics['ndcg@10']:.4f}"
 
 
-def is_done(cell: Cell) -> bool:
-    """Return whether a cell is trained with these settings and evaluated.
+def is_done(cell: Cell, data: Path) -> bool:
+    """Return whether a cell is trained with these settings on this data and evaluated.
+
+    Args:
+        cell: Which one.
+        data: The prepared folder of today.
 
     Raises:
-        ArtifactError: Its folder holds a run of other settings.
+        ArtifactError: Its folder holds a run of other settings or of other data.
     """
     folder = RunFolder(cell.folder)
     if not folder.facts.exists():
@@ -184,5 +189,10 @@ def is_done(cell: Cell) -> bool:
         raise ArtifactError(
             f"{str(cell.folder)!r} was trained with other settings than the study has now; remove it, or name another "
             "--output for the changed study"
+        )
+    if saved.get("data_hash") != load_prepared(data).manifest["data_hash"]:
+        raise ArtifactError(
+            f"{str(cell.folder)!r} was trained on other data than {str(data)!r} holds now; remove it, or name another "
+            "--output for the study of this data"
         )
     return saved.get("status") == "finished" and "test" in read_json(folder.metrics, "metrics")

@@ -102,6 +102,8 @@ class PolicyModule(nn.Module):
         self.model, self.settings = model, config.grpo
         self.reference = copy.deepcopy(model.reasoner).requires_grad_(False)
         model.backbone.requires_grad_(False)
+        if model.memory is not None:  # the policy is over titles: votes have no part in it
+            model.memory.requires_grad_(False)
         self.adapts_backbone = self.settings.train == "lora"
         if self.adapts_backbone:
             add_lora(model.backbone, config.backbone)
@@ -110,9 +112,10 @@ class PolicyModule(nn.Module):
         self.sigma = self.settings.sigma * self.embedding_rms
 
     def train(self, mode: bool = True) -> PolicyModule:
-        """Set the mode of the reasoner; the backbone stays in evaluation mode, without dropout."""
+        """Leave the model in evaluation mode: what tries thoughts out and what learns from them must be one policy."""
         super().train(mode)
-        self.model.backbone.eval()
+        self.model.eval()
+        self.reference.eval()
         return self
 
     def roll_out(self, batch: PolicyBatch, environment: Environment, reward: Reward) -> Rollout:
@@ -239,7 +242,7 @@ class PolicyTrainer(PackedTrainer):
 
     def _roll_out(self, batches: list[PolicyBatch]) -> list[Rollout]:
         self.model.eval()
-        with torch.no_grad(), self.compute_loss_context_manager():
+        with torch.no_grad(), self.accelerator.autocast():
             rollouts = [self.model.roll_out(batch, self.environment, self.reward) for batch in batches]
         if self.model.settings.advantage == "group":
             return [replace(rollout, advantages=group_advantages(rollout.rewards)) for rollout in rollouts]

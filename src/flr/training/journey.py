@@ -150,6 +150,7 @@ def training_arguments(config: Config, stage: TrainingConfig | PolicyConfig, fol
     transformers_logging.set_verbosity_error()
     return TrainingArguments(
         output_dir=str(folder.checkpoints),
+        restore_callback_states_from_checkpoint=True,  # patience that is used up stays used up
         max_steps=stage.max_steps,
         gradient_accumulation_steps=stage.gradient_accumulation_steps,
         learning_rate=stage.learning_rate,

@@ -39,11 +39,14 @@ class Objective(nn.Module):
         learned = config.weighting == "uncertainty"
         self.log_variances = nn.ParameterDict({name: torch.zeros(()) for name in names}) if learned else None
 
-    def forward(self, losses: dict[str, Tensor], n_targets: float, regularizer_scale: float) -> Tensor:
-        """Return the total loss per target.
+    def forward(
+        self, losses: dict[str, Tensor], n_own: Tensor | float, n_targets: float, regularizer_scale: float
+    ) -> Tensor:
+        """Return this batch's part of the total loss per target; the parts of an optimiser batch add up to it.
 
         Args:
             losses: Loss name -> sum over the targets of this batch.
+            n_own: Targets of this batch.
             n_targets: Targets in the whole optimiser batch (all devices and accumulation steps).
             regularizer_scale: Warm-up factor of the regularisers, 0 to 1.
         """
@@ -57,7 +60,8 @@ class Objective(nn.Module):
                 total = total + scale * weight * loss / n_targets
             else:
                 log_variance = self.log_variances[name]
-                total = total + scale * (torch.exp(-log_variance) * loss / n_targets + log_variance / 2)
+                weighed = torch.exp(-log_variance) * loss + log_variance / 2 * n_own
+                total = total + scale * weighed / n_targets
         return total
 
 
@@ -79,4 +83,5 @@ class TrainedModule(nn.Module):
     ) -> dict[str, Tensor]:
         """Return ``loss`` (the total per target) and the sums of its parts over the batch's targets."""
         losses = self.model(batch, table)
-        return {"loss": self.objective(losses, n_targets, regularizer_scale), **losses}
+        loss = self.objective(losses, batch.target_mask.sum(), n_targets, regularizer_scale)
+        return {"loss": loss, **losses}
