@@ -23,7 +23,8 @@ from flr.training.folder import RunFolder
 
 #: What is compared; everything else is shown only.
 METRIC = "ndcg@10"
-#: Chance of a false verdict among all comparisons on one data set.
+#: Chance of a false verdict by p-values among all comparisons on one data set. That a gain is too small to matter is
+#: told by its own 95 % interval, which nothing corrects.
 LEVEL = 0.05
 #: Share of the metric below which a difference does not matter.
 MARGIN = 0.01
