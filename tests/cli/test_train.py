@@ -77,6 +77,9 @@ def test_resume_takes_the_settings_of_the_run(run: Run, calls: list[Any], tmp_pa
     assert run("train", "--data", "d", "--output", tmp_path, "--resume").exit_code == 0
     config, options = calls[0]
     assert (config.seed, config.training.max_steps, options["resume"]) == (7, 9, True)
+    (tmp_path / "run.json").write_text(json.dumps({"data": "its data"}))
+    assert run("train", "--output", tmp_path, "--resume").exit_code == 0
+    assert calls[1][1]["data"] == Path("its data")
 
 
 def test_stage_two_starts_from_the_settings_of_its_run(run: Run, stand_in: Callable[..., None], tmp_path: Path) -> None:
@@ -132,8 +135,8 @@ def test_an_estimate_needs_no_output_and_trains_nothing(run: Run, calls: list[An
 def test_an_estimate_as_json_of_stage_two_takes_the_settings_of_its_run(
     run: Run, estimates: list[Any], tmp_path: Path
 ) -> None:
-    (tmp_path / "run.json").write_text(json.dumps({"config": {"seed": 7}}))
-    result = run("train", "--estimate", "--stage", "grpo", "--from", tmp_path, "--data", "d", "--json")
+    (tmp_path / "run.json").write_text(json.dumps({"config": {"seed": 7}, "data": "d"}))
+    result = run("train", "--estimate", "--stage", "grpo", "--from", tmp_path, "--json")
     assert json.loads(result.stdout)["n_steps"] == 1155
     assert (estimates[0][0].seed, estimates[0][2]) == (7, "grpo")
 

@@ -90,6 +90,7 @@ def test_weights_and_assistants_are_taken_where_they_would_be_the_same(tmp_path:
         ({"baselines": ["sasrek"]}, r"there is no baseline 'sasrek'.*'sasrec'"),
         ({"seeds": [1]}, r"seeds"),
         ({"variant": {}}, r"variant: Extra inputs"),
+        ({"seeds": [4, 4]}, r"got \[4, 4\], expected seeds that differ"),
         (
             {"variants": {"flr": {}, "two": {"weights_of": "flr", "settings": {"reasoner.n_factors": 2}}}},
             r"weights are taken from 'flr', so reasoner.n_factors cannot be set",
@@ -174,3 +175,12 @@ def test_ablations_are_compared_with_what_differs_in_one_thing() -> None:
         n_differing = len(differing - regularisers) + bool(regularisers)
         is_wide = "reasoner.factor_width" in settings  # a single vector and wider
         assert n_differing == (2 if is_wide else name != "flr" and variant.stage_two_of is None), name
+
+
+def test_the_study_that_the_docs_start_from_is_one(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[2] / "docs" / "studies.md"
+    (block,) = re.findall(r"```yaml\n(title:.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "study.yaml").write_text(block)
+    study = load_study(tmp_path / "study.yaml")
+    assert (study.reference, study.seeds) == ("flr", (0, 1, 2))
+    assert study.data["clicks"].folder == (tmp_path / "data" / "clicks").resolve()

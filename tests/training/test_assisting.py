@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,3 +112,15 @@ def test_it_is_part_of_the_run_and_comes_out_the_same_twice(world: Path, tmp_pat
     assert loaded.model.assistant is not None
     validation = Validation(loaded, load_prepared(world))
     assert validation(Accelerator(cpu=True))["ndcg@10"] == pytest.approx(first.valid["ndcg@10"], abs=1e-9)
+
+
+def test_an_assistant_that_validation_loses_by_is_left_out(world: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    settings = [*ASSISTED, "assistant.max_epochs=1", "training.max_steps=8", "training.eval_steps=4"]
+    alone = train_run(load_config(None, [*settings, "assistant.networks=[]"]), world, tmp_path / "alone")
+    monkeypatch.setattr(assisting, "_best", lambda *_: Say((0.0, 0.0), 5.0))  # what is popular is said to be wrong
+    advised = train_run(load_config(None, settings), world, tmp_path / "advised")
+    assert advised.valid == alone.valid
+    assert Recommender.load(tmp_path / "advised").model.assistant is None
+    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("alone", "advised")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -36,7 +36,7 @@ def test_an_empty_folder_is_started_and_nothing_is_resumed(prepared: PreparedDat
 
 def test_other_settings_or_data_are_refused(prepared: PreparedData, tmp_path: Path) -> None:
     folder = started(tmp_path / "run", prepared)
-    with pytest.raises(ArtifactError, match=r"other settings.*resume with its config\.yaml"):
+    with pytest.raises(ArtifactError, match=r"other settings.*seed = 0 \(now 1\); resume with its config\.yaml"):
         folder.resume(Config(seed=1), prepared)
     assert folder.is_of(Config(), prepared)
     assert not folder.is_of(Config(seed=1), prepared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -212,6 +213,26 @@ def test_a_run_of_other_data_is_not_evaluated(trained: Path, tmp_path: Path) -> 
     other = prepared_ring(tmp_path / "other", n_users=12)
     with pytest.raises(ArtifactError, match="give the folder it was trained on"):
         evaluate_run(trained, data=other)
+
+
+def test_data_that_was_moved_is_asked_for(trained: Path, data: Path, tmp_path: Path) -> None:
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(trained, run)
+    shutil.copytree(data, moved)
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**facts, "data": str(tmp_path / "gone")}))
+    with pytest.raises(ArtifactError, match=r"the data of .* is not at .*gone.* any more; say where with --data"):
+        evaluate_run(run)
+    assert evaluate_run(run, data=moved).metrics["hr@1"] == 1.0
+
+
+def test_results_of_one_run_do_not_replace_those_of_another(trained: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    before = {path.name: path.read_bytes() for path in other.iterdir() if path.is_file()}
+    with pytest.raises(ArtifactError, match="is a run of its own"):
+        evaluate_run(trained, split="valid", output=other)
+    assert {path.name: path.read_bytes() for path in other.iterdir() if path.is_file()} == before
 
 
 def test_a_full_disk_keeps_the_checkpoint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

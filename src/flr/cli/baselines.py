@@ -19,7 +19,7 @@ def baselines(
         list[str] | None,
         typer.Option(
             help="popularity, last-item-markov, item-knn, ease, transitions, gru4rec, caser, sasrec, bert4rec or "
-            "alpharec; may be repeated. Unset: all."
+            "alpharec; may be repeated. Unset: all, alpharec only with --titles-from."
         ),
     ] = None,
     titles_from: Annotated[

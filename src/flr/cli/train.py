@@ -24,7 +24,10 @@ def train(
     *,
     output: Annotated[Path | None, typer.Option(help="The run's own folder, made here.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Prepared folder, made by `flr prepare`; grpo: unset takes that of --from.")
+        Path | None,
+        typer.Option(
+            help="Prepared folder, made by `flr prepare`; unset takes that of the run resumed or started from."
+        ),
     ] = None,
     stage: Annotated[
         Literal["sft", "grpo"], typer.Option(help="sft: learn titles. grpo: optimise the thoughts of a trained run.")
@@ -71,8 +74,8 @@ def train(
     Examples:
       flr train --data data/cds --output runs/cds --seed 0
       flr train --data data/cds --output runs/k1 --set reasoner.n_factors=1
-      flr train --data data/cds --output runs/llm --config smollm2-135m.yaml
-      flr train --data data/cds --output runs/cds --resume
+      flr train --data data/cds --output runs/llm --config configs/smollm2-135m.yaml
+      flr train --output runs/cds --resume
       flr train --weights-from runs/cds --output runs/cds-alone --set assistant.networks=[]
       flr train --stage grpo --from runs/cds --output runs/cds-grpo --set grpo.reward=ndcg@10
       flr train --estimate --data data/cds --config configs/paper/cds-flr.yaml --device-tflops 312
@@ -80,7 +83,8 @@ def train(
     overrides = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
     if estimate:
         defaults = None if source is None else _settings_of(source)
-        _estimate(load_config(config, overrides, defaults), data, stage, (device_tflops, utilisation), as_json=as_json)
+        known = _data_of(data, source)
+        _estimate(load_config(config, overrides, defaults), known, stage, (device_tflops, utilisation), as_json=as_json)
         return
     if output is None:
         raise ConfigError("got no --output; name the run's own folder (--estimate alone needs none)")
@@ -104,8 +108,7 @@ def train(
             raise ConfigError(
                 f"--stage sft got --from {str(source)!r}, which belongs to --stage grpo; see --weights-from"
             )
-        if data is None and weights_from is not None:
-            data = Path(read_json(weights_from / "run.json", "run")["data"])
+        data = _data_of(data, output if resume and (output / "run.json").exists() else weights_from)
         if data is None:
             raise ConfigError("--stage sft got no --data; name a prepared folder")
         resolved = load_config(config, overrides, None if weights_from is None else _settings_of(weights_from))
@@ -118,6 +121,11 @@ def train(
         console.show_json(summary)
         return
     console.show_line(str(summary))
+
+
+def _data_of(data: Path | None, run: Path | None) -> Path | None:
+    """Return the data that is named, or else that of a run."""
+    return data if data is not None or run is None else Path(read_json(run / "run.json", "run")["data"])
 
 
 def _settings_of(run: Path) -> dict[str, Any]:

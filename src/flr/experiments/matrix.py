@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flr.baselines.settings import NAMES
 from flr.config import Config, load_config
@@ -83,7 +83,7 @@ class Study(_Part):
     """A whole study.
 
     Raises:
-        ValueError: A name refers to nothing, or there are fewer than two seeds.
+        ValueError: A name refers to nothing, or there are fewer than two different seeds.
     """
 
     title: str = Field(description="Heading of the report.")
@@ -105,6 +105,13 @@ class Study(_Part):
     seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=2, description="Seeds of every cell.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of every variant.")
     evidence: EvidenceSettings = Field(EvidenceSettings(), description="What is looked at beside the metrics.")
+
+    @field_validator("seeds")
+    @classmethod
+    def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"got {list(seeds)}, expected seeds that differ; leave out what is there twice")
+        return seeds
 
     @model_validator(mode="after")
     def _check_names(self) -> Study:

@@ -42,9 +42,10 @@ def evaluate_run(
         progress: Told about targets.
 
     Raises:
-        ArtifactError: The run or the data is missing, unfinished or not the data of the run.
+        ArtifactError: The run or the data is missing, unfinished or not the data of the run; `output` is another run.
         ConfigError: An override is of another section, unknown or out of range.
     """
+    _check_output(run, output)
     prepared = finished_run_data(run, data)[0]
     recommender = Recommender.load(run)
     recommender.config = _overridden(recommender.config, overrides)
@@ -79,6 +80,7 @@ def evaluate_cold_run(
     Raises:
         ArtifactError: No items were withheld from the run's data.
     """
+    _check_output(run, output)
     prepared, folder = finished_run_data(run, data)
     if not prepared.n_cold:
         raise ArtifactError(
@@ -103,6 +105,13 @@ def evaluate_cold_run(
     return table
 
 
+def _check_output(run: Path, output: Path | None) -> None:
+    if output is not None and output.resolve() != run.resolve() and RunFolder(output).facts.exists():
+        raise ArtifactError(
+            f"{str(output)!r} is a run of its own, whose results those of {str(run)!r} would replace; name a new folder"
+        )
+
+
 def _overridden(config: Config, overrides: Sequence[str]) -> Config:
     for override in overrides:
         if not override.startswith("evaluation."):
@@ -114,6 +123,8 @@ def finished_run_data(run: Path, data: Path | None) -> tuple[PreparedData, Path]
     """Return the data that a finished run was trained on, and its folder; `evaluate_run` lists what is raised."""
     facts = _finished_facts(run)
     folder = data or Path(facts["data"])
+    if data is None and not folder.exists():
+        raise ArtifactError(f"the data of {str(run)!r} is not at {str(folder)!r} any more; say where with --data")
     prepared = load_prepared(folder)
     _check_data(facts, prepared)
     return prepared, folder

@@ -185,10 +185,25 @@ class RunFolder:
                 f"{str(self.path)!r} was trained on data {saved.get('data_hash')}, got {data_hash}; "
                 "give the data it was started on"
             )
-        if parse_saved(saved.get("config", {})) != config:
+        if different := differing(parse_saved(saved.get("config", {})), config):
+            key, started, given = different[0]
             raise ArtifactError(
-                f"{str(self.path)!r} was started with other settings than given now; resume with its config.yaml"
+                f"{str(self.path)!r} was started with other settings than given now, such as {key} = {started!r} "
+                f"(now {given!r}); resume with its config.yaml"
             )
+
+
+def differing(one: Config, other: Config) -> list[tuple[str, Any, Any]]:
+    """Return the settings in which two configs differ: full name, value of the one, value of the other."""
+    first, second = (_flat(config.model_dump(mode="json")) for config in (one, other))
+    return [(key, value, second.get(key)) for key, value in first.items() if value != second.get(key)]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found = dict[str, Any]()
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
 
 
 def _trim_log(path: Path, last_step: int) -> None:

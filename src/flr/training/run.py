@@ -133,13 +133,19 @@ def _take_over(journey: Journey, run: Path, progress: Progress) -> _Learnt:
 def _advise(journey: Journey, learnt: _Learnt, assistant: SequenceAssistant | None, progress: Progress) -> RunSummary:
     """Give a trained model an assistant, trained already or not, settle how far votes are trusted, and save it."""
     recommender, validation, accelerator = learnt.recommender, learnt.validation, learnt.accelerator
-    valid, started, memory = learnt.summary.valid, time.perf_counter(), recommender.model.memory
+    alone, started, memory = learnt.summary.valid, time.perf_counter(), recommender.model.memory
     facts = {} if memory is None else {LEARNT_TRUST: float(memory.trust.bias.detach())}
-    say = give_assistant(recommender, validation, accelerator, progress, trained=assistant)
+    say, valid = give_assistant(recommender, validation, accelerator, progress, trained=assistant), alone
     if say:
         valid = validation(accelerator)
         progress.message(f"assistant has {say}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
     moved, valid = settle_trust(recommender, validation, accelerator, valid)
+    if say and memory is not None and valid[BEST_METRIC] < alone[BEST_METRIC]:
+        progress.message(f"with the assistant valid NDCG@10 is {valid[BEST_METRIC]:.4f}, without it more: left out")
+        recommender.model.assistant = None
+        with torch.no_grad():
+            memory.trust.bias.fill_(facts[LEARNT_TRUST])
+        moved, valid = settle_trust(recommender, validation, accelerator, alone)
     if moved:
         progress.message(f"trust in votes moved by {moved:+g}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
     seconds = learnt.summary.train_seconds + time.perf_counter() - started
