@@ -25,7 +25,7 @@ from toy import TINY
 ASSISTED = [
     *TINY,
     "reasoner.memory=transitions",
-    "assistant.max_epochs=3",
+    "assistant.max_epochs=20",
     "assistant.width=32",
     "assistant.batch_targets=128",
 ]

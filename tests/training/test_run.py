@@ -17,6 +17,7 @@ from flr.errors import ArtifactError, ConfigError, DataError, FlrError, StorageE
 from flr.progress import Silent, Step
 from flr.recommender import Recommender
 from flr.training.finished import evaluate_run
+from flr.training.folder import RunFolder
 from flr.training.run import train_run
 from processes import train_in_two_processes
 from toy import INSTRUCTION, TINY, TITLES, prepared_ring, save_pretrained
@@ -233,6 +234,19 @@ def test_results_of_one_run_do_not_replace_those_of_another(trained: Path, tmp_p
     with pytest.raises(ArtifactError, match="is a run of its own"):
         evaluate_run(trained, split="valid", output=other)
     assert {path.name: path.read_bytes() for path in other.iterdir() if path.is_file()} == before
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_run(short(), data, tmp_path / "run", progress=InterruptedAt(6))
+    other = RunFolder(tmp_path / "run")
+    other.hold()
+    for option in ({"resume": True}, {"overwrite": True}):
+        with pytest.raises(ArtifactError, match="is being trained by another process"):
+            train_run(short(), data, tmp_path / "run", **option)  # type: ignore[arg-type]
+    assert other.checkpoints.is_dir()
+    other.release()
+    assert train_run(short(), data, tmp_path / "run", resume=True).n_steps == 8
 
 
 def test_a_full_disk_keeps_the_checkpoint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_a_row_is_the_same_whatever_was_asked_before() -> None:
 
 def test_without_a_training_target_there_is_nothing_to_train_on() -> None:
     sequences = toy_sequences([3, 4])
-    idle = UserSequences(**{**vars(sequences), "split": np.full(7, CONTEXT, dtype=np.int8)})
+    idle = replace(sequences, split=np.full(7, CONTEXT, dtype=np.int8))
     with pytest.raises(DataError, match="no training target"):
         packed_rows(idle, toy_model()[1])
 

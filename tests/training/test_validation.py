@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from flr.errors import DataError
 from flr.evaluation.protocol import evaluate
 from flr.progress import Silent, Step
 from flr.recommender import Recommender
-from flr.records import TRAIN, VALID, PreparedData, UserSequences
+from flr.records import TRAIN, VALID, PreparedData
 from flr.text.tokenizer import TitleTokenizer
 from flr.training.validation import Reporter, Validation
 from toy import TINY, prepared_ring, toy_model
@@ -66,7 +67,7 @@ def test_fewer_users_are_the_same_ones_every_time(prepared: PreparedData) -> Non
 
 
 def test_without_validation_targets_there_is_nothing_to_stop_by(prepared: PreparedData) -> None:
-    sequences = UserSequences(**{**vars(prepared.sequences), "split": prepared.sequences.split.clip(max=TRAIN)})
+    sequences = replace(prepared.sequences, split=prepared.sequences.split.clip(max=TRAIN))
     with pytest.raises(DataError, match="no validation target"):
         Validation(recommender(prepared), PreparedData(sequences, prepared.items, prepared.manifest))
 

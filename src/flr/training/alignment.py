@@ -50,7 +50,8 @@ def align_run(
         progress: Told about steps and validations.
 
     Raises:
-        ArtifactError: The source is no finished run, the data is not its data, or the output holds something.
+        ArtifactError: The source is no finished run, the data is not its data, or the output holds something or is in
+            use.
         ConfigError: Settings of the model differ from the run's, the model has no thought, or the reward is unknown.
         StorageError: The disk refused a write; the last checkpoint is kept.
     """
@@ -59,10 +60,19 @@ def align_run(
     check_settings(config, source, _OF_THE_MODEL, "stage two keeps the model, leave it out")
     _check_apart(source, output)
     journey = open_journey(config, prepared, data, output, resume=resume, overwrite=overwrite, stage=config.grpo)
-    facts = {"stage": "grpo", **about_source(source)}
-    _check_same_source(journey, facts["from_hash"])
-    if journey.summary is not None:
-        return journey.summary
+    try:
+        facts = {"stage": "grpo", **about_source(source)}
+        _check_same_source(journey, facts["from_hash"])
+        if journey.summary is not None:
+            return journey.summary
+        return _align(journey, source, facts, reward, progress)
+    finally:
+        journey.folder.release()
+
+
+def _align(journey: Journey, source: Path, facts: dict[str, str], reward: Reward, progress: Progress) -> RunSummary:
+    """Train what has been looked up."""
+    config, prepared = journey.config, journey.prepared
     set_seed(derive_seed(config.seed, "policy weights") % 2**32)
     loaded = Recommender.load(source, device=journey.arguments.device)
     recommender = Recommender(loaded.model, loaded.tokenizer, loaded.catalogue, config)
@@ -81,7 +91,7 @@ def align_run(
     guard.restore()
     n_parameters, n_trained_parameters = recommender.model.count_parameters()
     summary = RunSummary(
-        path=output,
+        path=journey.folder.path,
         best_step=guard.best_step,
         n_steps=trainer.state.global_step,
         valid=guard.best_metrics,

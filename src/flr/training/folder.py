@@ -14,7 +14,9 @@ RUN/
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,6 +88,33 @@ class RunFolder:
         self.log = path / "log.jsonl"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
+        self._held: int | None = None
+
+    def hold(self) -> None:
+        """Keep other processes from training here until `release`, or until this one ends.
+
+        Raises:
+            ArtifactError: Another one trains here.
+        """
+        self.release()
+        held = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            raise ArtifactError(
+                f"{str(self.path)!r} is being trained by another process; wait until it ends, or stop it first"
+            ) from None
+        except OSError:  # a network's disk that knows no locks: train without
+            os.close(held)
+            return
+        self._held = held
+
+    def release(self) -> None:
+        """Let others train here again."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def check_free(self, *, overwrite: bool) -> None:
         """Check that a new run may be made here.
@@ -110,21 +139,25 @@ class RunFolder:
     ) -> None:
         """Make the folder in place of what was there, with further facts; see `check_free` for what is raised."""
         self.check_free(overwrite=overwrite)
-        if self.path.exists():
+        if self.path.is_dir():
+            self.hold()
             shutil.rmtree(self.path)
         settings = config.model_dump(mode="json")
         write_text(self.config, yaml.safe_dump(settings, sort_keys=False))
         about_data = {"data": str(Path(data).resolve()), "data_hash": prepared.manifest["data_hash"]}
         begun = {"status": "running", **facts, "seed": config.seed, **about_data}
         write_json(self.facts, {**begun, **environment(), "config": settings})
+        self.hold()
 
     def resume(self, config: Config, prepared: PreparedData) -> str | None:
         """Return the checkpoint to continue from, None where the run got to none.
 
         Raises:
-            ArtifactError: The run was started with other settings or data, or its files cannot be read.
+            ArtifactError: The run was started with other settings or data, its files cannot be read, or another process
+                trains it.
         """
         self._check_same(config, prepared)
+        self.hold()
         last = get_last_checkpoint(str(self.checkpoints)) if self.checkpoints.is_dir() else None
         _trim_log(self.log, int(last.rsplit("-", 1)[1]) if last else 0)
         return str(last) if last else None

@@ -62,8 +62,8 @@ def train_run(
         progress: Told about steps and validations.
 
     Raises:
-        ArtifactError: The folder holds something already, or is resumed with other settings or data; or a run that
-            something is taken from is not finished or not on this data.
+        ArtifactError: The folder holds something already, is resumed with other settings or data, or another process
+            trains there; or a run that something is taken from is not finished or not on this data.
         ConfigError: `evaluation.cutoffs` lacks the 10 that early stopping watches, or a run that something is taken
             from was trained with other settings.
         DataError: There is nothing to train on, to validate with or, all titles being equal, to choose between.
@@ -73,11 +73,14 @@ def train_run(
     journey = open_journey(config, prepared, data, output, resume=resume, overwrite=overwrite)
     if journey.summary is not None:
         return journey.summary
-    assistant = None
-    if assistant_from is not None:
-        assistant = take_assistant(assistant_from, config, prepared, journey.arguments.device)
-    learnt = _learn(journey, progress) if weights_from is None else _take_over(journey, weights_from, progress)
-    return _advise(journey, learnt, assistant, progress)
+    try:
+        assistant = None
+        if assistant_from is not None:
+            assistant = take_assistant(assistant_from, config, prepared, journey.arguments.device)
+        learnt = _learn(journey, progress) if weights_from is None else _take_over(journey, weights_from, progress)
+        return _advise(journey, learnt, assistant, progress)
+    finally:
+        journey.folder.release()
 
 
 @dataclass(frozen=True)
