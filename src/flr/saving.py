@@ -1,7 +1,7 @@
 """A recommender on disk: safetensors, JSON and Parquet, whole or not at all.
 
 ========================  ==========================================================================
-recommender.json          layout, settings, architecture, items, indices of retired ones, whether there is an assistant
+recommender.json          layout, settings, architecture, items, retired ones, whether there is an assistant, hashes
 model.safetensors         weights of the backbone (adapters merged in), the reasoner, the memory and the assistant
 memory.safetensors        the counts that a memory looks up, where the model has one
 tokenizer.json            the tokenizer with its prompts
@@ -28,7 +28,7 @@ from flr.catalogue.titles import build_catalogue
 from flr.config import Config, parse_saved
 from flr.errors import ArtifactError
 from flr.model import FLRModel
-from flr.persistence import new_folder, read_json, write_json
+from flr.persistence import file_sha256, new_folder, read_json, write_json
 from flr.records import ITEM_ID, TITLE, BoolArray, Catalogue
 from flr.sequential.assistant import build_assistant
 from flr.text.tokenizer import TitleTokenizer
@@ -76,7 +76,7 @@ def save_parts(parts: SavedParts, path: Path, *, overwrite: bool) -> None:
             save_file(model.memory.transitions.tables(), folder / _MEMORY)
         write_json(folder / _TOKENIZER, parts.tokenizer.to_json())
         _items_frame(catalogue).write_parquet(folder / _ITEMS)
-        write_json(folder / _META, meta)
+        write_json(folder / _META, meta | {"hashes": _hashes(folder)})
 
 
 def load_parts(path: Path, device: str | torch.device | None) -> SavedParts:
@@ -98,9 +98,18 @@ def load_parts(path: Path, device: str | torch.device | None) -> SavedParts:
     transitions = _read_transitions(folder / _MEMORY) if config.reasoner.has_memory else None
     model = _build(meta, config, transitions)
     _load_weights(model, folder / _WEIGHTS)
+    found = _hashes(folder)
+    for name, expected in meta.get("hashes", {}).items():  # folders saved before have none
+        if found.get(name) != expected:
+            raise ArtifactError(f"{str(folder / name)!r} is not as it was saved, so it is damaged; train again")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return SavedParts(model.to(device), tokenizer, catalogue, config)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the tensors in a folder, by file."""
+    return {name: file_sha256(folder / name) for name in (_WEIGHTS, _MEMORY) if (folder / name).exists()}
 
 
 def _items_frame(catalogue: Catalogue) -> pl.DataFrame:

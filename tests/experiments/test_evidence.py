@@ -98,7 +98,8 @@ def test_only_what_would_differ_is_gathered_again(gathered: Subject, tmp_path: P
     assert gather(run, changed(mutual_information=False)) == "gathered robustness"
     assert gather(run, SETTINGS) == "evidence is there already"
     other = toy_run(tmp_path / "other", gathered.data, seed=1)
-    shutil.copy(other.folder / "model" / "model.safetensors", run.folder / "model" / "model.safetensors")
+    for name in ("model.safetensors", "recommender.json"):
+        shutil.copy(other.folder / "model" / name, run.folder / "model" / name)
     assert gather(run, SETTINGS) == ALL
 
 
