@@ -54,6 +54,17 @@ def test_what_was_recognised_is_said(run: Run, tmp_path: Path) -> None:
     assert "9 ratings are no numbers" in result.stderr
 
 
+def test_rows_that_were_dropped_are_told_by_reason(run: Run, tmp_path: Path) -> None:
+    rows = [f"{u},{i},{i}" for u in "ab" for i in range(1, 5)]
+    (tmp_path / "rows.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows, "a,9,", "a,9,soon", "a,8,"]))
+    arguments = ("--interactions", tmp_path / "rows.csv", "--missing-title", "fallback", "--on-bad-row", "drop")
+    result = run("prepare", *arguments, "--output", tmp_path / "data")
+    assert result.exit_code == 0, result.stderr
+    assert "dropped: 3 unreadable rows" in result.stderr
+    assert "note: 2 left out because 'timestamp' is empty" in result.stderr
+    assert "note: 1 left out because 'timestamp' is no time" in result.stderr
+
+
 def test_an_official_split_that_is_left_aside_is_said(run: Run, shared_data: Path, tmp_path: Path) -> None:
     given = ("--split", "given", "--order-column", "pos")
     for settings, said in (((), True), (given, False)):

@@ -112,6 +112,8 @@ def _show_source(source: dict[str, Any]) -> None:
             console.show_note(f"note: {table['note']}")
     if source.get("unreadable_ratings"):
         console.show_note(f"note: {source['unreadable_ratings']:,} ratings are no numbers and were left out")
+    for reason, count in source.get("unreadable_rows", {}).items():
+        console.show_note(f"note: {count:,} left out because {reason}")
 
 
 def _show(manifest: dict[str, Any], output: Path) -> None:

@@ -219,12 +219,26 @@ def test_a_misspelt_column_gets_a_hint(tmp_path: Path) -> None:
 
 def test_unreadable_rows_are_dropped_and_counted_when_allowed(tmp_path: Path) -> None:
     path = write_csv(tmp_path, "user_id,item_id,timestamp\n1,2,3\n1,2,soon\n,2,4\n1,3,5\n")
+    said = r"2 unreadable rows in all: 1 where 'user_id' is empty, 1 where 'timestamp' is no time"
+    with pytest.raises(ReadError, match=said):
+        read(path)
     record = read(path, None, PrepareConfig(on_bad_row="drop"))
     assert record.frame.rows() == [("1", "2", 3), ("1", "3", 5)]
     assert record.dropped == {"unreadable_rows": 2}
+    assert record.source["unreadable_rows"] == {
+        "'user_id' is empty": 1,
+        "'timestamp' is no time (epoch number or ISO 8601)": 1,
+    }
     hopeless = write_csv(tmp_path, "user_id,item_id,timestamp\n1,2,3x\n", "all.csv")
-    with pytest.raises(DataError, match="none of the 1 rows"):
+    with pytest.raises(DataError, match=r"none of the 1 rows .*1 where 'timestamp' is no time"):
         read(hopeless, None, PrepareConfig(on_bad_row="drop"))
+
+
+def test_half_a_column_in_another_kind_of_time_is_never_dropped(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "user_id,item_id,timestamp\n1,2,1700000000\n1,3,2024-01-03\n")
+    for on_bad_row in ("error", "drop"):
+        with pytest.raises(ReadError, match=r"'timestamp' of .*rows.csv' mixes epoch numbers \(1 row\)"):
+            read(path, None, PrepareConfig.model_validate({"on_bad_row": on_bad_row}))
 
 
 def test_items_without_titles_or_with_two(tmp_path: Path) -> None:

@@ -47,3 +47,21 @@ def test_what_is_finer_than_a_second_is_kept_for_the_order() -> None:
 def test_what_is_no_time_is_said(values: list[object], said: str) -> None:
     with pytest.raises(ReadError, match=said):
         read_times(pl.Series("t", values), "'t'")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            ["1700000000", "2024-01-03", None, "", "1700000001"],
+            r"\(2 rows\) and ISO 8601 \(1 row\), such as '2024-01-03'",
+        ),
+        (
+            ["2024-01-03", "1700000000", "never", "2024-01-04"],
+            r"\(1 row\) and ISO 8601 \(2 rows\), such as '1700000000'",
+        ),
+    ],
+)
+def test_numbers_among_iso_are_told_apart_from_what_is_no_time(values: list[str | None], said: str) -> None:
+    with pytest.raises(ReadError, match=r"'t' mixes epoch numbers " + said + ".*write all of them as one"):
+        read_times(pl.Series("t", values), "'t'")

@@ -43,7 +43,8 @@ def assemble(
         DataError: There are no rows, or one item has several titles.
     """
     table = _locate(interactions, settings, source["interactions"]["path"])
-    frame, form, dropped = _interactions_frame(table, settings)
+    frame, form, reasons = _interactions_frame(table, settings)
+    dropped = {"unreadable_rows": sum(reasons.values())} if reasons else {}
     if items is None and not _has_titles(interactions, settings):
         listed = frame.select(ITEM_ID).unique(maintain_order=True).with_columns(_no_title())
     elif items is None:
@@ -51,9 +52,9 @@ def assemble(
     else:
         listed, n_repeated = _items_frame(items, settings, source["items"]["path"], only_titles=False)
         dropped |= {"repeated_item_rows": n_repeated} if n_repeated else {}
-    source = {**source, "columns": table.columns, "time": form}
-    n_lost = _lost_ratings(table)
-    return Interactions(frame, listed, source | ({"unreadable_ratings": n_lost} if n_lost else {}), dropped)
+    told = {"unreadable_ratings": _lost_ratings(table), "unreadable_rows": reasons}
+    source = {**source, "columns": table.columns, "time": form, **{name: what for name, what in told.items() if what}}
+    return Interactions(frame, listed, source, dropped)
 
 
 def _locate(frame: pl.DataFrame, settings: PrepareConfig, where: str) -> Table:
@@ -69,7 +70,7 @@ def _locate(frame: pl.DataFrame, settings: PrepareConfig, where: str) -> Table:
 
 
 def _interactions_frame(table: Table, settings: PrepareConfig) -> tuple[pl.DataFrame, str, dict[str, int]]:
-    """Return the readable rows, how their times were written, and how many rows were dropped."""
+    """Return the readable rows, how their times were written, and why how many rows were dropped."""
     column = {role: table.frame[name] for role, name in table.columns.items()}
     times = read_times(column[TIMESTAMP], f"column {table.columns[TIMESTAMP]!r} of {table.where!r}")
     read = {USER_ID: ids_of(column[USER_ID]), ITEM_ID: ids_of(column[ITEM_ID]), TIMESTAMP: times.seconds}
@@ -80,12 +81,16 @@ def _interactions_frame(table: Table, settings: PrepareConfig) -> tuple[pl.DataF
     needed = [role for role in (USER_ID, ITEM_ID, TIMESTAMP, ORDER) if role in read]
     good = frame.select(pl.all_horizontal(pl.col(needed).is_not_null())).to_series()
     n_bad = len(good) - int(good.sum())
+    reasons = _reasons(table, frame.select(needed)) if n_bad else {}
     if n_bad and settings.on_bad_row == "error":
-        raise _bad_row(table, frame.select(needed), n_bad)
+        raise _bad_row(table, frame.select(needed), reasons)
     if n_bad == len(frame):
-        raise DataError(f"none of the {n_bad} rows of {table.where!r} has a user, an item and a readable time")
+        raise DataError(
+            f"none of the {n_bad} rows of {table.where!r} has a user, an item and a readable time "
+            f"({_counted(reasons)}); mend the file, or name other columns"
+        )
     frame, form = _keep(frame, times, good if n_bad else None)
-    return frame, form, {"unreadable_rows": n_bad} if n_bad else {}
+    return frame, form, reasons
 
 
 def _keep(frame: pl.DataFrame, times: Times, good: pl.Series | None) -> tuple[pl.DataFrame, str]:
@@ -97,14 +102,31 @@ def _keep(frame: pl.DataFrame, times: Times, good: pl.Series | None) -> tuple[pl
     return frame, f"{times.form}, rows put in the order of their fractions of a second"
 
 
-def _bad_row(table: Table, read: pl.DataFrame, n_bad: int) -> ReadError:
+def _reasons(table: Table, read: pl.DataFrame) -> dict[str, int]:
+    """Return what is wrong with rows that cannot be read -> how many, each row counted at its first problem."""
+    reasons, left = {}, pl.repeat(True, len(read), dtype=pl.Boolean, eager=True)
+    for role in read.columns:
+        cells, lost = table.frame[table.columns[role]], left & read[role].is_null()
+        empty = cells.is_null() | (cells == "") if cells.dtype == pl.String else cells.is_null()
+        reasons[f"{table.columns[role]!r} is empty"] = int((lost & empty).sum())
+        reasons[f"{table.columns[role]!r} is {_READ_AS.get(role, 'not readable')}"] = int((lost & ~empty).sum())
+        left &= ~lost
+    return {reason: n for reason, n in reasons.items() if n}
+
+
+def _counted(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{n:,} where {reason}" for reason, n in reasons.items())
+
+
+def _bad_row(table: Table, read: pl.DataFrame, reasons: dict[str, int]) -> ReadError:
     nulls = read.select(pl.all().is_null())
     row = int(nulls.select(pl.any_horizontal(pl.all()).arg_max()).item())
     role = next(role for role in read.columns if nulls[role][row])
     name = table.columns[role]
     value = table.frame[name][row]
     problem = "is empty" if value is None or value == "" else f"is {value!r}, {_READ_AS.get(role, 'not readable')}"
-    others = f" ({n_bad} unreadable rows in all)" if n_bad > 1 else ""
+    n_bad, why = sum(reasons.values()), f": {_counted(reasons)}" if len(reasons) > 1 else ""
+    others = f" ({n_bad} unreadable rows in all{why})" if n_bad > 1 else ""
     return ReadError(
         f"{name!r} in data row {row + 1} of {table.where!r} {problem}{others}; "
         "mend the file, or drop such rows with on_bad_row=drop"

@@ -46,7 +46,7 @@ def read_times(column: pl.Series, where: str) -> Times:
         where: File and column, for messages.
 
     Raises:
-        ReadError: The type cannot hold times, or numbers of different units are mixed.
+        ReadError: The type cannot hold times, or numbers of different units, or numbers and ISO 8601, are mixed.
     """
     if column.dtype == pl.Date:
         return Times(column.cast(pl.Datetime("us")).dt.epoch("s"), None, "date")
@@ -54,13 +54,33 @@ def read_times(column: pl.Series, where: str) -> Times:
         return _times(column.dt.epoch("us"), "microseconds", "datetime")
     if column.dtype == pl.String:
         head = column.drop_nulls().head(1000)
-        if head.str.contains(_NUMBER).sum() * 2 < len(head):
-            return _times(_iso_microseconds(column), "microseconds", "ISO 8601")
-        column = _numbers(column)
+        text, mostly_iso = column, head.str.contains(_NUMBER).sum() * 2 < len(head)
+        column = _iso_microseconds(text) if mostly_iso else _numbers(text)
+        _check_one_kind(text.filter(column.is_null()), column.count(), where, is_iso=mostly_iso)
+        if mostly_iso:
+            return _times(column, "microseconds", "ISO 8601")
     if not column.dtype.is_numeric():
         raise ReadError(f"{where} has type {column.dtype}; expected epoch numbers, dates or ISO 8601 text")
     unit = _unit(column, where)
     return _times(column, unit, f"epoch {unit}")
+
+
+def _check_one_kind(unread: pl.Series, n_read: int, where: str, *, is_iso: bool) -> None:
+    """Check that what could not be read as the one kind of time is not of the other kind."""
+    unread = unread.drop_nulls()
+    if unread.is_empty() or not n_read:
+        return
+    other = unread.filter(unread.str.contains(_NUMBER) if is_iso else _iso_microseconds(unread).is_not_null())
+    if len(other):
+        n_numbers, n_iso = (len(other), n_read) if is_iso else (n_read, len(other))
+        raise ReadError(
+            f"{where} mixes epoch numbers ({_rows(n_numbers)}) and ISO 8601 ({_rows(n_iso)}), such as {other[0]!r} "
+            "among the others; write all of them as one of the two"
+        )
+
+
+def _rows(n: int) -> str:
+    return f"{n:,} row" if n == 1 else f"{n:,} rows"
 
 
 def _times(values: pl.Series, unit: str, form: str) -> Times:
