@@ -65,6 +65,16 @@ def test_rows_that_were_dropped_are_told_by_reason(run: Run, tmp_path: Path) -> 
     assert "note: 1 left out because 'timestamp' is no time" in result.stderr
 
 
+def test_few_listed_items_are_warned_of(run: Run, tmp_path: Path) -> None:
+    rows = [f"{u},{i},{i}" for u in "ab" for i in range(1, 5)]
+    (tmp_path / "rows.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
+    (tmp_path / "items.csv").write_text("item_id,title\n1,Anchor\n")
+    arguments = ("--interactions", tmp_path / "rows.csv", "--items", tmp_path / "items.csv")
+    result = run("prepare", *arguments, "--missing-title", "fallback", "--output", tmp_path / "data")
+    assert result.exit_code == 0, result.stderr
+    assert "warning: 1 of 4 items of the interactions are in the items table" in result.stderr
+
+
 def test_an_official_split_that_is_left_aside_is_said(run: Run, shared_data: Path, tmp_path: Path) -> None:
     given = ("--split", "given", "--order-column", "pos")
     for settings, said in (((), True), (given, False)):

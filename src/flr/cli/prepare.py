@@ -112,6 +112,11 @@ def _show_source(source: dict[str, Any]) -> None:
             console.show_note(f"note: {table['note']}")
     if source.get("unreadable_ratings"):
         console.show_note(f"note: {source['unreadable_ratings']:,} ratings are no numbers and were left out")
+    if few := source.get("few_items_listed"):
+        console.show_note(
+            f"warning: {few['found']:,} of {few['of']:,} items of the interactions are in the items table; "
+            "check that both name items alike (--item-column)"
+        )
     for reason, count in source.get("unreadable_rows", {}).items():
         console.show_note(f"note: {count:,} left out because {reason}")
 

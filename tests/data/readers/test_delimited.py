@@ -88,10 +88,30 @@ def test_standard_names_of_public_data_sets_are_known(tmp_path: Path) -> None:
 
 
 def test_items_keep_their_attributes_and_titles(tmp_path: Path) -> None:
-    items = write_csv(tmp_path, 'asin,name,brand,item_id\n7,"Anchor, the",Acme,x7\n8,,,x8\n', "items.csv")
+    items = write_csv(tmp_path, 'asin,name,brand,item_id\nx7,"Anchor, the",Acme,7\nx8,,,8\n', "items.csv")
     record = read(write_csv(tmp_path, as_text(",")), items, PrepareConfig(title_column="name", item_column="item_id"))
     assert record.items.columns == ["item_id", "title", "asin", "brand"]
-    assert record.items.rows() == [("x7", "Anchor, the", "7", "Acme"), ("x8", None, "8", None)]
+    assert record.items.rows() == [("7", "Anchor, the", "x7", "Acme"), ("8", None, "x8", None)]
+
+
+def test_items_under_other_ids_are_refused(tmp_path: Path) -> None:
+    rows = write_csv(tmp_path, as_text(","))
+    items = write_csv(tmp_path, "item_id,title\nA001,Anchor\n", "items.csv")
+    said = r"none of the 2 items .* such as '7', the items table 'A001'; check the item column"
+    for missing_title in ("error", "fallback", "drop"):
+        with pytest.raises(DataError, match=said):
+            read(rows, items, PrepareConfig.model_validate({"missing_title": missing_title}))
+
+
+def test_few_listed_items_are_counted(tmp_path: Path) -> None:
+    rows = write_csv(tmp_path, "user_id,item_id,timestamp\nu,1,1\nu,2,2\nu,3,3\nv,3,4\n")
+    forgiving = PrepareConfig(missing_title="fallback")
+    one = write_csv(tmp_path, "item_id,title\n3,Anchor\n4,Arrow\n", "one.csv")
+    assert read(rows, one, forgiving).source["few_items_listed"] == {"found": 1, "of": 3}
+    two = write_csv(tmp_path, "item_id,title\n3,Anchor\n1,Arrow\n", "two.csv")
+    assert "few_items_listed" not in read(rows, two, forgiving).source
+    none = write_csv(tmp_path, "item_id,title\n", "none.csv")
+    assert read(rows, none, forgiving).source["few_items_listed"] == {"found": 0, "of": 3}
 
 
 def test_titles_beside_the_interactions_make_the_items(tmp_path: Path) -> None:

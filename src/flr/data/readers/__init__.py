@@ -38,7 +38,7 @@ def read(interactions: Path, items: Path | None = None, settings: PrepareConfig 
     Raises:
         ReadError: A file is missing, of no known format, damaged, or has unreadable rows.
         ColumnError: A column is missing, or no standard name is among the columns.
-        DataError: There are no rows, or one item has several titles.
+        DataError: There are no rows, one item has several titles, or no item of the interactions is listed.
     """
     settings = settings or PrepareConfig()
     interactions = Path(interactions)

@@ -40,11 +40,12 @@ def assemble(
     Raises:
         ColumnError: A column is missing.
         ReadError: Rows lack a user, an item or a readable time, and `settings` do not say to drop them.
-        DataError: There are no rows, or one item has several titles.
+        DataError: There are no rows, one item has several titles, or no item of the interactions is listed.
     """
     table = _locate(interactions, settings, source["interactions"]["path"])
     frame, form, reasons = _interactions_frame(table, settings)
     dropped = {"unreadable_rows": sum(reasons.values())} if reasons else {}
+    few: dict[str, int] = {}
     if items is None and not _has_titles(interactions, settings):
         listed = frame.select(ITEM_ID).unique(maintain_order=True).with_columns(_no_title())
     elif items is None:
@@ -52,7 +53,8 @@ def assemble(
     else:
         listed, n_repeated = _items_frame(items, settings, source["items"]["path"], only_titles=False)
         dropped |= {"repeated_item_rows": n_repeated} if n_repeated else {}
-    told = {"unreadable_ratings": _lost_ratings(table), "unreadable_rows": reasons}
+        few = _few_listed(frame[ITEM_ID], listed[ITEM_ID], table, source["items"]["path"])
+    told = {"unreadable_ratings": _lost_ratings(table), "unreadable_rows": reasons, "few_items_listed": few}
     source = {**source, "columns": table.columns, "time": form, **{name: what for name, what in told.items() if what}}
     return Interactions(frame, listed, source, dropped)
 
@@ -176,6 +178,22 @@ def _items_frame(
     if len(unique) < len(frame) and settings.title_rule == "any":
         _check_titles_agree(frame, settings, where)
     return unique, nameless + len(frame) - len(unique)
+
+
+def _few_listed(taken: pl.Series, listed: pl.Series, table: Table, where: str) -> dict[str, int]:
+    """Return how many items of the interactions are in the items table, where these are under half of them.
+
+    Raises:
+        DataError: None is, though the table has items.
+    """
+    taken = taken.unique(maintain_order=True)
+    n_found = int(taken.is_in(listed.implode()).sum())
+    if not n_found and len(listed):
+        raise DataError(
+            f"none of the {len(taken):,} items of {table.where!r} is in {where!r}: the interactions have ids such as "
+            f"{taken[0]!r}, the items table {listed[0]!r}; check the item column of both (item_column=...)"
+        )
+    return {"found": n_found, "of": len(taken)} if n_found * 2 < len(taken) else {}
 
 
 def _check_titles_agree(frame: pl.DataFrame, settings: PrepareConfig, where: str) -> None:
