@@ -40,6 +40,34 @@ def test_blank_lines_are_no_rows_and_empty_fields_are_none(tmp_path: Path) -> No
     assert record.dropped == {}
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz", "rows.tsv"])
+@pytest.mark.parametrize("end", ["\r", "\r\n"])
+def test_lines_may_end_with_a_carriage_return(tmp_path: Path, name: str, end: str) -> None:
+    text = (HEADER + "u,i,1,5\n\nu,j,2,\n").replace("\n", end)
+    path = write(tmp_path / name, text.replace(",", "\t") if name == "rows.tsv" else text)
+    assert read(path).frame.rows() == [("u", "i", 1, 5.0), ("u", "j", 2, None)]
+
+
+def test_a_short_line_is_found_between_carriage_returns(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match=r"line 3 of .*rows.csv' has 2 fields where there are 4 columns;"):
+        read(write(tmp_path / "rows.csv", HEADER.replace("\n", "\r") + "u,i,1,5\ru,j\r"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xca\xf6\xd2\x02*\x1d\xde\xce\xb2CH\x95\xeenC\xb8\x8e\rx\r",
+        b"PK\x03\x04\x14\x00\x06\x00\xe9,\n",
+        b"a\rb\x00\xff",
+    ],
+)
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+def test_bytes_that_are_no_text(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ReadError, match=r"rows.* is no CSV text: byte \d+ is .*export it as CSV"):
+        read(tmp_path / name)
+
+
 def test_short_lines_of_items_count_too(tmp_path: Path) -> None:
     rows = write(tmp_path / "rows.csv", HEADER + "u,i,1,5\n")
     items = write(tmp_path / "items.csv", "item_id,title,brand\ni,Anchor,Acme\nj\n")

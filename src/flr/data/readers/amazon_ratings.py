@@ -25,8 +25,8 @@ import polars as pl
 
 from flr.data.readers import amazon
 from flr.data.readers.formats import RawTable, about_file
-from flr.data.readers.lines import first_line, shown
-from flr.data.readers.text_tables import read_text_table
+from flr.data.readers.lines import shown
+from flr.data.readers.text_tables import first_text_line, read_text_table
 from flr.errors import ReadError
 from flr.prepare_config import PrepareConfig
 from flr.records import ITEM_ID, RATING, TIMESTAMP, USER_ID
@@ -83,7 +83,10 @@ def read_items(path: Path, settings: PrepareConfig) -> RawTable:
 
 def _fields(path: Path) -> list[str] | None:
     """Return the fields of the first line where they can be those of a rating."""
-    fields = next(csv.reader([first_line(path)]), [])
+    try:
+        fields = next(csv.reader([first_text_line(path)]), [])
+    except csv.Error:
+        return None
     if len(fields) != _N_FIELDS or not (_RATING.fullmatch(fields[2]) and _TIME.fullmatch(fields[3])):
         return None
     return fields

@@ -5,17 +5,25 @@ Polars fills rows that are too short with nulls and renames columns that are cal
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import polars as pl
 
-from flr.data.readers.lines import open_plain
+from flr.data.readers.lines import first_line, open_plain
 from flr.errors import ColumnError, ReadError
+
+#: Bytes looked at to tell what a file is.
+_HEAD_BYTES: Final = 1 << 16
+#: Control characters that no text has, in any one-byte encoding.
+_BINARY: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def read_text_table(
@@ -28,7 +36,7 @@ def read_text_table(
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return a text table, every column as strings and every empty field as null, and the numbers left out.
 
-    Lines that are blank are no rows and count for nothing.
+    Lines that are blank are no rows and count for nothing. They end with LF, CRLF or CR, one of them in the whole file.
 
     Args:
         path: UTF-8 text, or the same gzipped.
@@ -38,13 +46,13 @@ def read_text_table(
         names: Columns of a file without a header; None: the first line names them.
 
     Raises:
-        ReadError: The file is empty, not UTF-8, or a line has more or fewer fields than there are columns.
+        ReadError: The file is empty, no text or not UTF-8, or a line has more or fewer fields than there are columns.
         ColumnError: Two columns have one name.
     """
     try:
         # All columns are read even where few are used: only then are lines with too many fields noticed.
         frame = pl.read_csv(
-            path,
+            _with_line_feeds(path),
             separator=separator,
             quote_char=quote,
             infer_schema=False,
@@ -62,6 +70,40 @@ def read_text_table(
     if any("_duplicated_" in name for name in frame.columns):
         check_names(path, next(_rows(path, separator, quote))[1])
     return _whole_rows(frame, path, (separator, quote, names is None), on_bad_row)
+
+
+def _with_line_feeds(path: Path) -> Path | bytes:
+    """Return the file, or what is in it where its lines end with CR, which Polars takes for no end.
+
+    Raises:
+        ReadError: The file is not text.
+    """
+    try:
+        with open_plain(path) as file:
+            head = file.read(_HEAD_BYTES)
+            _check_text(path, head)
+            return path if b"\r" not in head or b"\n" in head else (head + file.read()).replace(b"\r", b"\n")
+    except (EOFError, OSError, zlib.error):
+        # Polars is about to say what is wrong with it.
+        return path
+
+
+def _check_text(path: Path, head: bytes) -> None:
+    found = _BINARY.search(head)
+    if found is None or head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError as error:
+        raise ReadError(
+            f"{str(path)!r} is no CSV text: byte {found.start() + 1} is {found.group()!r}, as in binary files; "
+            "expected UTF-8 text; check that it is the right file, or export it as CSV or Parquet"
+        ) from error
+
+
+def first_text_line(path: Path) -> str:
+    """Return a file's first line as `flr.data.readers.lines.first_line` does, also where lines end with CR."""
+    return first_line(path).partition("\r")[0]
 
 
 def check_names(path: Path, names: list[str]) -> None:
