@@ -54,6 +54,28 @@ def test_every_format_gives_the_same_rows_in_file_order(tmp_path: Path, name: st
     assert record.items.rows() == [("7", None), ("8", None)]
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz"])
+def test_a_csv_may_have_another_separator_than_commas(tmp_path: Path, separator: str, name: str) -> None:
+    text = as_text(separator).replace("item_id", '"item_id"').encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    items = write_csv(tmp_path, as_items(separator), "items.csv")
+    record = read(tmp_path / name, items)
+    assert record.frame.select("user_id", "item_id", "rating", "timestamp").rows() == ROWS
+    assert record.items.rows() == [("7", "Anchor, the", "Acme"), ("8", "Arrow", None)]
+    assert record.source["interactions"]["note"] == f"its fields are separated by {separator!r}"
+
+
+def as_items(separator: str) -> str:
+    return 'item_id|title|"brand, or maker"\n7|Anchor, the|Acme\n8|Arrow|\n'.replace("|", separator)
+
+
+def test_a_header_with_commas_is_parted_by_them(tmp_path: Path) -> None:
+    record = read(write_csv(tmp_path, "user_id,item_id,timestamp,a;b;c;d;e\nu,7,1,x\n"))
+    assert record.frame.rows() == [("u", "7", 1)]
+    assert "note" not in record.source["interactions"]
+
+
 def write_csv(tmp_path: Path, text: str, name: str = "rows.csv") -> Path:
     (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path / name

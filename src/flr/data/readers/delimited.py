@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Final, Literal
 
@@ -10,7 +11,7 @@ import polars as pl
 
 from flr.data.readers.formats import RawTable, about_file
 from flr.data.readers.lines import numbered, shown
-from flr.data.readers.text_tables import read_text_table
+from flr.data.readers.text_tables import first_text_line, read_text_table
 from flr.errors import DataError, ReadError
 from flr.prepare_config import PrepareConfig
 
@@ -24,6 +25,9 @@ FORMATS: Final = {
     ".inter": "recbole",
     ".item": "recbole",
 }
+
+#: What CSV files have in place of commas, by the habits of a country or a program.
+_OTHER_SEPARATORS: Final = (";", "\t", "|")
 
 
 def recognises(path: Path) -> bool:
@@ -44,7 +48,10 @@ def items_beside(path: Path) -> Path | None:
 def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
     """Return the table of one file; see `read_table`."""
     frame, dropped = read_table(path, settings.on_bad_row)
-    return RawTable(frame, about_file(path, recognise(path)), dropped)
+    about, (separator, _) = about_file(path, recognise(path)), _separator_and_quote(path)
+    if about["format"] == "csv" and separator != ",":
+        about["note"] = f"its fields are separated by {separator!r}"
+    return RawTable(frame, about, dropped)
 
 
 def read_items(path: Path, settings: PrepareConfig) -> RawTable:
@@ -95,7 +102,7 @@ def read_table(path: Path, on_bad_row: Literal["error", "drop"] = "error") -> tu
             return pl.read_parquet(path), {}
         if form == "json lines":
             return _read_json_lines(path, on_bad_row)
-        separator, quote = {"csv": (",", '"'), "tsv": ("\t", '"'), "recbole": ("\t", None)}[form]
+        separator, quote = _separator_and_quote(path)
         return read_text_table(path, separator, quote, on_bad_row=on_bad_row)
     except DataError:
         raise
@@ -103,6 +110,16 @@ def read_table(path: Path, on_bad_row: Literal["error", "drop"] = "error") -> tu
         place = _first_bad_object(path) if form == "json lines" else None
         reason = place or str(error).splitlines()[0]
         raise ReadError(f"cannot read {str(path)!r} as {form}: {reason}; mend or convert the file") from error
+
+
+def _separator_and_quote(path: Path) -> tuple[str, str | None]:
+    """Return what parts the fields of a text table: in a CSV file without a comma in its header, what is there."""
+    form = recognise(path)
+    if form != "csv":
+        return "\t", None if form == "recbole" else '"'
+    header = re.sub('"[^"]*"', "", first_text_line(path))
+    # A table of one column is of no use here, so that nothing is lost by taking another mark for the separator.
+    return max((",", *_OTHER_SEPARATORS), key=header.count) if "," not in header else ",", '"'
 
 
 def _read_json_lines(path: Path, on_bad_row: Literal["error", "drop"]) -> tuple[pl.DataFrame, dict[str, int]]:
