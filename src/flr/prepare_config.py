@@ -50,6 +50,9 @@ class PrepareConfig(Section):
     widen_until_items: int = Field(
         1, ge=1, description="Start the window a year earlier, back to 1996, until this many items survive."
     )
+    min_rating: float | None = Field(
+        None, allow_inf_nan=False, description="Leave out rows rated lower or not at all; unset: ratings are not used."
+    )
     min_user_interactions: int = Field(1, ge=1, description="k-core: drop users with fewer rows; 1 keeps all.")
     min_item_interactions: int = Field(1, ge=1, description="k-core: drop items with fewer rows; 1 keeps all.")
     deduplicate: bool = Field(False, description="Keep the first of rows with equal user, item and time.")
@@ -73,7 +76,9 @@ class PrepareConfig(Section):
     user_column: str | None = Field(None, description="Column of the user's id; unset: a standard name.")
     item_column: str | None = Field(None, description="Column of the item's id; unset: a standard name.")
     timestamp_column: str | None = Field(None, description="Column of the time; unset: a standard name.")
-    rating_column: str | None = Field(None, description="Column of the rating; unset: a standard name, if any.")
+    rating_column: str | None = Field(
+        None, description="Column of the rating, for min_rating; unset: a standard name, if any."
+    )
     title_column: str | None = Field(None, description="Column of the title; unset: a standard name.")
     split_column: str | None = Field(None, description="Column of the part (given); unset: `split`.")
     order_column: str | None = Field(None, description="Column of the order within a user; unset: order by time.")

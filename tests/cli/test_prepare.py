@@ -75,6 +75,20 @@ def test_few_listed_items_are_warned_of(run: Run, tmp_path: Path) -> None:
     assert "warning: 1 of 4 items of the interactions are in the items table" in result.stderr
 
 
+def test_low_ratings_are_left_out_and_counted(run: Run, tmp_path: Path) -> None:
+    rows = [f"{u},{i},{i},{i}" for u in "ab" for i in range(1, 8)]
+    (tmp_path / "rows.csv").write_text("\n".join(["user_id,item_id,timestamp,mark", *rows, "a,9,9,"]))
+    arguments = ("prepare", "--interactions", tmp_path / "rows.csv", "--missing-title", "fallback")
+    refused = run(*arguments, "--min-rating", 3, "--output", tmp_path / "data")
+    assert refused.exit_code == 2
+    assert "no rating column, which min_rating=3 needs" in refused.stderr
+    result = run(*arguments, "--min-rating", 3, "--rating-column", "mark", "--output", tmp_path / "data")
+    assert result.exit_code == 0, result.stderr
+    assert "dropped: 4 rows below min rating" in result.stderr
+    assert "dropped: 1 unrated rows" in result.stderr
+    assert flr.load_prepared(tmp_path / "data").manifest["counts"]["interactions"] == 10
+
+
 def test_an_official_split_that_is_left_aside_is_said(run: Run, shared_data: Path, tmp_path: Path) -> None:
     given = ("--split", "given", "--order-column", "pos")
     for settings, said in (((), True), (given, False)):

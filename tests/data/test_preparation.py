@@ -112,6 +112,34 @@ def test_repeats_and_thin_users_and_items_are_dropped_and_counted() -> None:
     assert data.manifest["counts"]["interactions"] == 6
 
 
+def test_low_ratings_are_left_out_before_everything_else() -> None:
+    rows = [*ROWS, ("w", "z", 1), ("v", "b", 9), ("u", "b", 8)]
+    record = interactions(rows, rating=[5.0, 4.0, 3.5, 5.0, 4.0, 5.0, 3.4, None, float("nan")])
+    settings = PrepareConfig(min_rating=3.5, min_user_interactions=2)
+    data = prepare(record, settings)
+    assert data.sequences.user_ids.tolist() == ["u", "v"]
+    assert data.items["item_id"].to_list() == ["a", "b", "c"]
+    assert data.sequences.timestamps.tolist() == [1, 3, 5, 5, 1, 2]
+    assert data.sequences.split.tolist() == [TRAIN, TRAIN, VALID, TEST, TRAIN, TRAIN]
+    assert data.manifest["dropped"] == {
+        "rows_below_min_rating": 1,
+        "unrated_rows": 2,
+        "k_core_rows": 0,
+        "k_core_users": 0,
+        "k_core_items": 0,
+    }
+    assert data.manifest["settings"]["min_rating"] == 3.5
+    unused = prepare(record).manifest
+    assert (unused["counts"]["interactions"], unused["dropped"]) == (9, {})
+
+
+def test_ratings_that_are_asked_for_and_missing() -> None:
+    with pytest.raises(ColumnError, match=r"no rating column, which min_rating=4 needs; .*rating_column="):
+        prepare(interactions(ROWS), PrepareConfig(min_rating=4))
+    with pytest.raises(DataError, match=r"none of 6 rows is rated 6 .* highest rating is 5.0, and 1 rows have none"):
+        prepare(interactions(ROWS, rating=[5.0, None, 1, 1, 1, 1]), PrepareConfig(min_rating=6))
+
+
 def test_nothing_left_or_nothing_there() -> None:
     with pytest.raises(DataError, match=r"nothing is left of 6 rows .* min_user_interactions=50"):
         prepare(interactions(ROWS), PrepareConfig(min_user_interactions=50))

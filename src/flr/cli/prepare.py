@@ -46,8 +46,9 @@ def _option(name: str, field: FieldInfo) -> Any:
 def _metavar(name: str, annotation: Any) -> str | None:
     if annotation is bool:
         return None
-    if annotation in (int, float):
-        return "N" if annotation is int else "SHARE"
+    numbers = {int: "N", float: "SHARE", float | None: "NUMBER"}
+    if annotation in numbers:
+        return numbers[annotation]
     return "COLUMN" if name.endswith("_column") else "TEXT"
 
 
@@ -78,6 +79,7 @@ def prepare(
       flr prepare ml-100k --output data/ml-100k
       flr prepare --interactions rows.csv --items items.csv --output data/mine
       flr prepare --interactions Toys_5.json.gz --output data/toys
+      flr prepare ml-100k --min-rating 4 --output data/liked
       flr prepare --interactions CDs_and_Vinyl_5.json.gz
         --protocol latentr3 --output data/cds2015
       flr prepare --interactions LatentR3/CDs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from flr.records import (
     ITEM_ID,
     ITEM_INDEX,
     ORDER,
+    RATING,
     SPLIT,
     TIMESTAMP,
     TITLE,
@@ -60,15 +61,17 @@ def prepare(
         was dropped, how ties were broken, and the audit.
 
     Raises:
-        DataError: There are no rows, filters leave nothing, an item has no title and the settings allow no
-            fallback, a label is none, a part of the split is empty, or withholding items leaves it so.
-        ColumnError: The split or order column was not read.
+        DataError: There are no rows, none is rated high enough, filters leave nothing, an item has no title and the
+            settings allow no fallback, a label is none, a part of the split is empty, or withholding items leaves
+            it so.
+        ColumnError: The split, order or rating column, which the settings need, was not read.
         LeakageError: The split would let training see the future of a test target.
     """
     settings = settings or PrepareConfig()
     if interactions.frame.is_empty():
         raise DataError("there are no interactions to prepare; expected at least one row")
     with progress.task("prepare", total=5) as step:
+        interactions = _well_rated(interactions, settings.min_rating)
         frame, user_ids, items = _encode(interactions, settings)
         step(note=f"{len(frame):,} rows read")
         kept = _filter(frame, user_ids, items, settings)
@@ -113,6 +116,28 @@ def _manifest(settings: PrepareConfig, source: dict[str, Any], dropped: dict[str
         "source": source,
         "audit": found.to_json(),
     }
+
+
+def _well_rated(interactions: Interactions, least: float | None) -> Interactions:
+    """Return the interactions rated `least` or higher, with the numbers of the others; None: all of them."""
+    if least is None:
+        return interactions
+    frame = interactions.frame
+    if RATING not in frame.columns:
+        raise ColumnError(
+            f"the interactions have no rating column, which min_rating={least:g} needs; name it with "
+            "rating_column=..., or leave min_rating out"
+        )
+    ratings = frame[RATING].cast(pl.Float64).fill_nan(None)
+    kept = frame.filter(ratings >= least)
+    n_unrated = ratings.null_count()
+    dropped = {"rows_below_min_rating": len(frame) - len(kept) - n_unrated, "unrated_rows": n_unrated}
+    if kept.is_empty():
+        raise DataError(
+            f"none of {len(frame):,} rows is rated {least:g} or higher: the highest rating is {ratings.max()!r}, and "
+            f"{n_unrated:,} rows have none; lower min_rating={least:g}"
+        )
+    return replace(interactions, frame=kept, dropped=interactions.dropped | dropped)
 
 
 def _encode(

@@ -136,7 +136,7 @@ def _bad_row(table: Table, read: pl.DataFrame, reasons: dict[str, int]) -> ReadE
 
 
 def _lost_ratings(table: Table) -> int:
-    """Return how many ratings are no numbers; nothing is computed from ratings, so that their rows stay."""
+    """Return how many ratings are no numbers; their rows stay unless ``min_rating`` asks for a rating."""
     if RATING not in table.columns:
         return 0
     ratings = table.frame[table.columns[RATING]]
