@@ -74,7 +74,9 @@ class PrepareConfig(Section):
         "error", description="Stop at rows that lack a user, an item or a readable time, or drop and count them."
     )
     user_column: str | None = Field(None, description="Column of the user's id; unset: a standard name.")
-    item_column: str | None = Field(None, description="Column of the item's id; unset: a standard name.")
+    item_column: str | None = Field(
+        None, description="Column of the item's id, in both tables or one; unset, and in the other: a standard name."
+    )
     timestamp_column: str | None = Field(None, description="Column of the time; unset: a standard name.")
     rating_column: str | None = Field(
         None, description="Column of the rating, for min_rating; unset: a standard name, if any."

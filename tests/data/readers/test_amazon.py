@@ -96,6 +96,15 @@ def test_repeats_are_kept_and_repeated_metadata_is_counted(tmp_path: Path) -> No
         read(rows, meta)
 
 
+def test_items_of_a_table_may_name_their_column_alone(tmp_path: Path) -> None:
+    rows = write(tmp_path / "a.json", OLD)
+    (tmp_path / "items.csv").write_text("sku,title\nB1,Anchor\n", encoding="utf-8")
+    record = read(rows, tmp_path / "items.csv", PrepareConfig(item_column="sku"))
+    assert (record.frame["item_id"].to_list(), record.items.rows()) == (["B1"], [("B1", "Anchor")])
+    with pytest.raises(ColumnError, match=r"a.json' has no column 'sku' \(item_column\)"):
+        read(rows, None, PrepareConfig(item_column="sku"))
+
+
 BAD_LINES = {
     "no object": ('["a list"]', r"line 2 of .*a.json' is '\[\"a list\"\]'; expected one JSON object a line"),
     "cut off": ('{"reviewerID": "A1", "asi', r"line 2 .* is '\{\"reviewerID\": \"A1\", \"asi'"),

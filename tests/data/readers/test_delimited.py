@@ -116,6 +116,28 @@ def test_items_keep_their_attributes_and_titles(tmp_path: Path) -> None:
     assert record.items.rows() == [("7", "Anchor, the", "x7", "Acme"), ("8", None, "x8", None)]
 
 
+@pytest.mark.parametrize(("of_rows", "of_items"), [("sku", "item_id"), ("asin", "sku"), ("sku", "sku")])
+def test_one_table_may_have_the_named_item_column_and_the_other_a_standard_one(
+    tmp_path: Path, of_rows: str, of_items: str
+) -> None:
+    rows = write_csv(tmp_path, as_text(",").replace("item_id", of_rows))
+    items = write_csv(tmp_path, f"{of_items},title\n7,Anchor\n8,Arrow\n", "items.csv")
+    record = read(rows, items, PrepareConfig(item_column="sku"))
+    assert record.frame["item_id"].to_list() == ["7", "8", "8"]
+    assert record.items.rows() == [("7", "Anchor"), ("8", "Arrow")]
+    assert record.source["columns"]["item_id"] == of_rows
+
+
+def test_an_item_column_that_no_table_has_is_said(tmp_path: Path) -> None:
+    rows = write_csv(tmp_path, as_text(","))
+    items = write_csv(tmp_path, "item_id,title\n7,Anchor\n8,Arrow\n", "items.csv")
+    with pytest.raises(ColumnError, match=r"rows.csv' has no column 'sku' \(item_column\)"):
+        read(rows, items, PrepareConfig(item_column="sku"))
+    nameless = write_csv(tmp_path, "code,title\n7,Anchor\n", "nameless.csv")
+    with pytest.raises(ColumnError, match=r"nameless.csv' has no column 'item_id' \(item_column\)"):
+        read(rows, nameless, PrepareConfig(item_column="item_id"))
+
+
 def test_items_under_other_ids_are_refused(tmp_path: Path) -> None:
     rows = write_csv(tmp_path, as_text(","))
     items = write_csv(tmp_path, "item_id,title\nA001,Anchor\n", "items.csv")

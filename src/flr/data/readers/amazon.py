@@ -85,9 +85,10 @@ def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
     edition = _edition(file)
     if edition is None:
         raise not_recognised(file)
-    named = named_columns(settings, "user_column", "item_column", "timestamp_column", "rating_column")
-    named += named_columns(settings, "split_column", "order_column")
-    usual = (*EDITIONS[edition], _RATING[edition], *(("split",) if settings.split == "given" else ()))
+    named = named_columns(settings, "user_column", "timestamp_column", "rating_column", "split_column", "order_column")
+    # The item's column may be that of the items alone.
+    usual = (*EDITIONS[edition], _RATING[edition], *named_columns(settings, "item_column"))
+    usual += ("split",) if settings.split == "given" else ()
     return _read_objects(file, usual, named, settings, edition)
 
 

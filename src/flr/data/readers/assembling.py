@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from flr.data.readers.columns import STANDARD_NAMES, fill_template, find_column, ids_of, needed_column
+from flr.data.readers.columns import STANDARD_NAMES, fill_template, find_column, ids_of, needed_column, settings_for
 from flr.data.readers.times import Times, read_times
 from flr.data.title_rules import merge_repeated
 from flr.errors import DataError, ReadError
@@ -42,7 +42,7 @@ def assemble(
         ReadError: Rows lack a user, an item or a readable time, and `settings` do not say to drop them.
         DataError: There are no rows, one item has several titles, or no item of the interactions is listed.
     """
-    table = _locate(interactions, settings, source["interactions"]["path"])
+    table = _locate(interactions, settings_for(interactions, items, settings), source["interactions"]["path"])
     frame, form, reasons = _interactions_frame(table, settings)
     dropped = {"unreadable_rows": sum(reasons.values())} if reasons else {}
     few: dict[str, int] = {}
@@ -51,7 +51,8 @@ def assemble(
     elif items is None:
         listed, _ = _items_frame(interactions, settings, table.where, only_titles=True)
     else:
-        listed, n_repeated = _items_frame(items, settings, source["items"]["path"], only_titles=False)
+        of_items = settings_for(items, interactions, settings)
+        listed, n_repeated = _items_frame(items, of_items, source["items"]["path"], only_titles=False)
         dropped |= {"repeated_item_rows": n_repeated} if n_repeated else {}
         few = _few_listed(frame[ITEM_ID], listed[ITEM_ID], table, source["items"]["path"])
     told = {"unreadable_ratings": _lost_ratings(table), "unreadable_rows": reasons, "few_items_listed": few}

@@ -24,6 +24,19 @@ STANDARD_NAMES: Final = {
 _SETTING: Final = {USER_ID: "user_column", ITEM_ID: "item_column"}
 
 
+def settings_for(table: pl.DataFrame, other: pl.DataFrame | None, settings: PrepareConfig) -> PrepareConfig:
+    """Return the settings for one of two tables: without ``item_column`` where only the other one has that column.
+
+    Rows may call `sku` what the items call `item_id`, or the reverse. Where neither table has the column, or this
+    one has no standard name either, the settings stay, and `find_column` says what is missing.
+    """
+    named = settings.item_column
+    is_others = other is not None and named in other.columns and named not in table.columns
+    if is_others and any(name in table.columns for name in STANDARD_NAMES[ITEM_ID]):
+        return settings.model_copy(update={"item_column": None})
+    return settings
+
+
 def find_column(table: pl.DataFrame, role: str, settings: PrepareConfig, where: str) -> str | None:
     """Return the column that plays `role`, or None where no standard name is there.
 
