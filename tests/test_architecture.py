@@ -13,7 +13,7 @@ import flr
 ROOT = Path(flr.__file__).parent
 LEVELS = (
     {"errors", "records", "seeding", "progress", "persistence", "fetching", "blocks", "transitions"}
-    | {"config", "prepare_config", "sections"},
+    | {"arguments", "config", "prepare_config", "sections"},
     {"data", "catalogue", "text", "backbone", "reasoner", "scoring", "sequential"},
     {"building", "compiled", "lists", "live", "model", "recommender", "saving", "snapshot", "steering", "thoughts"},
     {"training", "evaluation", "baselines", "diagnostics", "explanation", "experiments"},

@@ -115,6 +115,28 @@ def test_what_is_refused_is_said(ask: Callable[[Client], Any], said: str, client
         ask(client)
 
 
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda client: client.remove_items("12"), "remove_items: got the text '12', expected a list of ids"),
+        (lambda client: client.recommend("12"), "histories: got the text '12', expected a list of histories"),
+        (lambda client: client.recommend(["12"]), "history number 0: got the text '12', expected a list of items"),
+        (lambda client: client.explain("12"), "history: got the text '12', expected a list of items"),
+        (lambda client: client.recommend([["1"]], factor_weights="12"), "factor_weights: got the text '12'"),
+        (lambda client: client.add_items({"item_id": "1", "title": "x"}), "add_items: got {.*expected a list of items"),
+    ],
+)
+def test_a_text_is_not_taken_apart(ask: Callable[[Any], Any], said: str) -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        raise AssertionError("was sent")
+
+    transport = httpx.MockTransport(answer)
+    with pytest.raises(RefusedError, match=rf"{said}.* \(not sent\)"):
+        ask(Client("http://x", transport=transport))
+    with pytest.raises(RefusedError, match=said):
+        asyncio.run(ask(AsyncClient("http://x", transport=transport)))
+
+
 def test_keys_are_sent(tmp_path: Path, recommender: Recommender) -> None:
     key = new_key(tmp_path / "keys", "read")
     with served(recommender, ServeSettings(keys=tmp_path / "keys")) as app:

@@ -65,6 +65,9 @@ def test_only_the_window_of_a_long_history_is_read_but_all_of_it_is_seen(recomme
     ("histories", "arguments", "error", "said"),
     [
         ([["i0"]], {"k": 0}, RequestError, "k = 0"),
+        ("i0", {}, RequestError, "histories: got the text 'i0', expected a list of histories"),
+        (["i0", "i1"], {}, RequestError, "history number 0: got the text 'i0', expected a list of items; one history"),
+        ([["i0"], 5], {}, RequestError, "history number 1: got 5, expected a list of items"),
         ([["i0"], []], {}, RequestError, "history number 1 is empty"),
         ([["i0", "i55"]], {}, UnknownItemError, "no item has the id 'i55'; did you mean 'i5'"),
         ([["Alein (1979)"]], {"by": "title"}, UnknownItemError, "did you mean 'Alien \\(1979\\)'"),
@@ -77,6 +80,15 @@ def test_what_cannot_be_answered_is_said(
 ) -> None:
     with pytest.raises(error, match=said):
         recommender.recommend(histories, **arguments)  # type: ignore[arg-type]
+
+
+def test_ids_are_not_scored_as_they_are(recommender: Recommender) -> None:
+    with pytest.raises(RequestError, match="expected a list of items"):
+        recommender.resolve(["i0"])
+    for score in (recommender.score, recommender.score_beam):
+        options = {"exclude_seen": True} if score == recommender.score_beam else {}
+        with pytest.raises(RequestError, match=r"histories: got \[\['i0'\]\], expected item indices"):
+            score([["i0"]], **options)  # type: ignore[arg-type]
 
 
 def test_unknown_items_can_be_skipped_and_nobody_gets_nothing(recommender: Recommender) -> None:

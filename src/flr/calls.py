@@ -5,14 +5,15 @@ Questions take the arguments of the methods of `flr.client.Client` by name, `sel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from flr.errors import FlrError
+from flr.arguments import check_histories, check_list
+from flr.errors import FlrError, RequestError
 from flr.serving.contract import (
     AddItemsRequest,
     AttributesResponse,
@@ -129,6 +130,7 @@ class Call(Generic[T]):
 def recommend(arguments: Mapping[str, Any]) -> Call[RecommendResponse]:
     """Return the question after the best items of histories."""
     content = _without_self(arguments)
+    _check(check_histories, content["histories"])
     content["histories"] = [list(history) for history in content["histories"]]
     content["factor_weights"] = _numbers(content["factor_weights"])
     return Call("POST", "/v1/recommend", RecommendResponse, _checked(RecommendRequest, content))
@@ -137,6 +139,7 @@ def recommend(arguments: Mapping[str, Any]) -> Call[RecommendResponse]:
 def explain(arguments: Mapping[str, Any]) -> Call[ExplainResponse]:
     """Return the question why an item is recommended."""
     content = _without_self(arguments)
+    _check(check_list, content["history"], "history", "a list of items")
     content["history"] = list(content["history"])
     content["factor_weights"] = _numbers(content["factor_weights"])
     return Call("POST", "/v1/explain", ExplainResponse, _checked(ExplainRequest, content))
@@ -154,12 +157,14 @@ def attributes(arguments: Mapping[str, Any]) -> Call[AttributesResponse]:
 
 def add_items(new: Sequence[NewItem | Mapping[str, Any]]) -> Call[EditResponse]:
     """Return the edit that adds items."""
+    _check(check_list, new, "add_items", "a list of items")
     rows = [one.model_dump() if isinstance(one, NewItem) else dict(one) for one in new]
     return Call("POST", "/v1/items", EditResponse, _checked(AddItemsRequest, {"items": rows}))
 
 
 def remove_items(item_ids: Sequence[str]) -> Call[EditResponse]:
     """Return the edit that removes items."""
+    _check(check_list, item_ids, "remove_items")
     return Call("DELETE", "/v1/items", EditResponse, query={"item_id": list(item_ids)})
 
 
@@ -173,7 +178,17 @@ def _without_self(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(weights: Sequence[float] | None) -> list[float] | None:
-    return None if weights is None else [float(weight) for weight in weights]
+    if weights is None:
+        return None
+    _check(check_list, weights, "factor_weights", "a list of numbers")
+    return [float(weight) for weight in weights]
+
+
+def _check(check: Callable[..., None], *given: Any) -> None:
+    try:
+        check(*given)
+    except RequestError as error:
+        raise RefusedError(f"{error} (not sent)") from error
 
 
 def _problem(response: httpx.Response) -> Problem | None:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from flr.arguments import check_histories
 from flr.catalogue.editing import NewItems
 from flr.catalogue.filters import AllowedItems, ItemFilter
 from flr.compiled import CompiledCatalogue, compile_catalogue
@@ -101,7 +102,7 @@ class Recommender:
 
         Raises:
             UnknownItemError: No item has an id.
-            RequestError: An item has been removed before.
+            RequestError: An item has been removed before, or the ids are no list.
             DataError: Nothing would be left to recommend.
         """
         with self._edits:
@@ -140,15 +141,17 @@ class Recommender:
                 `factor_weights` change the order of picking, and a factor of weight 0 picks nothing.
 
         Raises:
-            RequestError: k is below 1, a history is empty (or holds unknown items only), filters are not one per
-                history or name an unknown attribute or value, there is not one factor weight per factor (and
-                history), one is negative or not finite, or a model without factors shall diversify by them.
+            RequestError: k is below 1, the histories or one of them are no list, a history is empty (or holds unknown
+                items only), filters are not one per history or name an unknown attribute or value, there is not one
+                factor weight per factor (and history), one is negative or not finite, or a model without factors
+                shall diversify by them.
             UnknownItemError: An item is not in the catalogue and `unknown` is ``"error"``.
         """
         if k < 1:
             raise RequestError(f"k = {k}, expected at least 1")
         if diversify not in (None, "factors"):
             raise RequestError(f"diversify = {diversify!r}, expected 'factors' or None")
+        check_histories(histories)
         if not histories:
             return []
         now = self.snapshot

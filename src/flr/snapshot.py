@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flr.arguments import check_resolved
 from flr.backbone.streams import EncodedStreams
 from flr.blocks import BLOCK, shared_columns, whole_blocks
 from flr.catalogue.filters import AllowedItems
@@ -304,6 +305,7 @@ class Snapshot:
 
     def _rows_per_forward(self, histories: Histories, n_nodes: int) -> int:
         """Return how many histories one forward may take within the memory budget, with so many trie nodes each."""
+        check_resolved(histories)
         if len(histories) == 1:
             return 1
         settings = self.model.backbone.transformer.config

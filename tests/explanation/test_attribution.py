@@ -267,6 +267,8 @@ def test_an_explanation_is_json(make: Make) -> None:
     ("history", "item", "options", "said"),
     [
         ([], None, {}, "the history is empty"),
+        ("12", None, {}, "history: got the text '12', expected a list of item indices"),
+        (["1", "2"], None, {}, "history: got the text '1', expected item indices"),
         ([1, 2], None, {"k": 0}, "k = 0, expected at least 1"),
         ([1, 99], None, {}, "no item with index 99, expected 0..10"),
         ([1], -1, {}, "no item with index -1"),

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from flr.arguments import check_histories, check_list
 from flr.catalogue.titles import clean_title
 from flr.errors import RequestError, UnknownItemError, nearest
 from flr.records import Catalogue, Histories, IntArray
@@ -31,6 +32,7 @@ class ItemLookup:
 
     def histories(self, histories: Sequence[Sequence[str]], *, by: str, unknown: str) -> Histories:
         """Return histories as item indices; see `flr.Recommender.recommend` for arguments and what is raised."""
+        check_histories(histories)
         rows: list[list[int]] = []
         for number, history in enumerate(histories):
             found = [self.find(item, by) for item in history]
@@ -72,10 +74,9 @@ class ItemLookup:
 
         Raises:
             UnknownItemError: No item has an id.
-            RequestError: The ids are one text.
+            RequestError: The ids are no list, such as one text.
         """
-        if isinstance(item_ids, str):
-            raise RequestError(f"{what}: got the text {item_ids!r}, expected a list of ids")
+        check_list(item_ids, what)
         index = []
         for item_id in item_ids:
             found = self.index_of_id.get(str(item_id))

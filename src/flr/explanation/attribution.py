@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flr.arguments import check_list
 from flr.catalogue.filters import ItemFilter
 from flr.errors import RequestError
 from flr.explanation.profiles import FactorProfiles
@@ -75,9 +76,9 @@ def explain(
         profiles: Names of the factors, from `load_profiles`; None leaves them without.
 
     Raises:
-        RequestError: The history is empty, k is below 1, an index is not in the catalogue, no item is left to
-            recommend, the item is one that the model gives -inf, there is not one weight per factor, one is negative
-            or not finite, or filters name an unknown attribute or value.
+        RequestError: The history is empty or holds no indices, k is below 1, an index is not in the catalogue, no
+            item is left to recommend, the item is one that the model gives -inf, there is not one weight per factor,
+            one is negative or not finite, or filters name an unknown attribute or value.
         UnknownItemError: Filters name an unknown item and `unknown` is ``"error"``.
     """
     now = recommender.snapshot
@@ -201,6 +202,9 @@ def without_each(read: Histories) -> Histories:
 
 
 def _checked(recommender: Recommender, history: Sequence[int] | IntArray, item_index: int | None, k: int) -> IntArray:
+    check_list(history, "history", "a list of item indices; Recommender.resolve makes them of ids")
+    if texts := [item for item in history if isinstance(item, str)]:
+        raise RequestError(f"history: got the text {texts[0]!r}, expected item indices; see Recommender.resolve")
     taken, n_items = np.asarray(history, dtype=np.int64), recommender.catalogue.n_items
     if k < 1:
         raise RequestError(f"k = {k}, expected at least 1")

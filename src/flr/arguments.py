@@ -1,0 +1,49 @@
+"""What a caller gives, checked before anything is made of it; without torch and polars, as the client needs it too."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from flr.errors import RequestError
+from flr.records import Histories
+
+
+def check_list(given: object, what: str, expected: str = "a list of ids") -> None:
+    """Refuse what is no list, such as a text, which would be taken apart into its characters.
+
+    Args:
+        given: What a caller gave.
+        what: Its name.
+        expected: What it should have been.
+
+    Raises:
+        RequestError: It is a text or a mapping, or nothing that can be gone through.
+    """
+    if isinstance(given, str | bytes):
+        raise RequestError(f"{what}: got the text {given!r}, expected {expected}")
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise RequestError(f"{what}: got {reprlib.repr(given)}, expected {expected}")
+
+
+def check_histories(given: object) -> None:
+    """Refuse what is no list of histories, such as one history alone.
+
+    Raises:
+        RequestError: The histories, or one of them, are no list.
+    """
+    check_list(given, "histories", "a list of histories, each a list of items")
+    if isinstance(given, Sequence):
+        for number, history in enumerate(given):
+            check_list(history, f"history number {number}", "a list of items; one history alone is a list in a list")
+
+
+def check_resolved(histories: object) -> None:
+    """Refuse histories of ids where histories of indices are scored.
+
+    Raises:
+        RequestError: They are no `Histories`.
+    """
+    if not isinstance(histories, Histories):
+        got = reprlib.repr(histories)
+        raise RequestError(f"histories: got {got}, expected item indices; Recommender.resolve makes them of ids")
