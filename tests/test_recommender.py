@@ -11,6 +11,7 @@ import torch
 from benchmarks.naive import score_titles
 from safetensors.torch import load_file, save_file
 
+from flr.catalogue.filters import ItemFilter
 from flr.errors import ArtifactError, FlrError, RequestError, StorageError, UnknownItemError
 from flr.model import FLRModel
 from flr.recommender import Recommender
@@ -65,6 +66,14 @@ def test_only_the_window_of_a_long_history_is_read_but_all_of_it_is_seen(recomme
     ("histories", "arguments", "error", "said"),
     [
         ([["i0"]], {"k": 0}, RequestError, "k = 0"),
+        ([["i0"]], {"k": 2.5}, RequestError, "k = 2.5, expected a whole number of at least 1"),
+        ([["i0"]], {"by": "name"}, RequestError, "by = 'name', expected 'id' or 'title'"),
+        ([["i0"]], {"unknown": "drop"}, RequestError, "unknown = 'drop', expected 'error' or 'skip'"),
+        ([["i0", 12]], {}, RequestError, r"history number 0: got 12 \(int\) as id, expected a text such as '12'"),
+        ([[12]], {"unknown": "skip"}, RequestError, r"got 12 \(int\) as id"),
+        ([["i0"]], {"filters": {"where": {}}}, RequestError, "filters: got {'where': {}}, expected flr.ItemFilter"),
+        ([["i0"]], {"filters": [{"where": {}}]}, RequestError, "got {'where': {}} in the list, expected flr.ItemFil"),
+        ([["i0"]], {"filters": ItemFilter(where=["a"])}, RequestError, r"where: got \['a'\], expected attributes"),
         ("i0", {}, RequestError, "histories: got the text 'i0', expected a list of histories"),
         (["i0", "i1"], {}, RequestError, "history number 0: got the text 'i0', expected a list of items; one history"),
         ([["i0"], 5], {}, RequestError, "history number 1: got 5, expected a list of items"),
@@ -85,6 +94,10 @@ def test_what_cannot_be_answered_is_said(
 def test_ids_are_not_scored_as_they_are(recommender: Recommender) -> None:
     with pytest.raises(RequestError, match="expected a list of items"):
         recommender.resolve(["i0"])
+    with pytest.raises(RequestError, match="by = 'name', expected 'id' or 'title'"):
+        recommender.item_index("i0", by="name")
+    with pytest.raises(RequestError, match=r"got 5 \(int\) as id"):
+        recommender.item_index(5)  # type: ignore[arg-type]
     for score in (recommender.score, recommender.score_beam):
         options = {"exclude_seen": True} if score == recommender.score_beam else {}
         with pytest.raises(RequestError, match=r"histories: got \[\['i0'\]\], expected item indices"):

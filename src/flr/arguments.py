@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 
 from flr.errors import RequestError
 from flr.records import Histories
@@ -47,3 +48,39 @@ def check_resolved(histories: object) -> None:
     if not isinstance(histories, Histories):
         got = reprlib.repr(histories)
         raise RequestError(f"histories: got {got}, expected item indices; Recommender.resolve makes them of ids")
+
+
+def check_item(item: object, by: str, where: str = "") -> None:
+    """Refuse an id or a title that is no text.
+
+    Args:
+        item: What a caller gave.
+        by: What it is, ``"id"`` or ``"title"``.
+        where: Where it was found, for the message.
+
+    Raises:
+        RequestError: It is no text.
+    """
+    if not isinstance(item, str):
+        got = f"{reprlib.repr(item)} ({type(item).__name__})"
+        raise RequestError(f"{where}got {got} as {by}, expected a text such as {str(item)[:40]!r}; give str({by})")
+
+
+def check_k(k: object) -> None:
+    """Refuse a number of items that is none.
+
+    Raises:
+        RequestError: It is not a whole number, or is below 1.
+    """
+    if isinstance(k, bool) or not isinstance(k, Integral) or int(k) < 1:
+        raise RequestError(f"k = {k!r}, expected a whole number of at least 1")
+
+
+def check_choice(given: object, name: str, choices: Sequence[str]) -> None:
+    """Refuse what is not one of the choices.
+
+    Raises:
+        RequestError: It is none of them.
+    """
+    if not isinstance(given, str) or given not in choices:
+        raise RequestError(f"{name} = {given!r}, expected {' or '.join(map(repr, choices))}")

@@ -108,7 +108,8 @@ class LiveCatalogue:
             unknown: ``"skip"`` lets ids and values that no item has match nothing; ``"error"`` refuses them.
 
         Raises:
-            RequestError: There is not one filter per history, or an attribute or value is unknown.
+            RequestError: A filter is no `ItemFilter`, there is not one per history, or an attribute or value is
+                unknown.
             UnknownItemError: An id is unknown.
         """
         if filters is None:

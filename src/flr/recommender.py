@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from flr.arguments import check_histories
+from flr.arguments import check_choice, check_histories, check_k
 from flr.catalogue.editing import NewItems
 from flr.catalogue.filters import AllowedItems, ItemFilter
 from flr.compiled import CompiledCatalogue, compile_catalogue
@@ -141,14 +141,16 @@ class Recommender:
                 `factor_weights` change the order of picking, and a factor of weight 0 picks nothing.
 
         Raises:
-            RequestError: k is below 1, the histories or one of them are no list, a history is empty (or holds unknown
-                items only), filters are not one per history or name an unknown attribute or value, there is not one
+            RequestError: k is no whole number or below 1, `by` or `unknown` is none of the choices, the histories or
+                one of them are no list, an item is no text, a history is empty (or holds unknown items only), filters
+                are no `ItemFilter`, are not one per history or name an unknown attribute or value, there is not one
                 factor weight per factor (and history), one is negative or not finite, or a model without factors
                 shall diversify by them.
             UnknownItemError: An item is not in the catalogue and `unknown` is ``"error"``.
         """
-        if k < 1:
-            raise RequestError(f"k = {k}, expected at least 1")
+        check_k(k)
+        check_choice(by, "by", ("id", "title"))
+        check_choice(unknown, "unknown", ("error", "skip"))
         if diversify not in (None, "factors"):
             raise RequestError(f"diversify = {diversify!r}, expected 'factors' or None")
         check_histories(histories)
@@ -173,6 +175,7 @@ class Recommender:
 
         Raises:
             UnknownItemError: It is not in the catalogue.
+            RequestError: It is no text, or `by` is neither of the two.
         """
         return self._live.lookup.index(item, by=by)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from flr.arguments import check_list
 from flr.errors import RequestError, nearest
 from flr.records import BoolArray, Catalogue, IntArray
 
@@ -75,8 +77,9 @@ class AttributeIndex:
             skips_unknown: Let a value that no item has match nothing.
 
         Raises:
-            RequestError: No item has the attribute, or one of the values.
+            RequestError: `where` is no mapping, or no item has the attribute, or one of the values.
         """
+        _check_where(where)
         mask = np.ones(self._n_items, dtype=bool)
         for attribute, wanted in where.items():
             values = [wanted] if isinstance(wanted, Value) or not isinstance(wanted, Collection) else list(wanted)
@@ -154,14 +157,31 @@ def _parts(text: pl.Expr) -> pl.Expr:
     return pl.concat_list(text, trimmed)
 
 
+def _check_where(where: object) -> None:
+    if not isinstance(where, Mapping):
+        got = reprlib.repr(where)
+        raise RequestError(f"where: got {got}, expected attributes and values, such as {{'category': 'Sci-Fi'}}")
+
+
+def _check_filters(filters: object) -> None:
+    if filters is None or isinstance(filters, ItemFilter):
+        return
+    expected = "flr.ItemFilter(where={...}, exclude=[...]), one for all histories or a list of one each"
+    check_list(filters, "filters", expected)
+    for one in filters if isinstance(filters, Sequence) else ():
+        if one is not None and not isinstance(one, ItemFilter):
+            raise RequestError(f"filters: got {reprlib.repr(one)} in the list, expected {expected}")
+
+
 def each_filter(
     filters: ItemFilter | Sequence[ItemFilter | None] | None, n_histories: int
 ) -> tuple[list[ItemFilter | None], IntArray]:
     """Return the distinct filters and the number of each history's.
 
     Raises:
-        RequestError: There are several, but not one for each history.
+        RequestError: There are several, but not one for each history, or one is no filter.
     """
+    _check_filters(filters)
     if filters is None or isinstance(filters, ItemFilter):
         return [filters], np.zeros(n_histories, dtype=np.int64)
     if len(filters) != n_histories:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from flr.arguments import check_histories, check_list
+from flr.arguments import check_choice, check_histories, check_item, check_list
 from flr.catalogue.titles import clean_title
 from flr.errors import RequestError, UnknownItemError, nearest
 from flr.records import Catalogue, Histories, IntArray
@@ -32,9 +32,13 @@ class ItemLookup:
 
     def histories(self, histories: Sequence[Sequence[str]], *, by: str, unknown: str) -> Histories:
         """Return histories as item indices; see `flr.Recommender.recommend` for arguments and what is raised."""
+        check_choice(by, "by", ("id", "title"))
+        check_choice(unknown, "unknown", ("error", "skip"))
         check_histories(histories)
         rows: list[list[int]] = []
         for number, history in enumerate(histories):
+            for item in history:
+                check_item(item, by, f"history number {number}: ")
             found = [self.find(item, by) for item in history]
             if unknown == "error" and None in found:
                 raise self._unknown(str(history[found.index(None)]), by, f"history number {number}: ")
@@ -58,7 +62,10 @@ class ItemLookup:
 
         Raises:
             UnknownItemError: No item has the id or title.
+            RequestError: It is no text, or `by` is neither of the two.
         """
+        check_choice(by, "by", ("id", "title"))
+        check_item(item, by)
         found = self.find(item, by)
         if found is None:
             raise self._unknown(item, by)

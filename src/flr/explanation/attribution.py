@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flr.arguments import check_list
+from flr.arguments import check_choice, check_k, check_list
 from flr.catalogue.filters import ItemFilter
 from flr.errors import RequestError
 from flr.explanation.profiles import FactorProfiles
@@ -81,6 +81,7 @@ def explain(
             one is negative or not finite, or filters name an unknown attribute or value.
         UnknownItemError: Filters name an unknown item and `unknown` is ``"error"``.
     """
+    check_choice(unknown, "unknown", ("error", "skip"))
     now = recommender.snapshot
     weights = check_factor_weights(factor_weights, now.n_factors, 1)
     allowed = now.live.allowed(filters, 1, unknown=unknown)
@@ -206,8 +207,7 @@ def _checked(recommender: Recommender, history: Sequence[int] | IntArray, item_i
     if texts := [item for item in history if isinstance(item, str)]:
         raise RequestError(f"history: got the text {texts[0]!r}, expected item indices; see Recommender.resolve")
     taken, n_items = np.asarray(history, dtype=np.int64), recommender.catalogue.n_items
-    if k < 1:
-        raise RequestError(f"k = {k}, expected at least 1")
+    check_k(k)
     if not len(taken):
         raise RequestError("the history is empty; give at least one known item")
     asked = taken if item_index is None else np.append(taken, item_index)
