@@ -104,6 +104,13 @@ def test_ids_are_not_scored_as_they_are(recommender: Recommender) -> None:
             score([["i0"]], **options)  # type: ignore[arg-type]
 
 
+def test_unknown_items_are_told(recommender: Recommender) -> None:
+    assert recommender.unknown_items([["i0", "x", "y", "x"], [], ["i1"]]) == [["x", "y", "x"], [], []]
+    assert recommender.unknown_items([["i0", "Alien  (1979)"]], by="title") == [["i0"]]
+    with pytest.raises(RequestError, match="history number 0: got the text 'i0'"):
+        recommender.unknown_items(["i0"])
+
+
 def test_unknown_items_can_be_skipped_and_nobody_gets_nothing(recommender: Recommender) -> None:
     assert recommender.recommend([["i0", "nothing"]], k=2, unknown="skip") == recommender.recommend([["i0"]], k=2)
     assert recommender.recommend([]) == []

@@ -166,6 +166,21 @@ class Recommender:
         """Return histories as item indices, which edits never change; arguments and errors as `recommend`."""
         return self._live.lookup.histories(histories, by=by, unknown=unknown)
 
+    def unknown_items(self, histories: Sequence[Sequence[str]], *, by: str = "id") -> list[list[str]]:
+        """Return the items of each history that are not in the catalogue: those that ``unknown="skip"`` skips.
+
+        Args:
+            histories: Ids or titles.
+            by: Which of the two, ``"id"`` or ``"title"``.
+
+        Raises:
+            RequestError: `by` is neither of the two, or the histories or one of them are no list.
+        """
+        check_choice(by, "by", ("id", "title"))
+        check_histories(histories)
+        lookup = self._live.lookup
+        return [lookup.unknown(history, by) for history in histories]
+
     def item_index(self, item: str, *, by: str = "id") -> int:
         """Return the index of an item; of several that share a title, the first.
 

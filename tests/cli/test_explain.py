@@ -57,6 +57,12 @@ def test_json_holds_what_the_tables_are_made_of(run: Run, trained: Path) -> None
     assert shown["check"] is None
 
 
+def test_what_is_skipped_is_told(run: Run, trained: Path) -> None:
+    asked = ("explain", "--run", trained, *ASKED, "--history", "NOPE", "--unknown", "skip")
+    assert "skipped: NOPE, which the catalogue does not have\n" in run(*asked).stdout
+    assert json.loads(run(*asked, "--json").stdout)["skipped"] == ["NOPE"]
+
+
 def test_where_probabilities_come_from_is_shown_where_there_is_a_memory(run: Run, tmp_path: Path) -> None:
     folder = saved(tmp_path / "remembering", "reasoner.memory=transitions")
     shown = run("explain", "--run", folder, *ASKED).stdout

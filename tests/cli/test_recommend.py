@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flr.catalogue.filters import ItemFilter
+from flr.errors import UnknownItemError
 
 from .conftest import Run
 
@@ -36,6 +37,12 @@ def calls(stand_in: Callable[..., None]) -> list[dict[str, Any]]:
         def load(cls, path: Path) -> Recommender:
             return cls()
 
+        def unknown_items(self, histories: list[list[str]], *, by: str) -> list[list[str]]:
+            return [[item for item in history if item.startswith("NOPE")] for history in histories]
+
+        def item_index(self, item: str, *, by: str) -> int:
+            raise UnknownItemError(f"no item has the {by} {item!r}")
+
         def recommend(self, histories: list[list[str]], **options: Any) -> list[list[Any]]:
             asked.append({"histories": histories, **options})
             return [[ALIEN] for _ in histories]
@@ -60,10 +67,51 @@ def test_many_histories_from_a_file(run: Run, calls: list[dict[str, Any]], tmp_p
     result = run("recommend", "--run", "r", "--histories", path, "--include-seen", "--unknown", "skip", "--json")
     assert result.exit_code == 0, result.stderr
     asked = {"k": 10, "by": "id", "exclude_seen": False, "unknown": "skip", "filters": None, "factor_weights": None}
-    assert calls == [{"histories": [["1", "95"], []], **asked}]
-    first = json.loads(result.stdout)[0]
+    assert calls == [{"histories": [["1", "95"]], **asked}]
+    first, second = json.loads(result.stdout)
+    assert second == {"history": [], "items": [], "skipped": []}
     assert first["history"] == ["1", "95"]
     assert first["items"] == [{"item_id": "183", "title": "Alien (1979)", "probability": 0.125, "log_prob": -2.0794}]
+
+
+@pytest.mark.parametrize("n", [1, 12])
+def test_what_is_skipped_is_told(run: Run, calls: list[dict[str, Any]], n: int) -> None:
+    given = [word for number in range(n) for word in ("--history", f"NOPE{number}")]
+    asked = ("recommend", "--run", "r", "--history", "1", *given, "--unknown", "skip")
+    names = ", ".join(f"NOPE{number}" for number in range(min(n, 10))) + (" and 2 more" if n == 12 else "")
+    assert f"\nskipped: {names}, which the catalogue does not have\n" in run(*asked).stdout
+    (shown,) = json.loads(run(*asked, "--json").stdout)
+    assert shown["skipped"] == [f"NOPE{number}" for number in range(n)]
+    assert shown["history"] == ["1", *shown["skipped"]]
+    assert "skipped" not in run("recommend", "--run", "r", "--history", "1", "--unknown", "skip").stdout
+
+
+def test_histories_without_a_known_item_do_not_stop_the_others(
+    run: Run, calls: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    path = tmp_path / "people.jsonl"
+    path.write_text('["1"]\n["NOPE"]\n\n[]\n["95"]\n', encoding="utf-8")
+    asked = ("recommend", "--run", "r", "--histories", path, "--unknown", "skip")
+    result = run(*asked, "--json")
+    assert result.exit_code == 0
+    assert calls[0]["histories"] == [["1"], ["95"]]
+    assert [len(one["items"]) for one in json.loads(result.stdout)] == [1, 0, 0, 1]
+    only = "the history holds unknown items only (skipped: NOPE, which the catalogue does not have)"
+    assert f"people.jsonl, line 2: {only}; its list is empty" in result.stderr
+    assert "people.jsonl, line 4: the history is empty; its list is empty" in result.stderr
+    assert run(*asked).stdout.count("after ") == 2
+
+
+def test_an_unknown_item_is_told_with_its_line(run: Run, calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    path = tmp_path / "people.jsonl"
+    path.write_text('["1"]\n["2", "NOPE"]\n', encoding="utf-8")
+    result = run("recommend", "--run", "r", "--histories", path)
+    assert (result.exit_code, calls) == (2, [])
+    assert "people.jsonl, line 2: no item has the id 'NOPE'; or leave it out with --unknown skip" in result.stderr
+    alone = run("recommend", "--run", "r", "--history", "NOPE", "--unknown", "skip")
+    assert (alone.exit_code, calls) == (2, [])
+    assert "--history: the history holds unknown items only (skipped: NOPE" in alone.stderr
+    assert "give at least one known item" in alone.stderr
 
 
 def test_conditions_of_one_key_are_alternatives(run: Run, calls: list[dict[str, Any]]) -> None:

@@ -50,6 +50,10 @@ class ItemLookup:
         offsets = np.cumsum([0, *map(len, rows)])
         return Histories(np.array([item for row in rows for item in row]), offsets)
 
+    def unknown(self, history: Sequence[str], by: str) -> list[str]:
+        """Return the items of a history that are not in the catalogue, in its order."""
+        return [item for item in history if self.find(item, by) is None]
+
     def find(self, item: str, by: str) -> int | None:
         """Return the index of an item, or None."""
         if by == "id":

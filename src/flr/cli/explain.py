@@ -9,7 +9,7 @@ import typer
 
 from flr.cli import console
 from flr.cli.guard import AsJson, Quiet
-from flr.cli.steering import Exclude, Weights, Where, read_filters, read_weights
+from flr.cli.steering import Exclude, Weights, Where, read_filters, read_weights, skipped_line
 from flr.errors import RequestError
 
 if TYPE_CHECKING:
@@ -78,9 +78,10 @@ def explain(
     from flr.recommender import Recommender
 
     recommender = Recommender.load(run)
-    found, curves = None, None
+    found, curves, skipped = None, None, list[str]()
     if history:
         resolved = recommender.resolve([history], by=by, unknown=unknown)
+        (skipped,) = recommender.unknown_items([history], by=by)
         wanted = None if item is None else recommender.item_index(item, by=by)
         found = explain_item(
             recommender,
@@ -100,8 +101,10 @@ def explain(
         None if check is None else _check(recommender, run, data, check, seed=seed, progress=console.progress(quiet))
     )
     if as_json:
-        console.show_json({"explanation": found, "fidelity": curves, "check": checks})
+        console.show_json({"explanation": found, "skipped": skipped, "fidelity": curves, "check": checks})
         return
+    if skipped:
+        console.show_line(skipped_line(skipped))
     if found is not None:
         _show(found)
     if curves is not None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from flr.cli import console
 from flr.cli.guard import AsJson
-from flr.cli.steering import Exclude, Weights, Where, read_filters, read_weights
-from flr.errors import ReadError, RequestError
+from flr.cli.steering import Exclude, Weights, Where, read_filters, read_weights, skipped_line
+from flr.errors import ReadError, RequestError, UnknownItemError
+
+if TYPE_CHECKING:
+    from flr.recommender import Recommendation, Recommender
 
 
 def recommend(
@@ -32,6 +36,8 @@ def recommend(
 ) -> None:
     """Recommend items after one history, or after each of many.
 
+    Of many, one that is empty, or has nothing left when unknown items are skipped, gets an empty list and a note.
+
     \b
     Examples:
       flr recommend --run runs/ml-100k --history 1 --history 95
@@ -41,13 +47,17 @@ def recommend(
       flr recommend --run runs/ml-100k --history 1
         --where category=Sci-Fi --where category=Western --exclude 50
     """
-    wanted, weights = _wanted(history, histories), read_weights(factor_weights)
+    asked, weights = _asked(history, histories), read_weights(factor_weights)
     filters = read_filters(where, exclude)
 
     from flr.recommender import Recommender
 
-    lists = Recommender.load(run).recommend(
-        wanted,
+    recommender = Recommender.load(run)
+    asked = _looked_up(recommender, asked, by, unknown)
+    if histories is None and not asked[0].is_answered:
+        raise RequestError(f"{asked[0].problem}; give at least one known item")
+    lists = recommender.recommend(
+        [one.history for one in asked if one.is_answered],
         k=k,
         by=by,
         exclude_seen=not include_seen,
@@ -55,23 +65,79 @@ def recommend(
         filters=filters,
         factor_weights=weights,
     )
+    left = iter(lists)
+    answers = [(one, next(left) if one.is_answered else []) for one in asked]
+    for one in asked:
+        if not one.is_answered:
+            console.show_note(f"{one.problem}; its list is empty")
     if as_json:
-        console.show_json([{"history": past, "items": best} for past, best in zip(wanted, lists, strict=True)])
+        console.show_json(
+            [{"history": one.history, "items": best, "skipped": list(one.skipped)} for one, best in answers]
+        )
         return
-    for past, best in zip(wanted, lists, strict=True):
-        rows = [(rank, f"{item.probability:.2%}", item.title, item.item_id) for rank, item in enumerate(best, start=1)]
-        console.show_table(("rank", "probability", "title", "id"), rows, title="after " + " | ".join(past[-5:]))
-        console.show_line()
+    for one, best in answers:
+        if one.is_answered:
+            _show(one, best)
 
 
-def _wanted(history: list[str] | None, path: Path | None) -> list[list[str]]:
+@dataclass(frozen=True)
+class _Asked:
+    """One history.
+
+    Attributes:
+        where: Where it was given.
+        history: Its items.
+        skipped: Those that the catalogue does not have.
+    """
+
+    where: str
+    history: list[str]
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def is_answered(self) -> bool:
+        return len(self.skipped) < len(self.history)
+
+    @property
+    def problem(self) -> str:
+        if not self.history:
+            return f"{self.where}: the history is empty"
+        return f"{self.where}: the history holds unknown items only ({skipped_line(self.skipped)})"
+
+
+def _show(one: _Asked, best: list[Recommendation]) -> None:
+    rows = [(rank, f"{item.probability:.2%}", item.title, item.item_id) for rank, item in enumerate(best, start=1)]
+    console.show_table(("rank", "probability", "title", "id"), rows, title="after " + " | ".join(one.history[-5:]))
+    if one.skipped:
+        console.show_line(skipped_line(one.skipped))
+    console.show_line()
+
+
+def _looked_up(recommender: Recommender, asked: list[_Asked], by: str, unknown: str) -> list[_Asked]:
+    """Return histories with what is skipped of each.
+
+    Raises:
+        UnknownItemError: An item is not in the catalogue and may not be skipped.
+    """
+    missing = recommender.unknown_items([one.history for one in asked], by=by)
+    asked = [replace(one, skipped=tuple(items)) for one, items in zip(asked, missing, strict=True)]
+    for one in asked if unknown == "error" else ():
+        for item in one.skipped[:1]:
+            try:
+                recommender.item_index(item, by=by)
+            except UnknownItemError as error:
+                raise UnknownItemError(f"{one.where}: {error}; or leave it out with --unknown skip") from None
+    return asked
+
+
+def _asked(history: list[str] | None, path: Path | None) -> list[_Asked]:
     if (not history) == (path is None):
         got = "both" if history else "neither"
         raise RequestError(f"give either --history (repeated) or --histories FILE; got {got}")
-    return _read_histories(path) if path is not None else [list(history or [])]
+    return _read_histories(path) if path is not None else [_Asked("--history", list(history or []))]
 
 
-def _read_histories(path: Path) -> list[list[str]]:
+def _read_histories(path: Path) -> list[_Asked]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -84,11 +150,11 @@ def _read_histories(path: Path) -> list[list[str]]:
     return read
 
 
-def _history(line: str, number: int, path: Path) -> list[str]:
+def _history(line: str, number: int, path: Path) -> _Asked:
     try:
         value: Any = json.loads(line)
     except json.JSONDecodeError as error:
         raise ReadError(f'{path}, line {number}: {error}; expected a list such as ["id 1", "id 2"]') from None
     if not isinstance(value, list) or not all(isinstance(item, str | int) for item in value):
         raise ReadError(f'{path}, line {number}: got {line[:80]!r}, expected a list such as ["id 1", "id 2"]')
-    return [str(item) for item in value]
+    return _Asked(f"{path}, line {number}", [str(item) for item in value])

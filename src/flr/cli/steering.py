@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -11,6 +12,9 @@ from flr.errors import RequestError
 
 if TYPE_CHECKING:
     from flr.catalogue.filters import ItemFilter
+
+#: Skipped items that are told by name.
+_TOLD: Final = 10
 
 Weights = Annotated[
     str | None,
@@ -29,6 +33,12 @@ Where = Annotated[
 Exclude = Annotated[
     list[str] | None, typer.Option(metavar="ID", help="An item that is not to be recommended; repeat it.")
 ]
+
+
+def skipped_line(items: Sequence[str]) -> str:
+    """Return what is told of items that ``--unknown skip`` leaves out."""
+    more = f" and {len(items) - _TOLD:,} more" if len(items) > _TOLD else ""
+    return f"skipped: {', '.join(items[:_TOLD])}{more}, which the catalogue does not have"
 
 
 def read_weights(text: str | None) -> list[float] | None:
