@@ -13,7 +13,7 @@ from flr.records import FloatArray
 from toy import TITLES, toy_catalogue, toy_model, toy_tokenizer
 
 #: Of the items i0, i1, ... of `toy.TITLES`; "Heat (1995)" is i7 and i10.
-GENRES = ["Drama", "Drama|War", "Drama", "Crime|Drama", None, "Animation|Family", "Animation", "Crime", "Sci-Fi Horror"]
+GENRES = ["Drama", "Drama;War", "Drama", "Crime;Drama", None, "Animation;Family", "Animation", "Crime", "Sci-Fi Horror"]
 ATTRIBUTES = pl.DataFrame(
     {
         "genre": [*GENRES, "Sci-Fi Action", "Crime"],

@@ -95,6 +95,14 @@ def test_new_items_are_found_by_their_attributes() -> None:
     assert [item.item_id for item in recommender.recommend([["i0"]], filters=only_horror)[0]] == ["fly"]
 
 
+def test_a_new_item_with_a_bar_leaves_the_words_of_others() -> None:
+    recommender = shop()
+    bar = {**FLY, "genre": "Horror|Comedy"}
+    recommender.add_items([bar, {"item_id": "two", "title": "Two (1990)", "genre": "Noir Horror"}])
+    found = recommender.recommend([["i0"]], k=20, filters=ItemFilter(where={"genre": "Horror"}))[0]
+    assert {item.item_id for item in found} == {"i8", "fly", "two"}
+
+
 def test_what_should_be_known_of_a_title_is_noted() -> None:
     recommender = shop("text.max_title_tokens=12")
     edit = recommender.add_items(

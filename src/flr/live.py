@@ -62,7 +62,8 @@ class LiveCatalogue:
         """Return a catalogue ready to be served, made anew or by an edit of the one before."""
         compiled = compile(catalogue, None if before is None else before.compiled)
         version = 0 if before is None else before.version + 1
-        return cls(compiled, ItemLookup(catalogue), AttributeIndex(catalogue), compile, version)
+        attributes = AttributeIndex(catalogue, None if before is None else before.attributes)
+        return cls(compiled, ItemLookup(catalogue), attributes, compile, version)
 
     @property
     def catalogue(self) -> Catalogue:

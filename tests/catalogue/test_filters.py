@@ -18,7 +18,8 @@ def index() -> AttributeIndex:
         {
             "item_id": list("abcde"),
             "title": list("ABCDE"),
-            "genre": ["Action Sci-Fi", "Film-Noir", None, "Drama|Sci-Fi", "Action, Film Noir"],
+            "genre": ["Action Sci-Fi", "Film-Noir", None, "Drama;Sci-Fi", "Action, Film Noir"],
+            "style": ["Jazz & Blues", "Rock|Blues", None, "Soul, Funk| Jazz & Blues", "Rock"],
             "year": [1990, 1991, 1990, None, 1995],
             "score": [0.5, 1.0, 2.0, 2.5, 1.0],
             "tags": [["x", "y"], [], ["y z"], None, ["x"]],
@@ -38,6 +39,10 @@ def index() -> AttributeIndex:
         ({"genre": ["Film-Noir", "Drama"]}, "bd"),
         ({"genre": "Film Noir"}, "e"),
         ({"genre": ("Action",), "year": 1990}, "a"),
+        ({"style": "Jazz & Blues"}, "ad"),
+        ({"style": "Blues"}, "b"),
+        ({"style": ["Soul, Funk", "Rock"]}, "bde"),
+        ({"style": "Rock|Blues"}, "b"),
         ({"year": "1990"}, "ac"),
         ({"year": [1990, 1995]}, "ace"),
         ({"score": "2.50"}, "d"),
@@ -60,6 +65,7 @@ def test_any_value_of_an_attribute_and_all_attributes(where: dict[str, Any], lef
         ({"genre": "SciFi"}, "no item has genre = 'SciFi'; did you mean 'Sci-Fi'"),
         ({"genre": ["Drama", "Opera"]}, "no item has genre = 'Opera'"),
         ({"genre": "Film"}, None),
+        ({"style": "Jazz"}, "no item has style = 'Jazz'"),
         ({"tags": "z"}, "no item has tags = 'z'"),
         ({"year": "old"}, "year holds numbers, got 'old'"),
     ],
@@ -69,6 +75,15 @@ def test_names_that_nothing_has_are_refused(where: dict[str, Any], said: str | N
         said = "no item has genre = 'Film'"
     with pytest.raises(RequestError, match=said):
         index().mask(where)
+
+
+def test_a_new_item_does_not_part_the_texts_of_others() -> None:
+    frame = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "genre": ["Action Sci-Fi", "Drama|Sci-Fi"]})
+    before = AttributeIndex(build_catalogue(frame[:1]))
+    after = AttributeIndex(build_catalogue(frame), before)
+    assert after.mask({"genre": "Sci-Fi"}).tolist() == [True, True]
+    with pytest.raises(RequestError, match="no item has genre = 'Action'"):
+        AttributeIndex(build_catalogue(frame)).mask({"genre": "Action"})
 
 
 def test_a_value_is_not_compared_with_very_many() -> None:

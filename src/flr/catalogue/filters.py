@@ -18,7 +18,10 @@ from flr.records import BoolArray, Catalogue, IntArray
 _MOST_COMPARED = 2_000
 #: What an attribute is compared with.
 Value = str | int | float | bool
-#: Signs that part the values of a text; where a text has none of them, blanks do.
+#: Parts all texts of an attribute if any of them has it.
+_BAR = "|"
+#: Signs that part the values of a text of other attributes; where it has none of them, blanks do. The bar is one of
+#: them too, for items that came later.
 _SIGNS = r"[|;,]"
 
 
@@ -30,8 +33,10 @@ class ItemFilter:
         allow: Ids of the only items that may; None allows all.
         exclude: Ids of items that may not, such as what is out of stock.
         where: Attribute -> a value or several; an item must have one of them, for every attribute named. A list has
-            each of its elements as a value. A text has itself, and its parts between ``|``, ``;`` or ``,``; where
-            there is none of these, its words: a film of the category ``Action Sci-Fi`` is found by ``Sci-Fi``.
+            each of its elements as a value. A text has itself and its parts. Where any text of the attribute has a
+            ``|``, all are parted there and nowhere else, so ``Jazz & Blues`` beside ``Rock|Blues`` stays whole.
+            Otherwise parts lie between ``;`` or ``,``; where there is none of these, they are words: a film of the
+            category ``Action Sci-Fi`` is found by ``Sci-Fi``.
     """
 
     allow: Collection[str] | None = None
@@ -62,10 +67,13 @@ class AttributeIndex:
 
     Args:
         catalogue: Its items.
+        before: The index of the catalogue that was edited into this one; it has decided how texts are parted, so that
+            a new item changes nothing for others. None: the texts that are there decide.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, before: AttributeIndex | None = None) -> None:
         self._frame = pl.DataFrame() if catalogue.attributes is None else catalogue.attributes
+        self._barred: frozenset[str] = _barred(self._frame) if before is None else before._barred
         self._n_items = catalogue.n_items
         self._items: dict[str, dict[object, IntArray]] = {}
 
@@ -120,7 +128,7 @@ class AttributeIndex:
         if frame["value"].dtype in (pl.Categorical, pl.Enum):
             frame = frame.with_columns(pl.col("value").cast(pl.String))
         if self._frame[attribute].dtype == pl.String:
-            frame = frame.with_columns(_parts(pl.col("value"))).explode("value")
+            frame = frame.with_columns(_parts(pl.col("value"), attribute in self._barred)).explode("value")
         frame = frame.drop_nulls().unique(maintain_order=True)
         groups = frame.group_by("value", maintain_order=True).agg("item")
         return {
@@ -149,10 +157,18 @@ def _hint(value: str, found: Collection[object]) -> str:
     return nearest(value, sorted(str(name) for name in found))
 
 
-def _parts(text: pl.Expr) -> pl.Expr:
+def _barred(frame: pl.DataFrame) -> frozenset[str]:
+    """Return the attributes whose texts are parted at bars only."""
+    texts = frame.select(pl.col(pl.String).str.contains(_BAR, literal=True).any())
+    return frozenset(name for name in texts.columns if texts[name].any())
+
+
+def _parts(text: pl.Expr, is_barred: bool) -> pl.Expr:
     """Return the values of a text: itself and its parts."""
     signed = text.str.contains(_SIGNS)
     parts = pl.when(signed).then(text.str.extract_all(r"[^|;,]+")).otherwise(text.str.extract_all(r"\S+"))
+    if is_barred:
+        parts = text.str.split(_BAR)
     trimmed = parts.list.eval(pl.element().str.strip_chars())
     return pl.concat_list(text, trimmed)
 
