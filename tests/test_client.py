@@ -108,6 +108,11 @@ def test_a_server_that_is_not_ready_says_so_at_once(monkeypatch: pytest.MonkeyPa
         (lambda client: client.recommend([["zz"]]), "no item has the id 'zz'"),
         (lambda client: client.recommend([["i1"]], k=0), r"k: Input should be greater than or equal to 1 \(not sent\)"),
         (lambda client: client.add_items([{"item_id": "i1", "title": "x"}]), "'i1' is in the catalogue already"),
+        (
+            lambda client: client.add_items([{"item_id": "n", "title": "x", "genres": "Drama"}]),
+            r'items.0: an item has no field "genres"; put it under "attributes": {"genres": ...} \(not sent\)',
+        ),
+        (lambda client: client.add_items(["n"]), r"items.0: Input should be a valid dictionary.* \(not sent\)"),
     ],
 )
 def test_what_is_refused_is_said(ask: Callable[[Client], Any], said: str, client: Client) -> None:

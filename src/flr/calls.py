@@ -158,7 +158,9 @@ def attributes(arguments: Mapping[str, Any]) -> Call[AttributesResponse]:
 def add_items(new: Sequence[NewItem | Mapping[str, Any]]) -> Call[EditResponse]:
     """Return the edit that adds items."""
     _check(check_list, new, "add_items", "a list of items")
-    rows = [one.model_dump() if isinstance(one, NewItem) else dict(one) for one in new]
+    rows = [
+        one.model_dump() if isinstance(one, NewItem) else dict(one) if isinstance(one, Mapping) else one for one in new
+    ]
     return Call("POST", "/v1/items", EditResponse, _checked(AddItemsRequest, {"items": rows}))
 
 

@@ -142,7 +142,12 @@ class Client(_Base):
         return self._ask(calls.attributes(locals()))
 
     def add_items(self, items: Sequence[NewItem | Mapping[str, Any]]) -> EditResponse:
-        """Recommend new items from now on; all or none."""
+        """Recommend new items from now on; all or none.
+
+        Args:
+            items: Each with ``item_id`` and ``title``, and what else the catalogue knows of its items under
+                ``attributes``, as in ``{"item_id": "n1", "title": "...", "attributes": {"category": "Drama"}}``.
+        """
         return self._ask(calls.add_items(items))
 
     def remove_items(self, item_ids: Sequence[str]) -> EditResponse:

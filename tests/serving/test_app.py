@@ -266,6 +266,11 @@ def test_the_catalogue_is_listed_searched_and_edited() -> None:
         assert "'n/1' is in the catalogue already" in again["detail"]
         wrong = {**new, "item_id": "n2", "attributes": {"colour": "red"}}
         assert "colour" in is_problem(client.post("/v1/items", json={"items": [wrong]}), 422, "items")["detail"]
+        flat = {"item_id": "n2", "title": "Heat Two (2025)", "year": 2025}
+        refused = is_problem(client.post("/v1/items", json={"items": [flat]}), 422, "validation")
+        assert refused["detail"] == (
+            'body.items.0: an item has no field "year"; put it under "attributes": {"year": ...}'
+        )
         assert client.request("DELETE", "/v1/items", params={"item_id": ["n/1", "i1"]}).json()["changed"] == 2
         left = {item["item_id"] for item in client.post("/v1/recommend", json=whole).json()["lists"][0]["items"]}
         assert not left & {"n/1", "i1"}

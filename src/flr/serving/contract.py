@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 #: Limits that hold for everybody; the server's own (`ServeSettings`) may be lower.
 MOST_HISTORIES: Final = 64
@@ -166,6 +167,18 @@ class NewItem(_Model):
     attributes: Annotated[
         dict[Name, Scalar | Annotated[list[Scalar], Field(max_length=100)] | None], Field(max_length=50)
     ] = Field({}, description="Attributes that the catalogue's items have.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_flat_attributes(cls, given: Any) -> Any:
+        for name in given if isinstance(given, dict) else ():
+            if name not in cls.model_fields:
+                raise PydanticCustomError(
+                    "flat_attribute",
+                    'an item has no field "{name}"; put it under "attributes": {"{name}": ...}',
+                    {"name": str(name)},
+                )
+        return given
 
 
 class AddItemsRequest(_Model):
