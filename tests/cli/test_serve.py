@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,18 @@ from typing import Any
 import pytest
 
 from cli.conftest import Run
+from flr.errors import ConfigError
 from flr.serving.security import find_key, load_keys
+from flr.serving.settings import ServeSettings
 
 
+@pytest.fixture
+def any_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ports be whose they are on this machine: nothing listens in these tests."""
+    monkeypatch.setattr("flr.serving.settings.ServeSettings.check_port", lambda _: None)
+
+
+@pytest.mark.usefixtures("any_port")
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_settings_arrive(
     is_terminal: bool, run: Run, stand_in: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -47,6 +57,7 @@ def test_settings_arrive(
     assert result.stderr == (note if is_terminal else "")
 
 
+@pytest.mark.usefixtures("any_port")
 def test_a_server_that_is_interrupted_twice_exits_as_the_shell_expects(
     run: Run, stand_in: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -58,6 +69,37 @@ def test_a_server_that_is_interrupted_twice_exits_as_the_shell_expects(
     stand_in("flr.serving.server", serve=serve, log_json=lambda: None)
     result = run("serve", "--run", tmp_path)
     assert (result.exit_code, result.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_port_in_use_is_told_before_anything_is_loaded(
+    host: str, run: Run, stand_in: Callable[..., None], tmp_path: Path
+) -> None:
+    stand_in("flr.serving.service", Service=SimpleNamespace(load=lambda *_: pytest.fail("was loaded")))
+    stand_in("flr.serving.server", serve=None, log_json=lambda: pytest.fail("logs"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = run("serve", "--run", tmp_path, "--host", host, "--port", port)
+    assert result.exit_code == 2
+    remedy = "stop what listens there, or give another --port (0: a free one)"
+    assert result.stderr == f"error: port {port} of {host} is in use; {remedy}\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("192.0.2.1", "--host 192.0.2.1 is no address of this machine; give one, such as 127.0.0.1"),
+        ("no.such.host.invalid", "--host 'no.such.host.invalid' cannot be found: "),
+    ],
+)
+def test_a_host_that_is_elsewhere(host: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ServeSettings(host=host, port=0).check_port()
+
+
+def test_a_free_port_is_no_problem() -> None:
+    for host in ("127.0.0.1", "localhost", "0.0.0.0"):
+        ServeSettings(host=host, port=0).check_port()
 
 
 def test_others_are_not_served_without_keys(run: Run, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def serve(
         page=page,
     )
     settings.check()
+    settings.check_port()
     try:
         from flr.serving.server import log_json
         from flr.serving.server import serve as serve_forever

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flr.errors import ConfigError
 
@@ -85,6 +88,32 @@ class ServeSettings:
                     f"--cors-origin {origin!r}, expected a scheme and a host such as https://shop.example"
                 )
 
+    def check_port(self) -> None:
+        """Raise what keeps the server from listening, before a model is loaded that nobody could ask.
+
+        Raises:
+            ConfigError: The port is in use or not allowed, or the host is no address of this machine.
+        """
+        try:
+            found = socket.getaddrinfo(self.host or None, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except (OSError, UnicodeError) as error:
+            said = f"--host {self.host!r} cannot be found: {error}; give an address of this machine"
+            raise ConfigError(said) from error
+        refusals = [_refusal(socket.AddressFamily(family), address) for family, _, _, _, address in found]
+        refused = [one for one in refusals if one is not None]
+        # Of several addresses of one name, such as `localhost`, a machine may lack some.
+        lacking = [one for one in refused if one.errno == errno.EADDRNOTAVAIL]
+        if refused == lacking and len(lacking) < len(refusals):
+            return
+        first = next((one for one in refused if one not in lacking), refused[0])
+        where = f"port {self.port} of {self.host}"
+        said = {
+            errno.EADDRINUSE: f"{where} is in use; stop what listens there, or give another --port (0: a free one)",
+            errno.EACCES: f"{where} is not allowed to this user; give a --port above 1023",
+            errno.EADDRNOTAVAIL: f"--host {self.host} is no address of this machine; give one, such as 127.0.0.1",
+        }.get(first.errno or 0, f"cannot listen on {where}: {first.strerror}")
+        raise ConfigError(said) from first
+
     @property
     def hosts(self) -> frozenset[str] | None:
         """Names that requests may give this server beside its own addresses; None lets all through.
@@ -99,6 +128,22 @@ class ServeSettings:
     def weights_note(self, overlap: float | None) -> str:
         """Return what to say of reduced weights, given the share of the top 10 that they keep; nothing of full ones."""
         return "" if overlap is None else f"; {self.weights} weights keep {overlap:.1%} of the top 10"
+
+
+def _refusal(family: socket.AddressFamily, address: Any) -> OSError | None:
+    """Return why the system lets nobody listen at an address, None where it does."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            if os.name == "posix":  # as servers do: connections that have just ended do not count
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            trial.bind(address)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            error.errno = errno.EADDRNOTAVAIL
+        return error
+    return None
 
 
 def host_of(header: str) -> str | None:
