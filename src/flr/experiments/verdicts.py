@@ -206,7 +206,9 @@ def _figures(name: str, reports: dict[int, Report], cells: list[Cell], fits: lis
     runs = [read_json(RunFolder(cell.folder).facts, "run") for cell in cells if cell.seed in reports]
     trials = [trial for folder in fits for trial in read_json(folder / META_FILE, "baseline")["trials"]]
     n_weights = int(runs[0]["n_parameters"]) if cells else baseline_weights(fits[0], name)
-    of_assistant = assistant_weights(next(cell.folder for cell in cells if cell.seed in reports)) if cells else 0
+    # A seed whose validation loses by its assistant has none.
+    of_assistants = [assistant_weights(cell.folder) for cell in cells if cell.seed in reports]
+    of_assistant = None if None in of_assistants else max((n for n in of_assistants if n is not None), default=0)
     seconds = [run["train_seconds"] for run in runs] + [trial["seconds"] for trial in trials]
     return ModelFigures(
         name=name,
