@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import operator
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from flr.data.storage import load_prepared
 from flr.experiments.jobs import Job, run_jobs
+from flr.progress import Silent
 from processes import is_gone, waited_for
 
 
@@ -55,6 +57,19 @@ def test_a_fault_or_a_killed_process_stops_nobody_else() -> None:
     assert "a process was killed" in str(results["killed"].error)
     assert results["lost"].error == "what it starts from failed"
     assert (results["last"].told, len(results)) == ("LAST", 4)
+
+
+def test_a_process_that_is_killed_between_jobs_ends_no_study() -> None:
+    class KillsIdle(Silent):
+        def message(self, text: str) -> None:
+            for process in multiprocessing.active_children():
+                process.kill()
+                process.join()
+
+    todo = [job(name) for name in ("first", "second", "third")]
+    results = run_jobs(todo, title="t", jobs=1, progress=KillsIdle())
+    assert [result.job.name for result in results] == ["first", "second", "third"]
+    assert all(result.error is None or "a process was killed" in result.error for result in results)
 
 
 def test_nothing_to_do_starts_no_process() -> None:

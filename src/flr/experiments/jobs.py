@@ -117,9 +117,13 @@ def _finished_by(
             yield JobResult(lost, 0.0, "", "what it starts from failed")
         ready = [] if is_broken else [job for job in waiting if done >= set(job.after)]
         for job in ready[: jobs - len(running)]:
+            try:
+                running[pool.submit(_do, job)] = job
+            except BrokenProcessPool:  # a process was killed while it had nothing to do
+                is_broken = True
+                break
             waiting.remove(job)
-            running[pool.submit(_do, job)] = job
-        if not running:
+        if not running and not is_broken:
             yield from (JobResult(job, 0.0, "", "nobody makes what it starts from") for job in waiting)
             waiting.clear()
         for future in wait(running, return_when=FIRST_COMPLETED).done:
