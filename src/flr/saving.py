@@ -76,7 +76,8 @@ def save_parts(parts: SavedParts, path: Path, *, overwrite: bool) -> None:
             save_file(model.memory.transitions.tables(), folder / _MEMORY)
         write_json(folder / _TOKENIZER, parts.tokenizer.to_json())
         _items_frame(catalogue).write_parquet(folder / _ITEMS)
-        write_json(folder / _META, meta | {"hashes": _hashes(folder)})
+        hashes = {name: file_sha256(folder / name) for name in (_WEIGHTS, _MEMORY) if (folder / name).exists()}
+        write_json(folder / _META, meta | {"hashes": hashes})
 
 
 def load_parts(path: Path, device: str | torch.device | None) -> SavedParts:
@@ -98,18 +99,12 @@ def load_parts(path: Path, device: str | torch.device | None) -> SavedParts:
     transitions = _read_transitions(folder / _MEMORY) if config.reasoner.has_memory else None
     model = _build(meta, config, transitions)
     _load_weights(model, folder / _WEIGHTS)
-    found = _hashes(folder)
     for name, expected in meta.get("hashes", {}).items():  # folders saved before have none
-        if found.get(name) != expected:
+        if file_sha256(folder / name) != expected:
             raise ArtifactError(f"{str(folder / name)!r} is not as it was saved, so it is damaged; train again")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return SavedParts(model.to(device), tokenizer, catalogue, config)
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of the tensors in a folder, by file."""
-    return {name: file_sha256(folder / name) for name in (_WEIGHTS, _MEMORY) if (folder / name).exists()}
 
 
 def _items_frame(catalogue: Catalogue) -> pl.DataFrame:

@@ -228,14 +228,15 @@ class RunFolder:
 
 def differing(one: Config, other: Config) -> list[tuple[str, Any, Any]]:
     """Return the settings in which two configs differ: full name, value of the one, value of the other."""
-    first, second = (_flat(config.model_dump(mode="json")) for config in (one, other))
+    first, second = (named_settings(config.model_dump(mode="json")) for config in (one, other))
     return [(key, value, second.get(key)) for key, value in first.items() if value != second.get(key)]
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def named_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the single settings of nested sections, each by its full name."""
     found = dict[str, Any]()
     for key, value in settings.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        found |= named_settings(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return found
 
 

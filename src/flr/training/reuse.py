@@ -19,7 +19,7 @@ from flr.recommender import Recommender
 from flr.records import PreparedData
 from flr.sequential.assistant import SequenceAssistant
 from flr.training.finished import finished_on
-from flr.training.folder import RunFolder, RunSummary
+from flr.training.folder import RunFolder, RunSummary, named_settings
 
 #: What the learnt trust is called among a run's facts: settling moves it on validation.
 LEARNT_TRUST: Final = "learnt_trust"
@@ -113,13 +113,8 @@ def is_of_weights(setting: str) -> bool:
 
 def _settings(config: Config, names: Sequence[str]) -> dict[str, Any]:
     """Return sections and single settings, each setting by its full name."""
-    found, settings = dict[str, Any](), config.model_dump(mode="json")
-    for name in names:
-        value: Any = settings
-        for part in name.split("."):
-            value = value[part]
-        found |= {f"{name}.{key}": of for key, of in value.items()} if isinstance(value, dict) else {name: value}
-    return found
+    found = named_settings(config.model_dump(mode="json"))
+    return {key: value for key, value in found.items() if any(f"{key}.".startswith(f"{name}.") for name in names)}
 
 
 def _check_run(run: Path, prepared: PreparedData) -> dict[str, Any]:
