@@ -420,6 +420,8 @@ class Report:
         metrics: Metric name -> value, for example ``{"ndcg@10": 0.064}``.
         per_target: One row per evaluated target (user, item, rank statistics, metrics), for later tests.
         seconds: Wall-clock time of the evaluation.
+        seen_items: ``"exclude"`` or ``"include"``: whether items of the history were candidates; None in reports from
+            before that was kept.
     """
 
     name: str
@@ -427,3 +429,4 @@ class Report:
     metrics: dict[str, float]
     per_target: pl.DataFrame
     seconds: float
+    seen_items: str | None = None

@@ -10,6 +10,7 @@ from flr import __version__
 from flr.cli import console
 from flr.cli.audit import audit
 from flr.cli.baselines import baselines
+from flr.cli.compare import compare
 from flr.cli.demo import demo
 from flr.cli.doctor import doctor
 from flr.cli.evaluate import evaluate
@@ -39,6 +40,7 @@ for command in (
     train,
     evaluate,
     baselines,
+    compare,
     recommend,
     explain,
     profile,

@@ -135,6 +135,7 @@ def evaluate(
         metrics=_summarise(targets, per_target, training_counts(sequences, n_items), cutoffs, seen_items),
         per_target=per_target,
         seconds=time.perf_counter() - started,
+        seen_items=seen_items,
     )
 
 

@@ -34,7 +34,7 @@ def save_report(report: Report, directory: Path) -> None:
     """
     path = directory / METRICS_FILE
     metrics = read_json(path, "metrics") if path.exists() else {}
-    about = {"name": report.name, "seconds": repr(report.seconds)}
+    about = {"name": report.name, "seconds": repr(report.seconds), "seen_items": report.seen_items or ""}
     _write_parquet(directory / TARGETS_FILE.format(split=report.split), report.per_target, about)
     write_json(path, {**metrics, report.split: report.metrics})
 
@@ -52,7 +52,8 @@ def load_report(directory: Path, split: str) -> Report:
     try:
         per_target, about = pl.read_parquet(path), pl.read_parquet_metadata(path)
         values = {name: math.nan if value is None else float(value) for name, value in metrics[split].items()}
-        return Report(about["name"], split, values, per_target, float(about["seconds"]))
+        seconds, seen_items = float(about["seconds"]), about.get("seen_items") or None
+        return Report(about["name"], split, values, per_target, seconds, seen_items)
     except (OSError, KeyError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(f"cannot read the targets {str(path)!r}: {error}; run `flr evaluate` again") from error
 

@@ -1,0 +1,113 @@
+"""Finished runs beside each other, by user: what a study says of its models, for folders that were made one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flr.errors import ArtifactError, DataError, RequestError, nearest
+from flr.evaluation.comparison import Comparison, compare, holm
+from flr.evaluation.reports import TARGETS_FILE, load_report
+from flr.evaluation.significance import Spread, over_seeds
+from flr.records import ITEM_INDEX, USER_ID, Report
+from flr.seeding import generator
+
+#: What makes a row the same target in two reports.
+_TARGET = ("row", USER_ID, ITEM_INDEX)
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """One model beside the first.
+
+    Attributes:
+        name: As it was given.
+        folders: One per seed.
+        figure: The metric, mean and standard deviation over seeds.
+        first_less_this: How much better the first model is; None for the first itself.
+        corrected: The p-value of that after Holm's correction for all models that were given.
+    """
+
+    name: str
+    folders: tuple[Path, ...]
+    figure: Spread
+    first_less_this: Comparison | None = None
+    corrected: float | None = None
+
+
+def compare_folders(models: Sequence[str], *, split: str = "test", metric: str = "ndcg@10") -> list[ComparedModel]:
+    """Return models beside the first of them, on the targets that all were evaluated on.
+
+    Args:
+        models: At least two. Each is a folder of results (a run, or one of `flr baselines`), a folder whose ``seed-*``
+            are, or a pattern such as ``"runs/flr-*"`` that matches one folder per seed.
+        split: ``"valid"`` or ``"test"``.
+        metric: Any that targets have, for example ``"hr@20"``.
+
+    Raises:
+        RequestError: There are fewer than two models, one is given twice, or the metric is unknown.
+        ArtifactError: A folder holds no results of the split.
+        DataError: Two were not evaluated on the same targets, or not with the same candidates.
+    """
+    if len(models) < 2:
+        raise RequestError(f"got {len(models)} model{'s' * (len(models) != 1)}, expected at least two to compare")
+    if len(set(models)) < len(models):
+        raise RequestError(f"got {max(models, key=list(models).count)!r} more than once; every model is named once")
+    folders = {model: _folders(model, split) for model in models}
+    reports = {model: [load_report(folder, split) for folder in of_model] for model, of_model in folders.items()}
+    _check_alike(reports)
+    first, *others = models
+    for report in (report for of_model in reports.values() for report in of_model):
+        if "@" not in metric or metric not in report.per_target.columns:
+            known = [name for name in report.per_target.columns if "@" in name]
+            raise RequestError(f"unknown metric {metric!r} of {report.name!r}: {nearest(metric, known)}")
+    figures = {
+        model: over_seeds([float(report.per_target[metric].mean()) for report in of_model])  # type: ignore[arg-type]
+        for model, of_model in reports.items()
+    }
+    targets = {model: [report.per_target for report in of_model] for model, of_model in reports.items()}
+    compared = [compare(targets[other], targets[first], metric, generator(0, "side by side")) for other in others]
+    corrected = holm([comparison.p_value for comparison in compared])
+    return [
+        ComparedModel(first, folders[first], figures[first]),
+        *(
+            ComparedModel(other, folders[other], figures[other], comparison, float(p_value))
+            for other, comparison, p_value in zip(others, compared, corrected, strict=True)
+        ),
+    ]
+
+
+def _folders(model: str, split: str) -> tuple[Path, ...]:
+    """Return the folders with results of one model, in the order of their names."""
+    file = TARGETS_FILE.format(split=split)
+    path = Path(model)
+    given = [path] if path.is_dir() else sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    if not given:
+        raise ArtifactError(f"there is no folder {model!r}; name a run, or a pattern that matches one run per seed")
+    if len(given) == 1 and not (given[0] / file).exists():
+        given = sorted(folder.parent for folder in given[0].glob(f"seed-*/{file}")) or given
+    for folder in given:
+        if not (folder / file).exists():
+            raise ArtifactError(
+                f"{str(folder)!r} holds no results of {split!r}; make them with `flr evaluate --split {split}`"
+            )
+    return tuple(given)
+
+
+def _check_alike(reports: dict[str, list[Report]]) -> None:
+    """Refuse results that do not answer the same question."""
+    (first, (reference, *_)), *_ = reports.items()
+    targets = reference.per_target.select(_TARGET).sort("row")
+    for model, of_model in reports.items():
+        for report in of_model:
+            if not report.per_target.select(_TARGET).sort("row").equals(targets):
+                raise DataError(
+                    f"{model!r} and {first!r} were evaluated on {report.per_target.height:,} and {targets.height:,} "
+                    "targets that are not the same ones; evaluate both on one prepared folder"
+                )
+            if None not in (treatments := {report.seen_items, reference.seen_items}) and len(treatments) > 1:
+                raise DataError(
+                    f"{model!r} was evaluated with evaluation.seen_items={report.seen_items}, {first!r} with "
+                    f"{reference.seen_items}; evaluate both in one way"
+                )

@@ -1,0 +1,90 @@
+"""Folders of results beside each other: known differences are found, and what cannot be compared is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from flr.errors import ArtifactError, DataError, RequestError
+from flr.evaluation.comparison import compare, holm
+from flr.evaluation.reports import save_report
+from flr.experiments.side_by_side import compare_folders
+from flr.records import Report
+from flr.seeding import generator
+
+N = 300
+
+
+def save(
+    folder: Path, gain: float, seed: int = 0, *, items: int = 0, seen_items: str | None = "exclude"
+) -> pl.DataFrame:
+    noise = np.random.default_rng(seed + 1).normal(0, 0.005, N)
+    values = np.random.default_rng(0).random(N) * 0.5 + gain + noise
+    users = np.arange(N) // 3
+    ids = pl.Series([str(user) for user in users])
+    columns = {"user_index": users, "user_id": ids, "row": np.arange(N), "item_index": np.full(N, items)}
+    targets = pl.DataFrame({**columns, "ndcg@10": values, "hr@10": (values > 0.3).astype(float)})
+    metrics = {"ndcg@10": float(values.mean())}
+    save_report(Report("flr", "test", metrics, targets, 1.0, seen_items), folder)
+    return targets
+
+
+def test_others_are_compared_with_the_first_as_a_study_does(tmp_path: Path) -> None:
+    ours = [save(tmp_path / "ours" / f"seed-{seed}", 0.1, seed) for seed in (0, 1)]
+    worse = save(tmp_path / "worse", 0.05, 7)
+    alike = [save(tmp_path / "runs" / f"alike-{seed}", 0.1, seed) for seed in (2, 1, 0)]
+    names = [str(tmp_path / "ours"), str(tmp_path / "worse"), str(tmp_path / "runs" / "alike-*")]
+    first, second, third = compare_folders(names)
+    assert [model.figure.n for model in (first, second, third)] == [2, 1, 3]
+    assert first.figure.mean == pytest.approx(np.mean([run["ndcg@10"].mean() for run in ours]))
+    assert first.first_less_this is None
+    assert [folder.name for folder in third.folders] == ["alike-0", "alike-1", "alike-2"]
+    expected = [compare(theirs, ours, "ndcg@10", generator(0, "side by side")) for theirs in ([worse], alike)]
+    assert [second.first_less_this, third.first_less_this] == expected
+    assert [second.corrected, third.corrected] == holm([found.p_value for found in expected]).tolist()
+    assert second.corrected is not None and second.corrected < 1e-6
+    assert expected[0].difference.mean == pytest.approx(0.05, abs=0.002)
+    assert third.corrected is not None and third.corrected > second.corrected
+
+
+def test_another_metric_can_be_compared_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+    names = [str(tmp_path / name) for name in ("a", "b")]
+    save(Path(names[0]), 0.2)
+    save(Path(names[1]), 0.0)
+    assert compare_folders(names, metric="hr@10")[1].first_less_this
+    with pytest.raises(RequestError, match="unknown metric 'ndgc@10' of 'flr': did you mean 'ndcg@10'"):
+        compare_folders(names, metric="ndgc@10")
+    with pytest.raises(RequestError, match="unknown metric 'row'"):
+        compare_folders(names, metric="row")
+
+
+def test_what_answers_another_question_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "ours", 0.1)
+    save(tmp_path / "other-items", 0.1, items=3)
+    save(tmp_path / "seen", 0.1, seen_items="include")
+    save(tmp_path / "before", 0.1, 5, seen_items=None)
+    ours = str(tmp_path / "ours")
+    with pytest.raises(DataError, match=r"300 and 300 targets that are not the same"):
+        compare_folders([ours, str(tmp_path / "other-items")])
+    with pytest.raises(DataError, match=r"seen_items=include.*with exclude"):
+        compare_folders([ours, str(tmp_path / "seen")])
+    assert compare_folders([ours, str(tmp_path / "before")])
+
+
+def test_folders_without_results_are_named(tmp_path: Path) -> None:
+    save(tmp_path / "ours", 0.1)
+    ours = str(tmp_path / "ours")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArtifactError, match="there is no folder 'nowhere-"):
+        compare_folders([ours, "nowhere-*"])
+    with pytest.raises(ArtifactError, match=r"empty' holds no results of 'test'.*flr evaluate --split test"):
+        compare_folders([ours, str(tmp_path / "empty")])
+    with pytest.raises(ArtifactError, match=r"holds no results of 'valid'"):
+        compare_folders([ours, str(tmp_path / "empty")], split="valid")
+    with pytest.raises(RequestError, match="got 1 model, expected at least two"):
+        compare_folders([ours])
+    with pytest.raises(RequestError, match=r"ours' more than once"):
+        compare_folders([ours, ours])
