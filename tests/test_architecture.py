@@ -15,7 +15,19 @@ LEVELS = (
     {"errors", "records", "seeding", "progress", "persistence", "fetching", "blocks", "transitions"}
     | {"arguments", "config", "prepare_config", "sections"},
     {"data", "catalogue", "text", "backbone", "reasoner", "scoring", "sequential"},
-    {"building", "compiled", "lists", "live", "model", "recommender", "saving", "snapshot", "steering", "thoughts"},
+    {
+        "building",
+        "bulk",
+        "compiled",
+        "lists",
+        "live",
+        "model",
+        "recommender",
+        "saving",
+        "snapshot",
+        "steering",
+        "thoughts",
+    },
     {"training", "evaluation", "baselines", "diagnostics", "explanation", "experiments"},
     {"serving", "calls", "client", "cli", "__main__"},
 )

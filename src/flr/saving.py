@@ -82,9 +82,7 @@ def save_parts(parts: SavedParts, path: Path, *, overwrite: bool) -> None:
 
 def load_parts(path: Path, device: str | torch.device | None) -> SavedParts:
     """Return what `save_parts` wrote; see `flr.Recommender.load` for arguments and what is raised."""
-    folder = path
-    if not (folder / _META).exists() and (folder / "model" / _META).exists():
-        folder = folder / "model"
+    folder = saved_folder(path)
     meta = read_json(folder / _META, "saved recommender")
     if meta.get("format_version") != FORMAT_VERSION:
         raise ArtifactError(
@@ -105,6 +103,12 @@ def load_parts(path: Path, device: str | torch.device | None) -> SavedParts:
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return SavedParts(model.to(device), tokenizer, catalogue, config)
+
+
+def saved_folder(path: Path) -> Path:
+    """Return the folder of a saved recommender: a run's is below it."""
+    below = path / "model"
+    return below if not (path / _META).exists() and (below / _META).exists() else path
 
 
 def _items_frame(catalogue: Catalogue) -> pl.DataFrame:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
+from flr.bulk import ListSettings, WrittenLists
 from flr.catalogue.filters import ItemFilter
 from flr.errors import UnknownItemError
 
@@ -153,10 +155,65 @@ def test_a_missing_file(run: Run, tmp_path: Path) -> None:
 
 
 def test_neither_and_both_are_errors(run: Run) -> None:
-    assert "got neither" in run("recommend", "--run", "r").stderr
+    assert "got none of them" in run("recommend", "--run", "r").stderr
     result = run("recommend", "--run", "r", "--history", "1", "--histories", "f.jsonl")
     assert result.exit_code == 2
-    assert "got both" in result.stderr
+    assert "got --history and --histories" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--history", "1", "--output", "l.csv"], "got --output with --history"),
+        (["--data", "d"], "got --data without --output"),
+        (["--histories", "f.jsonl", "--shard", "1/2"], "got --shard without --output"),
+        (["--histories", "f.jsonl", "--overwrite"], "got --overwrite without --output"),
+    ],
+)
+def test_options_that_do_not_belong_together(run: Run, options: list[str], message: str) -> None:
+    result = run("recommend", "--run", "r", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_people_with_ids_from_either_kind_of_file(run: Run, calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    lines, table = tmp_path / "people.jsonl", tmp_path / "people.parquet"
+    lines.write_text(
+        '{"user_id": 7, "history": [1, "95"]}\n{"user_id": "u8", "history": ["NOPE1"]}\n', encoding="utf-8"
+    )
+    pl.DataFrame({"user_id": [7, 8], "history": [[1, 95], [50]]}).write_parquet(table)
+    result = run("recommend", "--run", "r", "--histories", lines, "--unknown", "skip")
+    assert "people.jsonl, user u8: the history holds unknown items only (skipped: NOPE1" in result.stderr
+    assert run("recommend", "--run", "r", "--histories", table).exit_code == 0
+    assert [call["histories"] for call in calls] == [[["1", "95"]], [["1", "95"], ["50"]]]
+
+
+def test_a_table_without_the_columns_is_refused(run: Run, tmp_path: Path) -> None:
+    pl.DataFrame({"person": ["a"]}).write_parquet(tmp_path / "people.parquet")
+    result = run("recommend", "--run", "r", "--histories", tmp_path / "people.parquet")
+    assert result.exit_code == 2
+    assert "expected user_id, and history with lists" in result.stderr
+
+
+def test_lists_of_many_go_into_a_file(run: Run, stand_in: Callable[..., None], tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def write_lists(run: Path, people: pl.DataFrame, output: Path, **options: Any) -> WrittenLists:
+        asked.append((run, people.rows(), output, options["settings"], options["overwrite"]))
+        return WrittenLists(output, 1, ("u8",), 1)
+
+    stand_in("flr.bulk", ListSettings=ListSettings, write_lists=write_lists)
+    lines, output = tmp_path / "people.jsonl", tmp_path / "lists.csv"
+    lines.write_text('["1"]\n["2"]\n["NOPE1"]\n', encoding="utf-8")
+    to_file = ("--histories", lines, "--output", output, "--shard", "1/2", "--unknown", "skip", "-k", 3)
+    result = run("recommend", "--run", "r", *to_file, "--quiet")
+    assert result.exit_code == 0, result.stderr
+    assert asked == [(Path("r"), [("1", ["1"]), ("3", ["NOPE1"])], output, ListSettings(3, unknown="skip"), False)]
+    assert result.stdout == f"1 lists of 3: {output}\n"
+    assert "1 rows of histories were skipped" in result.stderr
+    assert "1 people have no list; skipped: u8, who took nothing that the catalogue has" in result.stderr
+    told = json.loads(run("recommend", "--run", "r", *to_file, "--quiet", "--json").stdout)
+    assert told == {"path": str(output), "n_lists": 1, "without": ["u8"], "n_skipped": 1}
 
 
 def test_factors_are_steered(run: Run, calls: list[dict[str, Any]]) -> None:

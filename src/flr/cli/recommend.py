@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from flr.cli import console
-from flr.cli.guard import AsJson
+from flr.cli.guard import AsJson, Quiet
+from flr.cli.people import People, people_of_data, people_of_file, shard_of
 from flr.cli.steering import Exclude, Weights, Where, read_filters, read_weights, skipped_line
-from flr.errors import ReadError, RequestError, UnknownItemError
+from flr.errors import RequestError, UnknownItemError
 
 if TYPE_CHECKING:
+    from flr.bulk import ListSettings
     from flr.recommender import Recommendation, Recommender
 
 
@@ -23,8 +25,23 @@ def recommend(
     run: Annotated[Path, typer.Option(help="Run folder made by `flr train`, or a saved recommender.")],
     history: Annotated[list[str] | None, typer.Option(help="One item of the history; repeat it, oldest first.")] = None,
     histories: Annotated[
-        Path | None, typer.Option(help="JSON lines, one history per line: a list of items, oldest first.")
+        Path | None,
+        typer.Option(
+            help="Many people: JSON lines, each a list of items, oldest first, or an object with user_id and history; "
+            "or Parquet with these columns."
+        ),
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="All people of a prepared folder, after all that they took; needs --output.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File of the lists, .parquet, .csv or .jsonl; interrupted, the same command goes on."),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="With --output: every N-th of the people only, from the I-th on.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
     by: Annotated[Literal["id", "title"], typer.Option(help="Whether histories name items by id or by title.")] = "id",
     k: Annotated[int, typer.Option("-k", min=1, help="How many items to recommend.")] = 10,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also recommend items of the history.")] = False,
@@ -33,6 +50,7 @@ def recommend(
     where: Where = None,
     exclude: Exclude = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Recommend items after one history, or after each of many.
 
@@ -46,9 +64,22 @@ def recommend(
       flr recommend --run runs/ml-100k --history 1 --factor-weights 1,0,2,1
       flr recommend --run runs/ml-100k --history 1
         --where category=Sci-Fi --where category=Western --exclude 50
+      flr recommend --run runs/mine --data data/mine --output lists.parquet
+      flr recommend --run runs/mine --histories people.parquet --output lists-2.csv --shard 2/8
     """
-    asked, weights = _asked(history, histories), read_weights(factor_weights)
-    filters = read_filters(where, exclude)
+    _check_sources({"--history": history, "--histories": histories, "--data": data}, output)
+    if output is None and (data is not None or shard is not None or overwrite):
+        got = "--data" if data is not None else "--shard" if shard is not None else "--overwrite"
+        raise RequestError(f"got {got} without --output; name the file that gets the lists")
+    weights, filters = read_weights(factor_weights), read_filters(where, exclude)
+    if output is not None:
+        from flr.bulk import ListSettings
+
+        people = shard_of(people_of_data(data) if data is not None else people_of_file(histories or Path()), shard)
+        settings = ListSettings(k, by, not include_seen, unknown, filters, weights)
+        _write(run, people, output, settings, overwrite=overwrite, as_json=as_json, quiet=quiet)
+        return
+    asked = [_Asked("--history", list(history))] if history else _asked(people_of_file(histories or Path()))
 
     from flr.recommender import Recommender
 
@@ -78,6 +109,43 @@ def recommend(
     for one, best in answers:
         if one.is_answered:
             _show(one, best)
+
+
+def _check_sources(given: Mapping[str, object], output: Path | None) -> None:
+    named = [name for name, value in given.items() if value]
+    if len(named) != 1:
+        got = " and ".join(named) or "none of them"
+        raise RequestError(f"give one of --history (repeated), --histories FILE and --data FOLDER; got {got}")
+    if output is not None and named == ["--history"]:
+        raise RequestError("got --output with --history; it is for the many people of --histories or --data")
+
+
+def _write(
+    run: Path,
+    people: People,
+    output: Path,
+    settings: ListSettings,
+    *,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write the lists of many people into a file, and tell what was done."""
+    from flr.bulk import write_lists
+
+    progress = console.progress(quiet)
+    written = write_lists(run, people.frame, output, settings=settings, overwrite=overwrite, progress=progress)
+    if as_json:
+        console.show_json(written)
+        return
+    if written.n_skipped:
+        console.show_note(
+            f"{written.n_skipped:,} rows of histories were skipped, whose items the catalogue does not have"
+        )
+    if written.without:
+        told = skipped_line(written.without, "who took nothing that the catalogue has")
+        console.show_note(f"{len(written.without):,} people have no list; {told}")
+    console.show_line(f"{written.n_lists:,} lists of {settings.k}: {written.path}")
 
 
 @dataclass(frozen=True)
@@ -130,31 +198,6 @@ def _looked_up(recommender: Recommender, asked: list[_Asked], by: str, unknown: 
     return asked
 
 
-def _asked(history: list[str] | None, path: Path | None) -> list[_Asked]:
-    if (not history) == (path is None):
-        got = "both" if history else "neither"
-        raise RequestError(f"give either --history (repeated) or --histories FILE; got {got}")
-    return _read_histories(path) if path is not None else [_Asked("--history", list(history or []))]
-
-
-def _read_histories(path: Path) -> list[_Asked]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise ReadError(f"there is no file {str(path)!r}; --histories expects JSON lines, one list per line") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"cannot read {str(path)!r}: {error}; expected JSON lines in UTF-8") from error
-    read = [_history(line, number, path) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not read:
-        raise ReadError(f'{str(path)!r} holds no history; expected JSON lines such as ["id 1", "id 2"]')
-    return read
-
-
-def _history(line: str, number: int, path: Path) -> _Asked:
-    try:
-        value: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ReadError(f'{path}, line {number}: {error}; expected a list such as ["id 1", "id 2"]') from None
-    if not isinstance(value, list) or not all(isinstance(item, str | int) for item in value):
-        raise ReadError(f'{path}, line {number}: got {line[:80]!r}, expected a list such as ["id 1", "id 2"]')
-    return _Asked(f"{path}, line {number}", [str(item) for item in value])
+def _asked(people: People) -> list[_Asked]:
+    rows = zip(people.frame["user_id"], people.frame["history"].to_list(), strict=True)
+    return [_Asked(f"{people.where} {user_id}", history or []) for user_id, history in rows]

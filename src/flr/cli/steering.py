@@ -35,10 +35,10 @@ Exclude = Annotated[
 ]
 
 
-def skipped_line(items: Sequence[str]) -> str:
-    """Return what is told of items that ``--unknown skip`` leaves out."""
+def skipped_line(items: Sequence[str], why: str = "which the catalogue does not have") -> str:
+    """Return what is told of what is left out, such as items by ``--unknown skip``."""
     more = f" and {len(items) - _TOLD:,} more" if len(items) > _TOLD else ""
-    return f"skipped: {', '.join(items[:_TOLD])}{more}, which the catalogue does not have"
+    return f"skipped: {', '.join(items[:_TOLD])}{more}, {why}"
 
 
 def read_weights(text: str | None) -> list[float] | None:
