@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,6 @@ def test_only_the_window_of_a_long_history_is_read_but_all_of_it_is_seen(recomme
         ([["i0"], []], {}, RequestError, "history number 1 is empty"),
         ([["i0", "i55"]], {}, UnknownItemError, "no item has the id 'i55'; did you mean 'i5'"),
         ([["Alein (1979)"]], {"by": "title"}, UnknownItemError, "did you mean 'Alien \\(1979\\)'"),
-        ([["x", "y"]], {"unknown": "skip"}, RequestError, "holds unknown items only"),
         ([["i0"]], {"factor_weights": [1.0]}, RequestError, "got 1 factor weights, this model has 4 factors"),
     ],
 )
@@ -89,6 +89,26 @@ def test_what_cannot_be_answered_is_said(
 ) -> None:
     with pytest.raises(error, match=said):
         recommender.recommend(histories, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"diversify": "factors"},
+        {"factor_weights": [[1.0, 1, 1, 1], [0, 0, 0, 0], [0, 2, 1, 0]]},
+        {"filters": [None, ItemFilter(exclude=["i3"]), ItemFilter(allow=["i2", "i4", "i5"])]},
+    ],
+)
+def test_a_history_of_skipped_items_only_has_an_empty_list(recommender: Recommender, options: dict[str, Any]) -> None:
+    asked = [["i0", "i1"], ["x", "y"], ["i3", "x"]]
+    first, second, third = recommender.recommend(asked, 3, unknown="skip", **options)
+    assert second == []
+    without = {name: [one[0], one[2]] if isinstance(one, list) else one for name, one in options.items()}
+    assert [first, third] == recommender.recommend([asked[0], asked[2]], 3, unknown="skip", **without)
+    assert recommender.recommend([["x"]], 3, unknown="skip") == [[]]
+    with pytest.raises(RequestError, match="history number 0 holds unknown items only"):
+        recommender.resolve([["x"]], unknown="skip")
 
 
 def test_ids_are_not_scored_as_they_are(recommender: Recommender) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -40,7 +40,7 @@ class Asked:
     """A request whose names have been looked up; see `flr.Recommender.recommend`.
 
     Attributes:
-        histories: Item indices.
+        histories: Item indices; one without any has an empty list.
         k: Items per history.
         exclude_seen: Whether items of a history are left out.
         factor_weights: Multipliers of the gates.
@@ -58,7 +58,21 @@ class Asked:
 
 def best_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
     """Return what `flr.Recommender.recommend` does, for item indices and one snapshot."""
-    return _plain_lists(now, asked) if asked.diversify is None else _lists_by_factor(now, asked)
+    n, answered = len(asked.histories), np.flatnonzero(asked.histories.lengths)
+    if len(answered) < n:
+        weights = check_factor_weights(asked.factor_weights, now.n_factors, n)
+        asked = replace(
+            asked,
+            histories=asked.histories.take(answered),
+            factor_weights=None if weights is None else weights[answered],
+            allowed=None if asked.allowed is None else replace(asked.allowed, of_row=asked.allowed.of_row[answered]),
+        )
+    lists: list[list[Recommendation]] = [[] for _ in range(n)]
+    if len(answered):
+        found = _plain_lists(now, asked) if asked.diversify is None else _lists_by_factor(now, asked)
+        for row, best in zip(answered, found, strict=True):
+            lists[row] = best
+    return lists
 
 
 def _plain_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:

@@ -131,7 +131,7 @@ class Recommender:
             by: Whether histories hold item ids or titles.
             exclude_seen: Leave out the items of the history (of the whole history, not just the window).
             unknown: What to do with items that are not in the catalogue, in histories and filters, and with values
-                of attributes that no item has.
+                of attributes that no item has. Where they are skipped, a history of nothing else has an empty list.
             filters: What may be recommended; one for all histories, or one each (None: everything). The k best that
                 may are found exactly; their probabilities remain those over the whole catalogue.
             factor_weights: Multiplier of each factor's gate, for all histories or one row each, at least 0; 0 turns a
@@ -142,10 +142,9 @@ class Recommender:
 
         Raises:
             RequestError: k is no whole number or below 1, `by` or `unknown` is none of the choices, the histories or
-                one of them are no list, an item is no text, a history is empty (or holds unknown items only), filters
-                are no `ItemFilter`, are not one per history or name an unknown attribute or value, there is not one
-                factor weight per factor (and history), one is negative or not finite, or a model without factors
-                shall diversify by them.
+                one of them are no list, an item is no text, a history is empty, filters are no `ItemFilter`, are not
+                one per history or name an unknown attribute or value, there is not one factor weight per factor (and
+                history), one is negative or not finite, or a model without factors shall diversify by them.
             UnknownItemError: An item is not in the catalogue and `unknown` is ``"error"``.
         """
         check_k(k)
@@ -157,13 +156,17 @@ class Recommender:
         if not histories:
             return []
         now = self.snapshot
-        indices = now.live.lookup.histories(histories, by=by, unknown=unknown)
+        indices = now.live.lookup.histories(histories, by=by, unknown=unknown, keeps_empty=True)
         allowed = now.live.allowed(filters, len(indices), unknown=unknown)
         asked = Asked(indices, k, exclude_seen, factor_weights, allowed, diversify)
         return best_lists(now, asked)
 
     def resolve(self, histories: Sequence[Sequence[str]], *, by: str = "id", unknown: str = "error") -> Histories:
-        """Return histories as item indices, which edits never change; arguments and errors as `recommend`."""
+        """Return histories as item indices, which edits never change; arguments and errors as `recommend`.
+
+        Raises:
+            RequestError: Also where a history holds unknown items only.
+        """
         return self._live.lookup.histories(histories, by=by, unknown=unknown)
 
     def unknown_items(self, histories: Sequence[Sequence[str]], *, by: str = "id") -> list[list[str]]:

@@ -91,8 +91,22 @@ def test_titles_are_understood_and_unknown_items_skipped_are_reported(client: Te
     assert [one["skipped"] for one in lists] == [["Nothing (1900)"], []]
     problem = is_problem(client.post("/v1/recommend", json={**asked, "unknown": "error"}), 422, "unknown-item")
     assert "history number 0: no item has the title 'Nothing (1900)'" in problem["detail"]
-    only = {"histories": [["zz"]], "unknown": "skip"}
-    assert "holds unknown items only" in is_problem(client.post("/v1/recommend", json=only), 422, "request")["detail"]
+
+
+@pytest.mark.parametrize("options", [{}, {"diversify": "factors"}, {"factor_weights": [0, 1, 2, 1]}])
+def test_a_history_of_unknown_items_only_has_an_empty_list_and_costs_nobody_theirs(
+    client: TestClient, options: dict[str, Any]
+) -> None:
+    def lists(*histories: list[str]) -> Any:
+        asked = {"histories": list(histories), "unknown": "skip", "k": 3, **options}
+        return client.post("/v1/recommend", json=asked).json()["lists"]
+
+    first, unknown, last = lists(["i1"], ["zz", "yy"], ["i2", "zz"])
+    assert unknown == {"items": [], "skipped": ["zz", "yy"]} == lists(["zz", "yy"])[0]
+    assert [first, last] == lists(["i1"], ["i2", "zz"])
+    assert len(first["items"]) == 3
+    only = {"history": ["zz"], "unknown": "skip"}
+    assert "holds unknown items only" in is_problem(client.post("/v1/explain", json=only), 422, "request")["detail"]
 
 
 ONE = {"histories": [["i1"]]}

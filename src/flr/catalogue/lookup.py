@@ -30,8 +30,15 @@ class ItemLookup:
         # The first item of each title is the one that is found, so it is written last.
         self._index_of_title = {catalogue.titles[index]: int(index) for index in order[::-1]}
 
-    def histories(self, histories: Sequence[Sequence[str]], *, by: str, unknown: str) -> Histories:
-        """Return histories as item indices; see `flr.Recommender.recommend` for arguments and what is raised."""
+    def histories(
+        self, histories: Sequence[Sequence[str]], *, by: str, unknown: str, keeps_empty: bool = False
+    ) -> Histories:
+        """Return histories as item indices; see `flr.Recommender.recommend` for arguments and what is raised.
+
+        Args:
+            histories, by, unknown: As there.
+            keeps_empty: Return a history of unknown items only without any, instead of raising.
+        """
         check_choice(by, "by", ("id", "title"))
         check_choice(unknown, "unknown", ("error", "skip"))
         check_histories(histories)
@@ -43,12 +50,12 @@ class ItemLookup:
             if unknown == "error" and None in found:
                 raise self._unknown(str(history[found.index(None)]), by, f"history number {number}: ")
             known = [item for item in found if item is not None]
-            if not known:
+            if not known and not (keeps_empty and len(history)):
                 what = "is empty" if not len(history) else "holds unknown items only"
                 raise RequestError(f"history number {number} {what}; give at least one known item")
             rows.append(known)
         offsets = np.cumsum([0, *map(len, rows)])
-        return Histories(np.array([item for row in rows for item in row]), offsets)
+        return Histories(np.array([item for row in rows for item in row], dtype=np.int64), offsets)
 
     def unknown(self, history: Sequence[str], by: str) -> list[str]:
         """Return the items of a history that are not in the catalogue, in its order."""

@@ -46,6 +46,8 @@ class Batches:
         """
         groups: dict[tuple[object, ...], list[int]] = {}
         for place, (snapshot, one) in enumerate(asked):
+            if not len(one.history):  # nothing that the catalogue has: an empty list
+                continue
             kind = (id(snapshot and snapshot.live), one.k, one.exclude_seen, one.diversify)
             groups.setdefault((*kind, one.allowed is None, one.factor_weights is None), []).append(place)
         answers: list[list[Recommendation]] = [[] for _ in asked]

@@ -64,7 +64,9 @@ class RecommendRequest(_Model):
     k: Annotated[int, Field(ge=1, le=MOST_K)] = Field(10, description="Items per history.")
     exclude_seen: bool = Field(True, description="Leave out the items of the (whole) history.")
     unknown: Literal["error", "skip"] = Field(
-        "error", description="Items that are not in the catalogue: refuse the request, or skip and report them."
+        "error",
+        description="Items that are not in the catalogue: refuse the request, or skip and report them; a history of "
+        "nothing else then has an empty list.",
     )
     factor_weights: Weights | None = Field(
         None, description="Multiplier of each factor's gate: 0 turns it off, 2 doubles it."

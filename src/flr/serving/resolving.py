@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flr.catalogue.filters import ItemFilter
-from flr.errors import RequestError, UnknownItemError
+from flr.errors import UnknownItemError
 from flr.live import LiveCatalogue
 from flr.serving.contract import Filters
 
@@ -23,10 +23,7 @@ def resolve(
         raise UnknownItemError(
             f"history number {number}: no item has the {by} {skipped[0]!r}; see /v1/items, or say unknown='skip'"
         )
-    known = [index for index in found if index is not None]
-    if not known:
-        raise RequestError(f"history number {number} holds unknown items only; give at least one known item")
-    return known, skipped
+    return [index for index in found if index is not None], skipped
 
 
 def item_filter(live: LiveCatalogue, given: Filters | None, unknown: str) -> ItemFilter | None:

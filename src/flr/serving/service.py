@@ -156,7 +156,7 @@ class Service:
             allowed = found.masks[0]
         weights = None if asked.factor_weights is None else tuple(asked.factor_weights)
         questions = [
-            Question(np.array(known), asked.k, asked.exclude_seen, allowed, weights, asked.diversify)
+            Question(np.array(known, dtype=np.int64), asked.k, asked.exclude_seen, allowed, weights, asked.diversify)
             for known, _ in resolved
         ]
         timeout = self.settings.timeout_seconds
@@ -169,6 +169,8 @@ class Service:
         frozen = _Pausing(self.recommender, self.engine.pause)
         live = frozen.snapshot.live
         known, skipped = resolve(live, asked.history, asked.by, asked.unknown, 0)
+        if not known:
+            raise RequestError("the history holds unknown items only; give at least one known item")
         item = None
         if asked.item is not None:
             item = live.lookup.find(asked.item, asked.by)
