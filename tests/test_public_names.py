@@ -11,6 +11,7 @@ import pytest
 import flr
 
 DOCUMENTED = [
+    "Between",
     "Config",
     "FLRModel",
     "FlrError",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from flr.catalogue.filters import ItemFilter
+    from flr.catalogue.filters import Between, ItemFilter
     from flr.config import Config, load_config
     from flr.data.storage import load_prepared
     from flr.errors import FlrError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flr.recommender import Recommender
 
 _HOMES = {
+    "Between": "flr.catalogue.filters",
     "Config": "flr.config",
     "load_config": "flr.config",
     "load_prepared": "flr.data.storage",
@@ -41,6 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Between",
     "Config",
     "FLRModel",
     "FlrError",

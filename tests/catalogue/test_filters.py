@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from flr.catalogue.filters import AttributeIndex, ItemFilter, each_filter
+from flr.catalogue.filters import AttributeIndex, Between, ItemFilter, each_filter
 from flr.catalogue.titles import build_catalogue
 from flr.errors import RequestError
 
@@ -25,6 +26,9 @@ def index() -> AttributeIndex:
             "tags": [["x", "y"], [], ["y z"], None, ["x"]],
             "in_stock": [True, False, True, True, None],
             "kind": pl.Series(["new", "old", "new", "old", "new"], dtype=pl.Categorical),
+            "released": ["1990", "1991.5", "unknown", None, "Part 1995"],
+            "prices": [[5.0, 20.0], [], [7.5], None, [float("nan")]],
+            "added": [date(2020, 1, day) for day in range(1, 6)],
         }
     )
     return AttributeIndex(build_catalogue(items))
@@ -52,6 +56,15 @@ def index() -> AttributeIndex:
         ({"in_stock": "false"}, "b"),
         ({"kind": {"old"}}, "bd"),
         ({"kind": "old", "year": 1990}, ""),
+        ({"year": Between(1990, 1991)}, "abc"),
+        ({"year": Between(low=1991)}, "be"),
+        ({"score": Between(high=1)}, "abe"),
+        ({"score": Between(1.0, 1.0)}, "be"),
+        ({"year": Between(2000, 2010)}, ""),
+        ({"year": [1990, Between(1994, 1996)]}, "ace"),
+        ({"year": Between(1990, 1991), "genre": "Sci-Fi"}, "a"),
+        ({"released": Between(1990, 2000)}, "ab"),
+        ({"prices": Between(6, 30)}, "ac"),
     ],
 )
 def test_any_value_of_an_attribute_and_all_attributes(where: dict[str, Any], left: str) -> None:
@@ -68,6 +81,10 @@ def test_any_value_of_an_attribute_and_all_attributes(where: dict[str, Any], lef
         ({"style": "Jazz"}, "no item has style = 'Jazz'"),
         ({"tags": "z"}, "no item has tags = 'z'"),
         ({"year": "old"}, "year holds numbers, got 'old'"),
+        ({"genre": Between(1, 2.5)}, r"genre holds no numbers, so that it cannot be asked for a range \(1\.\.2\.5\)"),
+        ({"in_stock": Between(0)}, r"in_stock holds no numbers.*a range \(0\.\.\)"),
+        ({"added": Between(0, 1)}, "added holds no numbers"),
+        ({"yaer": Between(high=1)}, "no attribute 'yaer'"),
     ],
 )
 def test_names_that_nothing_has_are_refused(where: dict[str, Any], said: str | None) -> None:
@@ -75,6 +92,22 @@ def test_names_that_nothing_has_are_refused(where: dict[str, Any], said: str | N
         said = "no item has genre = 'Film'"
     with pytest.raises(RequestError, match=said):
         index().mask(where)
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((None, None), "neither a low nor a high end"),
+        ((2, 1), "from 2 to 1 holds nothing"),
+        (("1", 2), "'1' is no finite number"),
+        ((True, 2), "True is no finite number"),
+        ((float("nan"), 2), "nan is no finite number"),
+        ((1, float("inf")), "inf is no finite number"),
+    ],
+)
+def test_ranges_that_hold_nothing(ends: tuple[Any, Any], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        Between(*ends)
 
 
 def test_a_new_item_does_not_part_the_texts_of_others() -> None:

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from flr.bulk import ListSettings, WrittenLists
-from flr.catalogue.filters import ItemFilter
+from flr.catalogue.filters import Between, ItemFilter
 from flr.errors import UnknownItemError
 
 from .conftest import Run
@@ -122,6 +122,28 @@ def test_conditions_of_one_key_are_alternatives(run: Run, calls: list[dict[str, 
     assert result.exit_code == 0, result.stderr
     where = {"category": ["Sci-Fi", "a=b"], "year": ["1995"]}
     assert calls[0]["filters"] == ItemFilter(exclude=["50", "7"], where=where)
+
+
+@pytest.mark.parametrize(
+    ("condition", "wanted"),
+    [
+        ("year=1990..1999", Between(1990, 1999)),
+        ("price=..19.99", Between(high=19.99)),
+        ("price=-5..", Between(low=-5)),
+        ("note=..", ".."),
+        ("note=1990..now", "1990..now"),
+        ("note=0...5", "0...5"),
+    ],
+)
+def test_ranges_of_numbers(run: Run, calls: list[dict[str, Any]], condition: str, wanted: object) -> None:
+    assert run("recommend", "--run", "r", "--history", "1", "--where", condition).exit_code == 0
+    assert list(calls[0]["filters"].where.values()) == [[wanted]]
+
+
+def test_a_range_the_wrong_way_round(run: Run) -> None:
+    result = run("recommend", "--run", "r", "--history", "1", "--where", "year=1999..1990")
+    assert result.exit_code == 2
+    assert "a range from 1999.0 to 1990.0 holds nothing" in result.stderr
 
 
 @pytest.mark.parametrize("condition", ["category", "=Sci-Fi", "category="])

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from flr.catalogue.filters import Between
 from flr.explanation.fidelity import fidelity
 from flr.recommender import Recommender
 from flr.records import Histories
@@ -49,6 +50,15 @@ def is_problem(response: Any, status: int, name: str) -> dict[str, Any]:
     return problem
 
 
+def ranged(filters: dict[str, Any]) -> dict[str, Any]:
+    """Return the conditions of a request as those of an `ItemFilter`."""
+    return {
+        name: [Between(one.get("min"), one.get("max")) if isinstance(one, dict) else one for one in wanted]
+        for name, found in filters.get("where", {}).items()
+        if (wanted := found if isinstance(found, list) else [found])
+    }
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -58,6 +68,8 @@ def is_problem(response: Any, status: int, name: str) -> dict[str, Any]:
         {"diversify": "factors", "k": 4},
         {"filters": {"where": {"year": [1990, "1995"]}, "exclude": ["i0"]}},
         {"filters": {"allow": ["i3", "i4"]}},
+        {"filters": {"where": {"year": {"min": 1990, "max": 1995.5}}}},
+        {"filters": {"where": {"year": [{"max": 1989}, "1995"]}}},
     ],
 )
 def test_lists_are_the_recommenders_to_the_bit(
@@ -69,7 +81,7 @@ def test_lists_are_the_recommenders_to_the_bit(
     response = client.post("/v1/recommend", json={"histories": histories, **options})
     assert response.status_code == 200, response.text
     filters = options.get("filters")
-    given = {**options, "filters": None if filters is None else ItemFilter(**filters)}
+    given = {**options, "filters": None if filters is None else ItemFilter(**{**filters, "where": ranged(filters)})}
     expected = shared.recommend(histories, **given)
     assert [one["items"] for one in response.json()["lists"]] == [[vars(item) for item in items] for items in expected]
 
@@ -132,6 +144,8 @@ ONE = {"histories": [["i1"]]}
         ({**ONE, "factor_weights": [float("nan"), 1, 1, 1]}, "body.factor_weights.0"),
         ({**ONE, "factor_weights": [-1, 1, 1, 1]}, "body.factor_weights.0"),
         ({**ONE, "kk": 5}, "body.kk"),
+        ({**ONE, "filters": {"where": {"year": {"min": 2, "max": 1}}}}, "body.filters.where.year.range"),
+        ({**ONE, "filters": {"where": {"year": {}}}}, "body.filters.where.year.range"),
     ],
 )
 def test_a_field_that_is_wrong_is_named(body: dict[str, Any], where: str, client: TestClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import polars as pl
 
 from flr.arguments import check_list
 from flr.errors import RequestError, nearest
-from flr.records import BoolArray, Catalogue, IntArray
+from flr.records import BoolArray, Catalogue, FloatArray, IntArray
 
 #: Of more values the nearest is not looked for: a wrong one would cost more than many answers.
 _MOST_COMPARED = 2_000
@@ -26,6 +27,34 @@ _SIGNS = r"[|;,]"
 
 
 @dataclass(frozen=True)
+class Between:
+    """Numbers in a range, both ends included.
+
+    Attributes:
+        low, high: The ends; None leaves one open.
+
+    Raises:
+        RequestError: Both are None, one is no finite number, or `low` is above `high`.
+    """
+
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        for end in (self.low, self.high):
+            if end is not None and not _is_finite(end):
+                raise RequestError(f"a range from {self.low!r} to {self.high!r}: {end!r} is no finite number")
+        if self.low is None and self.high is None:
+            raise RequestError("a range has neither a low nor a high end; give one of them")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise RequestError(f"a range from {self.low!r} to {self.high!r} holds nothing; give the lower end first")
+
+
+#: What a filter asks for.
+Wanted = Value | Between
+
+
+@dataclass(frozen=True)
 class ItemFilter:
     """What may be recommended; all conditions must hold.
 
@@ -36,12 +65,13 @@ class ItemFilter:
             each of its elements as a value. A text has itself and its parts. Where any text of the attribute has a
             ``|``, all are parted there and nowhere else, so ``Jazz & Blues`` beside ``Rock|Blues`` stays whole.
             Otherwise parts lie between ``;`` or ``,``; where there is none of these, they are words: a film of the
-            category ``Action Sci-Fi`` is found by ``Sci-Fi``.
+            category ``Action Sci-Fi`` is found by ``Sci-Fi``. A `Between` stands for all numbers in it, and for texts
+            that are one, such as ``"1996"``.
     """
 
     allow: Collection[str] | None = None
     exclude: Collection[str] = ()
-    where: Mapping[str, Value | Collection[Value]] = field(default_factory=dict)
+    where: Mapping[str, Wanted | Collection[Wanted]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,16 +106,18 @@ class AttributeIndex:
         self._barred: frozenset[str] = _barred(self._frame) if before is None else before._barred
         self._n_items = catalogue.n_items
         self._items: dict[str, dict[object, IntArray]] = {}
+        self._numbers: dict[str, tuple[FloatArray, IntArray]] = {}
 
-    def mask(self, where: Mapping[str, Value | Collection[Value]], *, skips_unknown: bool = False) -> BoolArray:
+    def mask(self, where: Mapping[str, Wanted | Collection[Wanted]], *, skips_unknown: bool = False) -> BoolArray:
         """Return True at the items that have one of the values of every attribute, [N].
 
         Args:
             where: See `ItemFilter`.
-            skips_unknown: Let a value that no item has match nothing.
+            skips_unknown: Let a value that no item has match nothing, as a range without items always does.
 
         Raises:
-            RequestError: `where` is no mapping, or no item has the attribute, or one of the values.
+            RequestError: `where` is no mapping, or no item has the attribute, one of the values, or any number where
+                a range is asked for.
         """
         _check_where(where)
         mask = np.ones(self._n_items, dtype=bool)
@@ -94,6 +126,9 @@ class AttributeIndex:
             found = self._of(attribute)
             matching = np.zeros(self._n_items, dtype=bool)
             for value in values:
+                if isinstance(value, Between):
+                    matching[self._within(attribute, value)] = True
+                    continue
                 items = found.get(self._key(attribute, value))
                 if items is not None:
                     matching[items] = True
@@ -111,12 +146,30 @@ class AttributeIndex:
         none = np.empty(0, dtype=np.int64)
         return self._of(attribute).get(self._key(attribute, value), none)
 
+    def _within(self, attribute: str, asked: Between) -> IntArray:
+        """Return the items that have a number within a range."""
+        if attribute not in self._numbers:
+            frame = self._values(attribute)
+            if frame["value"].dtype.is_numeric() or frame["value"].dtype == pl.String:
+                frame = frame.with_columns(pl.col("value").cast(pl.Float64, strict=False))
+                frame = frame.filter(pl.col("value").is_finite()).sort("value")
+            else:
+                frame = frame.clear().cast({"value": pl.Float64}, strict=False)
+            self._numbers[attribute] = frame["value"].to_numpy(), frame["item"].to_numpy()
+        numbers, items = self._numbers[attribute]
+        if not len(numbers):
+            raise RequestError(f"{attribute} holds no numbers, so that it cannot be asked for {_shown(asked)}")
+        first = 0 if asked.low is None else np.searchsorted(numbers, asked.low, side="left")
+        after = len(numbers) if asked.high is None else np.searchsorted(numbers, asked.high, side="right")
+        return items[first:after]
+
     def _of(self, attribute: str) -> dict[object, IntArray]:
         if attribute not in self._items:
             self._items[attribute] = self._look_through(attribute)
         return self._items[attribute]
 
-    def _look_through(self, attribute: str) -> dict[object, IntArray]:
+    def _values(self, attribute: str) -> pl.DataFrame:
+        """Return each ``item`` with its ``value``, one row per element of a list."""
         if attribute not in self._frame.columns:
             hint = nearest(attribute, self._frame.columns) if self._frame.width else "they have none at all"
             raise RequestError(f"items have no attribute {attribute!r}; {hint}")
@@ -127,6 +180,10 @@ class AttributeIndex:
             raise RequestError(f"items cannot be told by {attribute!r}, which is {frame['value'].dtype}")
         if frame["value"].dtype in (pl.Categorical, pl.Enum):
             frame = frame.with_columns(pl.col("value").cast(pl.String))
+        return frame
+
+    def _look_through(self, attribute: str) -> dict[object, IntArray]:
+        frame = self._values(attribute)
         if self._frame[attribute].dtype == pl.String:
             frame = frame.with_columns(_parts(pl.col("value"), attribute in self._barred)).explode("value")
         frame = frame.drop_nulls().unique(maintain_order=True)
@@ -149,6 +206,18 @@ class AttributeIndex:
             return float(value)
         except (TypeError, ValueError):
             raise RequestError(f"{attribute} holds numbers, got {value!r}") from None
+
+
+def _is_finite(end: object) -> bool:
+    try:
+        return not isinstance(end, bool) and math.isfinite(end)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+
+
+def _shown(asked: Between) -> str:
+    low, high = ("" if end is None else f"{end:g}" for end in (asked.low, asked.high))
+    return f"a range ({low}..{high})"
 
 
 def _hint(value: str, found: Collection[object]) -> str:

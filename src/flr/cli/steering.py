@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Skipped items that are told by name.
 _TOLD: Final = 10
+_NUMBER: Final = r"([-+]?\d+(?:\.\d+)?)?"
+_RANGE: Final = re.compile(rf"{_NUMBER}\.\.{_NUMBER}")
 
 Weights = Annotated[
     str | None,
@@ -27,7 +30,8 @@ Where = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KEY=VALUE",
-        help="Only items whose attribute has this value; repeat it: any value of one key, all keys.",
+        help="Only items whose attribute has this value, or a number in a range such as 1990..1999, 1990.. or ..20; "
+        "repeat it: any value of one key, all keys.",
     ),
 ]
 Exclude = Annotated[
@@ -62,15 +66,16 @@ def read_filters(where: list[str] | None, exclude: list[str] | None) -> ItemFilt
     """Return the filter of ``--where`` and ``--exclude``; None where there are none.
 
     Raises:
-        RequestError: A condition is not of the form KEY=VALUE.
+        RequestError: A condition is not of the form KEY=VALUE, or a range holds nothing.
     """
-    values: dict[str, list[str]] = {}
+    from flr.catalogue.filters import Between, ItemFilter
+
+    values: dict[str, list[str | Between]] = {}
     for condition in where or []:
         key, separator, value = condition.partition("=")
         if not (key and separator and value):
             raise RequestError(f"--where {condition!r}, expected KEY=VALUE, such as category=Sci-Fi")
-        values.setdefault(key, []).append(value)
-
-    from flr.catalogue.filters import ItemFilter
-
+        ends = _RANGE.fullmatch(value)
+        low, high = ((float(end) if end else None) for end in ends.groups()) if ends else (None, None)
+        values.setdefault(key, []).append(value if low is high is None else Between(low, high))
     return ItemFilter(exclude=exclude or [], where=values) if values or exclude else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 #: Limits that hold for everybody; the server's own (`ServeSettings`) may be lower.
@@ -30,6 +30,33 @@ class _Model(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
+class Range(_Model):
+    """Numbers from `min` to `max`, both included; one end may be left open."""
+
+    min: Number | None = None
+    max: Number | None = None
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> Self:
+        if self.min is None and self.max is None:
+            raise PydanticCustomError("range", "a range needs min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise PydanticCustomError("range", "min must not be above max")
+        return self
+
+
+def _kind(wanted: object) -> str:
+    """Return what a condition is checked as, so that what is wrong with it is said once."""
+    return "range" if isinstance(wanted, dict | Range) else "list" if isinstance(wanted, list) else "value"
+
+
+_Value = Annotated[Scalar, Tag("value")]
+_Range = Annotated[Range, Tag("range")]
+Wanted = Annotated[_Value | _Range, Discriminator(_kind)]
+_Several = Annotated[list[Wanted], Field(min_length=1, max_length=100), Tag("list")]
+Condition = Annotated[_Value | _Range | _Several, Discriminator(_kind)]
+
+
 class Filters(_Model):
     """What may be recommended; all conditions must hold."""
 
@@ -39,9 +66,11 @@ class Filters(_Model):
     exclude: Annotated[list[ItemText], Field(max_length=MOST_IDS_PER_FILTER)] = Field(
         [], description="Ids of items that may not, such as what is out of stock."
     )
-    where: Annotated[
-        dict[Name, Scalar | Annotated[list[Scalar], Field(min_length=1, max_length=100)]], Field(max_length=20)
-    ] = Field({}, description="Attribute -> a value or several; an item must have one of them, for every attribute.")
+    where: Annotated[dict[Name, Condition], Field(max_length=20)] = Field(
+        {},
+        description="Attribute -> a value, a range of numbers, or several; an item must have one of them, for every "
+        "attribute.",
+    )
 
 
 class RecommendRequest(_Model):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flr.catalogue.filters import ItemFilter
+from flr.catalogue.filters import Between, ItemFilter
 from flr.errors import UnknownItemError
 from flr.live import LiveCatalogue
-from flr.serving.contract import Filters
+from flr.serving.contract import Filters, Range, Wanted
 
 
 def resolve(
@@ -36,7 +36,15 @@ def item_filter(live: LiveCatalogue, given: Filters | None, unknown: str) -> Ite
                 raise UnknownItemError(
                     f"filters.{what}: no item has the id {item_id!r}; see /v1/items, or say unknown='skip'"
                 )
-    return ItemFilter(given.allow, given.exclude, given.where)
+    where = {
+        attribute: [Between(one.min, one.max) if isinstance(one, Range) else one for one in _listed(wanted)]
+        for attribute, wanted in given.where.items()
+    }
+    return ItemFilter(given.allow, given.exclude, where)
+
+
+def _listed(wanted: Wanted | list[Wanted]) -> list[Wanted]:
+    return wanted if isinstance(wanted, list) else [wanted]
 
 
 def is_retired(live: LiveCatalogue, item: int) -> bool:
