@@ -108,3 +108,12 @@ def test_half_a_character_in_a_list_of_an_item(tmp_path: Path) -> None:
     items = write(tmp_path / "items.jsonl", '{"item_id": "i", "title": "It", "tags": ["\\ud83d"]}\n')
     with pytest.raises(ReadError, match=r"line 1 of .*items.jsonl' has half of a character"):
         read(rows, items)
+
+
+@pytest.mark.parametrize("order", ["utf-16", "utf-16-be"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "u.data"])
+def test_unicode_text_of_spreadsheets_is_named(tmp_path: Path, name: str, order: str) -> None:
+    mark = "" if order == "utf-16" else "\ufeff"
+    (tmp_path / name).write_bytes(f"{mark}user_id,item_id,timestamp\na,b,1\n".encode(order))
+    with pytest.raises(ReadError, match=r"is UTF-16, expected UTF-8; convert it with `iconv -f UTF-16 -t UTF-8`"):
+        read(tmp_path / name)

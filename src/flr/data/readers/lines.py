@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import codecs
 import gzip
 import json
 import warnings
@@ -82,10 +83,16 @@ class Lines:
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """Return a file's bytes, unpacked where its first ones say that it is gzipped, whatever its name."""
+    """Return a file's bytes, unpacked where its first ones say that it is gzipped, whatever its name.
+
+    Raises:
+        ReadError: The first ones say that it is UTF-16, as what spreadsheets call Unicode text is.
+    """
     with path.open("rb") as file:
-        is_gzip = file.read(2) == _GZIP
-    return cast(BinaryIO, gzip.open(path)) if is_gzip else path.open("rb")
+        head = file.read(2)
+    if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise ReadError(f"{str(path)!r} is UTF-16, expected UTF-8; convert it with `iconv -f UTF-16 -t UTF-8`")
+    return cast(BinaryIO, gzip.open(path)) if head == _GZIP else path.open("rb")
 
 
 def numbered(path: Path) -> Iterator[tuple[int, bytes]]:

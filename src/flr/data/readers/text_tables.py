@@ -90,7 +90,7 @@ def _with_line_feeds(path: Path) -> Path | bytes:
 
 def _check_text(path: Path, head: bytes) -> None:
     found = _BINARY.search(head)
-    if found is None or head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if found is None:
         return
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
