@@ -15,11 +15,23 @@ DOCUMENTED = [
     "Config",
     "FLRModel",
     "FlrError",
+    "Histories",
+    "Interactions",
     "ItemFilter",
+    "PrepareConfig",
     "Recommendation",
     "Recommender",
+    "UserSequences",
+    "compare_folders",
+    "evaluate",
+    "evaluate_run",
     "load_config",
     "load_prepared",
+    "prepare",
+    "save_prepared",
+    "save_report",
+    "train_run",
+    "write_lists",
 ]
 
 

@@ -21,24 +21,45 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from flr.bulk import write_lists
     from flr.catalogue.filters import Between, ItemFilter
     from flr.config import Config, load_config
-    from flr.data.storage import load_prepared
+    from flr.data.preparation import prepare
+    from flr.data.storage import load_prepared, save_prepared
     from flr.errors import FlrError
+    from flr.evaluation.protocol import evaluate
+    from flr.evaluation.reports import save_report
+    from flr.experiments.side_by_side import compare_folders
     from flr.lists import Recommendation
     from flr.model import FLRModel
+    from flr.prepare_config import PrepareConfig
     from flr.recommender import Recommender
+    from flr.records import Histories, Interactions, UserSequences
+    from flr.training.finished import evaluate_run
+    from flr.training.run import train_run
 
 _HOMES = {
     "Between": "flr.catalogue.filters",
     "Config": "flr.config",
-    "load_config": "flr.config",
-    "load_prepared": "flr.data.storage",
-    "FlrError": "flr.errors",
     "FLRModel": "flr.model",
+    "FlrError": "flr.errors",
+    "Histories": "flr.records",
+    "Interactions": "flr.records",
     "ItemFilter": "flr.catalogue.filters",
+    "PrepareConfig": "flr.prepare_config",
     "Recommendation": "flr.lists",
     "Recommender": "flr.recommender",
+    "UserSequences": "flr.records",
+    "compare_folders": "flr.experiments.side_by_side",
+    "evaluate": "flr.evaluation.protocol",
+    "evaluate_run": "flr.training.finished",
+    "load_config": "flr.config",
+    "load_prepared": "flr.data.storage",
+    "prepare": "flr.data.preparation",
+    "save_prepared": "flr.data.storage",
+    "save_report": "flr.evaluation.reports",
+    "train_run": "flr.training.run",
+    "write_lists": "flr.bulk",
 }
 
 __all__ = [
@@ -46,11 +67,23 @@ __all__ = [
     "Config",
     "FLRModel",
     "FlrError",
+    "Histories",
+    "Interactions",
     "ItemFilter",
+    "PrepareConfig",
     "Recommendation",
     "Recommender",
+    "UserSequences",
+    "compare_folders",
+    "evaluate",
+    "evaluate_run",
     "load_config",
     "load_prepared",
+    "prepare",
+    "save_prepared",
+    "save_report",
+    "train_run",
+    "write_lists",
 ]
 
 
