@@ -17,6 +17,7 @@ from flr.data.preparation import prepare
 from flr.data.storage import load_prepared, save_prepared
 from flr.data.synthetic import pattern_world
 from flr.data.transitions import count_transitions
+from flr.evaluation.metrics import ndcg, rank_statistics
 from flr.prepare_config import PrepareConfig
 from flr.recommender import Recommender
 from flr.training import assisting
@@ -79,6 +80,21 @@ def test_what_is_best_by_luck_counts_for_little() -> None:
     chosen = assisting._mean_of_best(points, gains, np.random.default_rng(1))
     assert chosen.weights[0] == pytest.approx(0.45, abs=0.06)  # without that person, .2 is best
     assert assisting._mean_of_best(points, np.delete(gains, 7, 0), np.random.default_rng(1)) == Say((0.2,), 0.0)
+
+
+@pytest.mark.parametrize("n_opinions", [1, 2])
+def test_gains_are_those_of_ranking_everything_at_every_point(n_opinions: int) -> None:
+    points = assisting._points(n_opinions)
+    exponents, corners = (assisting._exponents(says) for says in (points, assisting._corners(points)))
+    random = torch.Generator().manual_seed(n_opinions)
+    of_user = 2 * torch.randn(2 + n_opinions, 400, generator=random)
+    of_user[:, 300:] = of_user[:, 300:301]  # a hundred items that nothing tells apart
+    of_user[0, :20] = -torch.inf  # taken
+    order = of_user[:-1].sum(0).argsort(descending=True)
+    for target in [*order[:30:3].tolist(), *order[30:200:40].tolist(), 300, 5]:
+        scores = (exponents.double() @ of_user.double()).numpy()
+        expected = ndcg(*rank_statistics(scores, np.full(len(points), target)), 10)
+        assert assisting._gains(of_user, target, exponents, corners).tolist() == expected.tolist()
 
 
 def test_one_that_is_wrong_is_sent_away(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,12 +20,12 @@ from typing import Final
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import distributed
+from torch import Tensor, distributed
 
 from flr.baselines.item_neighbours import Ease
 from flr.baselines.popularity import Popularity
 from flr.baselines.sequential import SequenceScorer
-from flr.evaluation.metrics import ndcg, rank_statistics
+from flr.evaluation.metrics import ndcg
 from flr.evaluation.protocol import Scorer, evaluate
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
@@ -44,6 +44,8 @@ MOST_SAY: Final = 0.8
 _N_RESAMPLES: Final = 200
 _STEP: Final = 0.05
 _CUTOFF: Final = 10
+#: By how many nats an item has to be above another to be there whatever is rounded.
+_CLEARLY: Final = 1e-3
 #: Fewest and most validation users that are asked: votes are quick to count, and 300 are too few to settle a number on.
 _USERS: Final = 2000
 _MOST_USERS: Final = 10_000
@@ -189,8 +191,8 @@ def _best(recommender: Recommender, sequences: UserSequences, users: IntArray, a
     targets = sequences.item_index[rows[mine]].astype(np.int64)
     assert recommender.model.assistant is not None
     points = _points(len(recommender.model.assistant.weights))
-    exponents = torch.tensor([[1 - sum(say.weights), *say.weights, -say.discount] for say in points])
-    exponents, gains = exponents.to(recommender.model.device), np.zeros((len(rows), len(points)))
+    exponents, corners = (_exponents(says).to(recommender.model.device) for says in (points, _corners(points)))
+    gains = np.zeros((len(rows), len(points)))
     for places, state in recommender.snapshot.thoughts(histories):
         assert state.votes is not None and state.advice is not None
         log_votes = state.votes.probs.clamp(min=LEAST).log()
@@ -200,10 +202,37 @@ def _best(recommender: Recommender, sequences: UserSequences, users: IntArray, a
         popularity = state.advice.log_popularity.expand_as(log_votes)
         factors = torch.stack([log_votes, *state.advice.opinions, popularity], 1)
         for place, of_user in zip(places, factors, strict=True):
-            statistics = rank_statistics((exponents @ of_user).cpu().numpy(), np.full(len(points), targets[place]))
-            gains[mine[place]] = ndcg(*statistics, _CUTOFF)
+            gains[mine[place]] = _gains(of_user, int(targets[place]), exponents, corners)
     gains = summed_over_processes(torch.from_numpy(gains), accelerator).cpu().numpy()
     return _mean_of_best(points, gains, generator(recommender.config.seed, "resamples for the assistant"))
+
+
+def _gains(of_user: Tensor, target: int, exponents: Tensor, corners: Tensor) -> FloatArray:
+    """Return NDCG of a target where items are ranked by a product of powers, for many exponents.
+
+    What an item has over the target is linear in the exponents, so an item that has more at all corners of the region
+    that they lie in has more everywhere, and one that has less at all corners never. Most items are such, and most
+    targets have ten of the former.
+
+    Args:
+        of_user: Logarithms of what is multiplied, the first -inf at items that are no candidates, [F, N].
+        target: Item index.
+        exponents: [P, F], the first above 0.
+        corners: Of a region that all exponents lie in, [C, F], the first above 0.
+
+    Returns:
+        [P].
+    """
+    if of_user[0, target].isneginf():
+        return np.zeros(len(exponents))
+    over_target = of_user - of_user[:, target, None]
+    least, most = (corners @ over_target).aminmax(dim=0)
+    n_always = int((least > _CLEARLY).sum())
+    if n_always >= _CUTOFF:
+        return np.zeros(len(exponents))
+    differences = exponents @ over_target[:, (least <= _CLEARLY) & (most >= -_CLEARLY)]
+    n_better, n_equal = n_always + (differences > 0).sum(1), (differences == 0).sum(1)
+    return ndcg(n_better.cpu().numpy(), n_equal.cpu().numpy(), _CUTOFF)
 
 
 def _mean_of_best(points: Sequence[Say], gains: FloatArray, rng: np.random.Generator) -> Say:
@@ -219,6 +248,18 @@ def _mean_of_best(points: Sequence[Say], gains: FloatArray, rng: np.random.Gener
     means = np.array([[*say.weights, say.discount] for say in points])[best].mean(0)
     *weights, discount = (round(round(mean / _STEP) * _STEP, 2) for mean in means)
     return Say(tuple(weights), discount)
+
+
+def _exponents(says: Sequence[Say]) -> Tensor:
+    """Return the exponents of votes, opinions and popularity, [n, opinions + 2]."""
+    return torch.tensor([[1 - sum(say.weights), *say.weights, -say.discount] for say in says])
+
+
+def _corners(points: Sequence[Say]) -> list[Say]:
+    """Return the corners of a prism that all points lie in: nobody or one opinion has all of the say."""
+    n = len(points[0].weights)
+    weights = [(0.0,) * n, *(tuple(MOST_SAY * (one == other) for other in range(n)) for one in range(n))]
+    return [Say(of, discount) for of in weights for discount in (min(DISCOUNTS), max(DISCOUNTS))]
 
 
 def _points(n_opinions: int) -> list[Say]:
