@@ -29,10 +29,6 @@ class AuditedRows:
     items: pl.DataFrame
 
     @cached_property
-    def users(self) -> IntArray:
-        return np.repeat(np.arange(self.sequences.n_users, dtype=np.int32), np.diff(self.sequences.offsets))
-
-    @cached_property
     def follows(self) -> BoolArray:
         """True where the row before is of the same user."""
         follows = np.ones(self.sequences.n_interactions, dtype=np.bool_)
@@ -57,7 +53,7 @@ class AuditedRows:
     @cached_property
     def repeated(self) -> BoolArray:
         """True where the user took the same item before."""
-        keys = self.users.astype(np.int64) * max(len(self.items), 1) + self.sequences.item_index
+        keys = self.sequences.users * max(len(self.items), 1) + self.sequences.item_index
         return ~pl.Series(keys).is_first_distinct().to_numpy()
 
     @cached_property
@@ -78,7 +74,7 @@ class AuditedRows:
     def known_items(self) -> BoolArray:
         """True where training reads the item, [N]."""
         at = np.arange(self.sequences.n_interactions)
-        read = self.sequences.item_index[at <= self.last_train[self.users]]
+        read = self.sequences.item_index[at <= self.last_train[self.sequences.users]]
         return np.bincount(read, minlength=len(self.items)) > 0
 
     @cached_property
@@ -91,14 +87,16 @@ class AuditedRows:
 
     @cached_property
     def test_per_user(self) -> IntArray:
-        return np.bincount(self.users[self.test], minlength=self.sequences.n_users)
+        return np.bincount(self.sequences.users[self.test], minlength=self.sequences.n_users)
 
     def targets(self, split: int) -> IntArray:
         """Return the rows of a split that have an earlier row of their user."""
         return np.flatnonzero((self.sequences.split == split) & self.follows)
 
     def some_users(self, rows: IntArray) -> list[str]:
-        return [self.sequences.user_ids[user] for user in np.unique(self.users[rows[:_LOOKED_AT]])[:N_EXAMPLES]]
+        return [
+            self.sequences.user_ids[user] for user in np.unique(self.sequences.users[rows[:_LOOKED_AT]])[:N_EXAMPLES]
+        ]
 
     def some_items(self, index: IntArray) -> list[str]:
         return [self.items[ITEM_ID][int(item)] for item in np.unique(index[:_LOOKED_AT])[:N_EXAMPLES]]

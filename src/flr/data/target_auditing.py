@@ -34,7 +34,7 @@ def mark_targets(rows: AuditedRows, *, k: int = 5) -> dict[str, BoolArray]:
         k: Users and items with fewer rows are thin.
     """
     test = rows.test
-    users, items = rows.users[test], rows.sequences.item_index[test]
+    users, items = rows.sequences.users[test], rows.sequences.item_index[test]
     titles = {name: mask[items] for name, mask in rows.title_masks.items()}
     return {
         TIED: rows.tied_with_previous[test],

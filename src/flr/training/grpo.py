@@ -241,7 +241,6 @@ class PolicyTrainer(PackedTrainer):
         return self._batches, n_targets
 
     def _roll_out(self, batches: list[PolicyBatch]) -> list[Rollout]:
-        self.model.eval()
         with torch.no_grad(), self.accelerator.autocast():
             rollouts = [self.model.roll_out(batch, self.environment, self.reward) for batch in batches]
         if self.model.settings.advantage == "group":
