@@ -291,7 +291,7 @@ def test_unreadable_rows_are_dropped_and_counted_when_allowed(tmp_path: Path) ->
     assert record.dropped == {"unreadable_rows": 2}
     assert record.source["unreadable_rows"] == {
         "'user_id' is empty": 1,
-        "'timestamp' is no time (epoch number or ISO 8601)": 1,
+        "'timestamp' is no time (epoch number or ISO 8601, as the others are)": 1,
     }
     hopeless = write_csv(tmp_path, "user_id,item_id,timestamp\n1,2,3x\n", "all.csv")
     with pytest.raises(DataError, match=r"none of the 1 rows .*1 where 'timestamp' is no time"):
@@ -303,6 +303,16 @@ def test_half_a_column_in_another_kind_of_time_is_never_dropped(tmp_path: Path) 
     for on_bad_row in ("error", "drop"):
         with pytest.raises(ReadError, match=r"'timestamp' of .*rows.csv' mixes epoch numbers \(1 row\)"):
             read(path, None, PrepareConfig.model_validate({"on_bad_row": on_bad_row}))
+
+
+@pytest.mark.parametrize(("stray", "time"), [("17", "2024-01-03"), ("2024-01-03", "1700000000")])
+def test_one_time_in_a_hundred_of_another_kind_is_an_unreadable_row(tmp_path: Path, stray: str, time: str) -> None:
+    rows = [f"{number},2,{stray if number == 50 else time}\n" for number in range(101)]
+    path = write_csv(tmp_path, "user_id,item_id,timestamp\n" + "".join(rows))
+    with pytest.raises(ReadError, match=rf"data row 51 of .* is '{stray}', no time \(epoch number or ISO 8601, as the"):
+        read(path)
+    record = read(path, None, PrepareConfig(on_bad_row="drop"))
+    assert (len(record.frame), record.dropped) == (100, {"unreadable_rows": 1})
 
 
 def test_items_without_titles_or_with_two(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from flr.errors import DataError, ReadError
 from flr.prepare_config import PrepareConfig
 from flr.records import ITEM_ID, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID, Interactions
 
-_READ_AS: Final = {TIMESTAMP: "no time (epoch number or ISO 8601)", ORDER: "no whole number"}
+_READ_AS: Final = {TIMESTAMP: "no time (epoch number or ISO 8601, as the others are)", ORDER: "no whole number"}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ UNITS: Final = {
     "microseconds": (1_000_000, 1e17),
     "nanoseconds": (1_000_000_000, float("inf")),
 }
+#: Up to this share, times of the other kind are mistakes among the others.
+_FEW: Final = 0.01
 _ISO_FORMATS: Final = ("%FT%T%.f", "%F %T%.f", "%FT%H:%M", "%F %H:%M", "%F")
 _NUMBER: Final = r"^\s*[-+]?\d+(\.\d*)?([eE][-+]?\d+)?\s*$"
 
@@ -46,7 +48,8 @@ def read_times(column: pl.Series, where: str) -> Times:
         where: File and column, for messages.
 
     Raises:
-        ReadError: The type cannot hold times, or numbers of different units, or numbers and ISO 8601, are mixed.
+        ReadError: The type cannot hold times, or numbers of different units, or numbers and ISO 8601, are mixed; one
+            in a hundred of the other kind is no mixture, but null as what cannot be read.
     """
     if column.dtype == pl.Date:
         return Times(column.cast(pl.Datetime("us")).dt.epoch("s"), None, "date")
@@ -71,7 +74,7 @@ def _check_one_kind(unread: pl.Series, n_read: int, where: str, *, is_iso: bool)
     if unread.is_empty() or not n_read:
         return
     other = unread.filter(unread.str.contains(_NUMBER) if is_iso else _iso_microseconds(unread).is_not_null())
-    if len(other):
+    if len(other) > _FEW * n_read:
         n_numbers, n_iso = (len(other), n_read) if is_iso else (n_read, len(other))
         raise ReadError(
             f"{where} mixes epoch numbers ({_rows(n_numbers)}) and ISO 8601 ({_rows(n_iso)}), such as {other[0]!r} "
