@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report = flr.evaluate(Followers(sequences, n_items), sequences, n_items)
     flr.save_report(report, chosen.output)
 
-    first, other = flr.compare_folders([str(chosen.run), str(chosen.output)])
+    first, other = flr.compare_folders([chosen.run, chosen.output])
     print(f"NDCG@10 {first.figure.mean:.4f} ({first.name}), {other.figure.mean:.4f} ({other.name})")
     comparison = other.first_less_this
     assert comparison is not None

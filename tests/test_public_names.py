@@ -18,6 +18,7 @@ DOCUMENTED = [
     "Histories",
     "Interactions",
     "ItemFilter",
+    "ListSettings",
     "PrepareConfig",
     "Recommendation",
     "Recommender",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from flr.bulk import write_lists
+    from flr.bulk import ListSettings, write_lists
     from flr.catalogue.filters import Between, ItemFilter
     from flr.config import Config, load_config
     from flr.data.preparation import prepare
@@ -46,6 +46,7 @@ _HOMES = {
     "Histories": "flr.records",
     "Interactions": "flr.records",
     "ItemFilter": "flr.catalogue.filters",
+    "ListSettings": "flr.bulk",
     "PrepareConfig": "flr.prepare_config",
     "Recommendation": "flr.lists",
     "Recommender": "flr.recommender",
@@ -70,6 +71,7 @@ __all__ = [
     "Histories",
     "Interactions",
     "ItemFilter",
+    "ListSettings",
     "PrepareConfig",
     "Recommendation",
     "Recommender",

@@ -36,7 +36,9 @@ class ComparedModel:
     corrected: float | None = None
 
 
-def compare_folders(models: Sequence[str], *, split: str = "test", metric: str = "ndcg@10") -> list[ComparedModel]:
+def compare_folders(
+    models: Sequence[str | Path], *, split: str = "test", metric: str = "ndcg@10"
+) -> list[ComparedModel]:
     """Return models beside the first of them, on the targets that all were evaluated on.
 
     Args:
@@ -50,14 +52,15 @@ def compare_folders(models: Sequence[str], *, split: str = "test", metric: str =
         ArtifactError: A folder holds no results of the split.
         DataError: Two were not evaluated on the same targets, or not with the same candidates.
     """
-    if len(models) < 2:
-        raise RequestError(f"got {len(models)} model{'s' * (len(models) != 1)}, expected at least two to compare")
-    if len(set(models)) < len(models):
-        raise RequestError(f"got {max(models, key=list(models).count)!r} more than once; every model is named once")
-    folders = {model: _folders(model, split) for model in models}
+    names = [str(model) for model in models]
+    if len(names) < 2:
+        raise RequestError(f"got {len(names)} model{'s' * (len(names) != 1)}, expected at least two to compare")
+    if len(set(names)) < len(names):
+        raise RequestError(f"got {max(names, key=names.count)!r} more than once; every model is named once")
+    folders = {name: _folders(name, split) for name in names}
     reports = {model: [load_report(folder, split) for folder in of_model] for model, of_model in folders.items()}
     _check_alike(reports)
-    first, *others = models
+    first, *others = names
     for report in (report for of_model in reports.values() for report in of_model):
         if "@" not in metric or metric not in report.per_target.columns:
             known = [name for name in report.per_target.columns if "@" in name]
