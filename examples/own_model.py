@@ -49,11 +49,11 @@ class Followers:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="a trained and evaluated run")
+    parser.add_argument("--run", type=Path, required=True, help="a trained run; it is evaluated anew")
     parser.add_argument("--data", type=Path, required=True, help="the prepared folder it was trained on")
     parser.add_argument("--output", type=Path, required=True, help="gets the results of the model of your own")
     chosen = parser.parse_args(arguments)
-    flr.evaluate_run(chosen.run)
+    flr.evaluate_run(chosen.run, data=chosen.data)
 
     prepared = flr.load_prepared(chosen.data)
     sequences, n_items = prepared.sequences, len(prepared.items)

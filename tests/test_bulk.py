@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 import flr.bulk
 from flr.bulk import ListSettings, write_lists
@@ -22,6 +25,8 @@ from toy import prepared_ring
 from toy_runs import toy_run
 
 K = 3
+#: Everybody of the ring has taken nearly all of it.
+ASKED = ListSettings(K, exclude_seen=False)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +80,10 @@ def test_everybody_gets_what_recommend_returns(run: Path, data: Path, tmp_path: 
     sequences = load_prepared(data).sequences
     assert people["user_id"].to_list() == list(sequences.user_ids)
     assert people["history"].list.len().sum() == sequences.n_interactions  # held-out rows included
-    written = write_lists(run, people, tmp_path / "lists.parquet", settings=ListSettings(K))
-    assert (written.n_lists, written.without, written.n_skipped) == (len(people), (), 0)
-    lists = Recommender.load(run).recommend(people["history"].to_list(), K)
+    written = write_lists(run, people, tmp_path / "lists.parquet", settings=ASKED)
+    assert (written.n_lists, written.n_items) == (len(people), K * len(people))
+    assert (written.without, written.n_skipped) == ((), 0)
+    lists = Recommender.load(run).recommend(people["history"].to_list(), K, exclude_seen=False)
     assert pl.read_parquet(written.path).rows() == rows_of(lists, people["user_id"].to_list())
     assert [path.name for path in tmp_path.iterdir()] == ["lists.parquet"]
 
@@ -87,20 +93,99 @@ def test_interrupted_it_goes_on_and_makes_no_part_twice(
 ) -> None:
     people, output = people_of_data(data).frame, tmp_path / "lists.csv"
     with pytest.raises(StoppedError):
-        write_lists(run, people, output, settings=ListSettings(K), progress=StopsAfter(3))
+        write_lists(run, people, output, settings=ASKED, progress=StopsAfter(3))
     assert not output.exists()
     asked: list[int] = []
     best_lists = flr.bulk.best_lists
     monkeypatch.setattr(flr.bulk, "best_lists", lambda now, a: asked.append(len(a.histories)) or best_lists(now, a))
-    with pytest.raises(ArtifactError, match=r"parts of lists of another settings"):
-        write_lists(run, people, output, settings=ListSettings(K + 1))
-    with pytest.raises(ArtifactError, match=r"parts of lists of another people"):
-        write_lists(run, people.reverse(), output, settings=ListSettings(K))
-    write_lists(run, people, output, settings=ListSettings(K))
+    write_lists(run, people, output, settings=ASKED)
     assert sum(asked) == len(people) - 3 * 7
     whole = tmp_path / "whole.csv"
-    write_lists(run, people, whole, settings=ListSettings(K))
+    write_lists(run, people, whole, settings=ASKED)
     assert output.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lists.csv", "whole.csv"]
+
+
+def asked_for(name: str, run: Path, people: pl.DataFrame, folder: Path) -> tuple[Path, pl.DataFrame, ListSettings]:
+    """Return arguments of `write_lists` that differ from those of "nothing" in what is named."""
+    items = [f"i{number}" for number in range(8)]
+    settings = replace(ASKED, filters=ItemFilter(exclude=pl.Series(items[:4])))
+    if name == "model":
+        recommender = Recommender.load(run)
+        with torch.no_grad():
+            recommender.model.backbone.embedding.weight.mul_(-1.0)
+        recommender.save(folder / "other")
+        return folder / "other", people, settings
+    if name == "people":
+        return run, people.reverse(), settings
+    if name == "filters":
+        return run, people, replace(settings, filters=ItemFilter(exclude=pl.Series(items[4:])))
+    return run, people, replace(settings, k=K - 1) if name == "k" else settings
+
+
+@pytest.mark.parametrize("name", ["model", "people", "filters", "k"])
+def test_parts_of_other_lists_are_no_part_of_these(run: Path, data: Path, tmp_path: Path, name: str) -> None:
+    people, output = people_of_data(data).frame, tmp_path / "lists.csv"
+    model, asked, settings = asked_for("nothing", run, people, tmp_path)
+    with pytest.raises(StoppedError):
+        write_lists(model, asked, output, settings=settings, progress=StopsAfter(3))
+    model, asked, settings = asked_for(name, run, people, tmp_path)
+    write_lists(model, asked, output, settings=settings)
+    anew = tmp_path / "anew.csv"
+    write_lists(model, asked, anew, settings=settings)
+    assert output.read_bytes() == anew.read_bytes()
+
+
+def test_a_part_that_was_left_over_is_not_joined(run: Path, data: Path, tmp_path: Path) -> None:
+    people, output = people_of_data(data).frame, tmp_path / "lists.csv"
+    with pytest.raises(StoppedError):
+        write_lists(run, people, output, settings=ASKED, progress=StopsAfter(2))
+    (parts,) = tmp_path.glob("*.parts")
+    shutil.copy(parts / "000000.parquet", parts / "000099.parquet")
+    write_lists(run, people, output, settings=ASKED)
+    assert pl.read_csv(output)["user_id"].unique(maintain_order=True).to_list() == people["user_id"].to_list()
+
+
+def test_two_processes_do_not_write_the_same_lists(run: Path, data: Path, tmp_path: Path) -> None:
+    people, output = people_of_data(data).frame, tmp_path / "lists.csv"
+
+    class Meanwhile(StopsAfter):
+        def message(self, text: str) -> None:
+            pass
+
+        @contextmanager
+        def task(self, name: str, total: int | None = None) -> Iterator[Step]:
+            with pytest.raises(ArtifactError, match=r"is being written by another process"):
+                write_lists(run, people, output, settings=ASKED)
+            with super().task(name, total) as step:
+                yield step
+
+    assert write_lists(run, people, output, settings=ASKED, progress=Meanwhile(99)).n_lists == len(people)
+
+
+def test_wrong_settings_leave_nothing_behind(run: Path, data: Path, tmp_path: Path) -> None:
+    people, output = people_of_data(data).frame, tmp_path / "lists.csv"
+    for wrong in ({"filters": ItemFilter(where={"yaer": 1})}, {"factor_weights": [1.0]}):
+        with pytest.raises(RequestError):
+            write_lists(run, people, output, settings=replace(ASKED, **wrong))  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_nobody_and_nothing(run: Path, data: Path, tmp_path: Path) -> None:
+    people, output = people_of_data(data).frame, tmp_path / "lists.csv"
+    nobody = write_lists(run, people.clear(), output, settings=ASKED)
+    assert (nobody.n_lists, nobody.n_items, pl.read_csv(output).height) == (0, 0, 0)
+    only_seen = ListSettings(K, filters=ItemFilter(allow=[people["history"][0][0]]))
+    written = write_lists(run, people[:1], output, settings=only_seen, overwrite=True)
+    assert (written.n_lists, written.n_items, written.without) == (0, 0, ())
+
+
+def test_items_of_another_data_set_with_the_same_ids_are_refused(run: Path, data: Path, tmp_path: Path) -> None:
+    people, items = people_of_data(data).frame, load_prepared(data).items
+    others = items.with_columns(title=pl.lit("Garden tool ") + pl.col("item_id"))
+    with pytest.raises(RequestError, match=r"items with ids of the catalogue are others: 'i0' is 'Garden tool i0'"):
+        write_lists(run, people, tmp_path / "lists.csv", items=others)
+    assert write_lists(run, people, tmp_path / "lists.csv", items=items).n_lists == len(people)
 
 
 def test_what_is_there_is_kept_unless_asked(run: Path, data: Path, tmp_path: Path) -> None:
@@ -144,6 +229,7 @@ def test_settings_hold_for_all(run: Path, data: Path, tmp_path: Path) -> None:
         ({"user_id": ["a", None], "history": [["1"], ["2"]]}, "1 people have no user_id"),
         ({"user_id": ["a"], "history": ["1"]}, "have String as 'history', expected List"),
         ({"history": [["1"]]}, "have no column as 'user_id'"),
+        ({"user_id": ["a"], "history": [["1", None]]}, "history of user 'a' has a null among its items"),
     ],
 )
 def test_people_that_are_none(run: Path, tmp_path: Path, people: dict[str, Any], message: str) -> None:

@@ -7,6 +7,7 @@ crash, a full disk or Ctrl-C never leaves half of it, and never harms what was t
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -125,6 +126,33 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         kind = type(content).__name__
         raise ArtifactError(f"the {what} {str(path)!r} holds a {kind}, expected a mapping; make the folder again")
     return content
+
+
+def hold_folder(path: Path, doing: str) -> int | None:
+    """Keep other processes from a folder until what is returned is closed (`os.close`), or this process ends.
+
+    Args:
+        path: The folder.
+        doing: What another one does there, for the message, such as ``"trained"``.
+
+    Returns:
+        A descriptor, or None on a network's disk that knows no locks.
+
+    Raises:
+        ArtifactError: Another one holds it.
+    """
+    held = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        raise ArtifactError(
+            f"{str(path)!r} is being {doing} by another process; wait until it ends, or stop it first"
+        ) from None
+    except OSError:
+        os.close(held)
+        return None
+    return held
 
 
 def file_sha256(path: Path) -> str:

@@ -11,6 +11,7 @@ items.parquet             item_id, title and attributes, in the order of item in
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,14 @@ def saved_folder(path: Path) -> Path:
     """Return the folder of a saved recommender: a run's is below it."""
     below = path / "model"
     return below if not (path / _META).exists() and (below / _META).exists() else path
+
+
+def saved_hash(path: Path) -> str:
+    """Return the SHA-256 of all that a saved recommender is made of, in hexadecimal."""
+    folder = saved_folder(path)
+    files = [folder / name for name in (_META, _WEIGHTS, _MEMORY, _TOKENIZER, _ITEMS)]
+    hashes = "".join(file_sha256(file) for file in files if file.exists())
+    return hashlib.sha256(hashes.encode()).hexdigest()
 
 
 def _items_frame(catalogue: Catalogue) -> pl.DataFrame:

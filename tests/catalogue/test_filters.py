@@ -26,7 +26,7 @@ def index() -> AttributeIndex:
             "tags": [["x", "y"], [], ["y z"], None, ["x"]],
             "in_stock": [True, False, True, True, None],
             "kind": pl.Series(["new", "old", "new", "old", "new"], dtype=pl.Categorical),
-            "released": ["1990", "1991.5", "unknown", None, "Part 1995"],
+            "released": ["1990", " 1991.5 ", "unknown", None, "Part 1995"],
             "prices": [[5.0, 20.0], [], [7.5], None, [float("nan")]],
             "added": [date(2020, 1, day) for day in range(1, 6)],
         }
@@ -103,6 +103,7 @@ def test_names_that_nothing_has_are_refused(where: dict[str, Any], said: str | N
         ((True, 2), "True is no finite number"),
         ((float("nan"), 2), "nan is no finite number"),
         ((1, float("inf")), "inf is no finite number"),
+        ((10**400, None), "is no finite number"),
     ],
 )
 def test_ranges_that_hold_nothing(ends: tuple[Any, Any], said: str) -> None:

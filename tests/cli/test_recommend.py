@@ -132,7 +132,8 @@ def test_conditions_of_one_key_are_alternatives(run: Run, calls: list[dict[str, 
         ("price=-5..", Between(low=-5)),
         ("note=..", ".."),
         ("note=1990..now", "1990..now"),
-        ("note=0...5", "0...5"),
+        ("price=.5..1e3", Between(0.5, 1000)),
+        ("note=1..x", "1..x"),
     ],
 )
 def test_ranges_of_numbers(run: Run, calls: list[dict[str, Any]], condition: str, wanted: object) -> None:
@@ -210,6 +211,23 @@ def test_people_with_ids_from_either_kind_of_file(run: Run, calls: list[dict[str
     assert [call["histories"] for call in calls] == [[["1", "95"]], [["1", "95"], ["50"]]]
 
 
+def test_lines_end_where_lines_do_and_a_byte_order_mark_is_none(
+    run: Run, calls: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    lines = tmp_path / "people.jsonl"
+    lines.write_bytes('\ufeff["one\u2028title"]\r\n["2"]\r\n'.encode())
+    assert run("recommend", "--run", "r", "--histories", lines).exit_code == 0
+    assert calls[0]["histories"] == [["one\u2028title"], ["2"]]
+
+
+def test_a_table_of_nobody_is_refused(run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "people.parquet"
+    pl.DataFrame(schema={"user_id": pl.String, "history": pl.List(pl.String)}).write_parquet(table)
+    result = run("recommend", "--run", "r", "--histories", table)
+    assert result.exit_code == 2
+    assert "people.parquet' holds no history" in result.stderr
+
+
 def test_a_table_without_the_columns_is_refused(run: Run, tmp_path: Path) -> None:
     pl.DataFrame({"person": ["a"]}).write_parquet(tmp_path / "people.parquet")
     result = run("recommend", "--run", "r", "--histories", tmp_path / "people.parquet")
@@ -222,7 +240,7 @@ def test_lists_of_many_go_into_a_file(run: Run, stand_in: Callable[..., None], t
 
     def write_lists(run: Path, people: pl.DataFrame, output: Path, **options: Any) -> WrittenLists:
         asked.append((run, people.rows(), output, options["settings"], options["overwrite"]))
-        return WrittenLists(output, 1, ("u8",), 1)
+        return WrittenLists(output, 1, 3, ("u8",), 1)
 
     stand_in("flr.bulk", ListSettings=ListSettings, write_lists=write_lists)
     lines, output = tmp_path / "people.jsonl", tmp_path / "lists.csv"
@@ -231,11 +249,11 @@ def test_lists_of_many_go_into_a_file(run: Run, stand_in: Callable[..., None], t
     result = run("recommend", "--run", "r", *to_file, "--quiet")
     assert result.exit_code == 0, result.stderr
     assert asked == [(Path("r"), [("1", ["1"]), ("3", ["NOPE1"])], output, ListSettings(3, unknown="skip"), False)]
-    assert result.stdout == f"1 lists of 3: {output}\n"
+    assert result.stdout == f"3 items for 1 people: {output}\n"
     assert "1 rows of histories were skipped" in result.stderr
     assert "1 people have no list; skipped: u8, who took nothing that the catalogue has" in result.stderr
     told = json.loads(run("recommend", "--run", "r", *to_file, "--quiet", "--json").stdout)
-    assert told == {"path": str(output), "n_lists": 1, "without": ["u8"], "n_skipped": 1}
+    assert told == {"path": str(output), "n_lists": 1, "n_items": 3, "without": ["u8"], "n_skipped": 1}
 
 
 def test_factors_are_steered(run: Run, calls: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from flr.errors import ArtifactError, DataError, RequestError
 from flr.evaluation.comparison import compare, holm
 from flr.evaluation.reports import save_report
 from flr.experiments.side_by_side import compare_folders
+from flr.persistence import write_json
 from flr.records import Report
 from flr.seeding import generator
 
@@ -19,7 +20,7 @@ N = 300
 
 
 def save(
-    folder: Path, gain: float, seed: int = 0, *, items: int = 0, seen_items: str | None = "exclude"
+    folder: Path, gain: float, seed: int = 0, *, items: int = 0, seen_items: str | None = "exclude", name: str = "flr"
 ) -> pl.DataFrame:
     noise = np.random.default_rng(seed + 1).normal(0, 0.005, N)
     values = np.random.default_rng(0).random(N) * 0.5 + gain + noise
@@ -28,7 +29,7 @@ def save(
     columns = {"user_index": users, "user_id": ids, "row": np.arange(N), "item_index": np.full(N, items)}
     targets = pl.DataFrame({**columns, "ndcg@10": values, "hr@10": (values > 0.3).astype(float)})
     metrics = {"ndcg@10": float(values.mean())}
-    save_report(Report("flr", "test", metrics, targets, 1.0, seen_items), folder)
+    save_report(Report(name, "test", metrics, targets, 1.0, seen_items), folder)
     return targets
 
 
@@ -72,6 +73,29 @@ def test_what_answers_another_question_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"seen_items=include.*with exclude"):
         compare_folders([ours, str(tmp_path / "seen")])
     assert compare_folders([ours, str(tmp_path / "before")])
+
+
+def test_several_models_are_not_the_seeds_of_one(tmp_path: Path) -> None:
+    save(tmp_path / "ours", 0.1)
+    for name in ("sasrec", "gru4rec"):
+        save(tmp_path / "baselines" / name, 0.1, name=name)
+    for number, factors in enumerate((4, 1)):
+        save(tmp_path / "runs" / f"run-{number}", 0.1, number)
+        config = {"seed": number, "reasoner": {"n_factors": factors}}
+        write_json(tmp_path / "runs" / f"run-{number}" / "run.json", {"stage": "sft", "config": config})
+    for pattern in ("baselines/*", "runs/*"):
+        with pytest.raises(DataError, match=r"holds different models, such as .*, no seeds of one"):
+            compare_folders([tmp_path / "ours", tmp_path / pattern])
+    same = {"seed": 1, "reasoner": {"n_factors": 4}}
+    write_json(tmp_path / "runs" / "run-1" / "run.json", {"stage": "sft", "config": same})
+    assert compare_folders([tmp_path / "ours", tmp_path / "runs" / "*"])[1].figure.n == 2
+
+
+def test_a_model_is_not_compared_with_itself(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        save(tmp_path / "runs" / f"seed-{seed}", 0.1, seed)
+    with pytest.raises(RequestError, match=r"seed-1' belongs to .*; give it once"):
+        compare_folders([tmp_path / "runs", tmp_path / "runs" / "seed-1"])
 
 
 def test_folders_without_results_are_named(tmp_path: Path) -> None:

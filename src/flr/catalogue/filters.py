@@ -151,7 +151,8 @@ class AttributeIndex:
         if attribute not in self._numbers:
             frame = self._values(attribute)
             if frame["value"].dtype.is_numeric() or frame["value"].dtype == pl.String:
-                frame = frame.with_columns(pl.col("value").cast(pl.Float64, strict=False))
+                texts = pl.col("value").str.strip_chars() if frame["value"].dtype == pl.String else pl.col("value")
+                frame = frame.with_columns(texts.cast(pl.Float64, strict=False))
                 frame = frame.filter(pl.col("value").is_finite()).sort("value")
             else:
                 frame = frame.clear().cast({"value": pl.Float64}, strict=False)
@@ -211,7 +212,7 @@ class AttributeIndex:
 def _is_finite(end: object) -> bool:
     try:
         return not isinstance(end, bool) and math.isfinite(end)  # type: ignore[arg-type]
-    except TypeError:
+    except (TypeError, OverflowError):
         return False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,10 +23,12 @@ class People:
     Attributes:
         frame: ``user_id`` and ``history``, a list of texts; the id of a plain list is the number of its line.
         where: What comes before an id in messages.
+        items: ``item_id`` and ``title`` of what they took; None where it is not known.
     """
 
     frame: pl.DataFrame
     where: str
+    items: pl.DataFrame | None = None
 
 
 def people_of_file(path: Path) -> People:
@@ -38,7 +40,7 @@ def people_of_file(path: Path) -> People:
     if path.suffix == ".parquet":
         return People(_parquet(path), f"{path}, user")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # titles may hold what else ends a line
     except FileNotFoundError:
         raise ReadError(f"there is no file {str(path)!r}; --histories expects JSON lines or Parquet") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -65,7 +67,7 @@ def people_of_data(folder: Path) -> People:
     rows = pl.DataFrame({"user": sequences.users, "history": items})
     histories = rows.group_by("user", maintain_order=True).agg("history")
     ids = pl.Series("user_id", sequences.user_ids.tolist(), dtype=pl.String).gather(histories["user"])
-    return People(pl.DataFrame([ids, histories["history"]]), f"{folder}, user")
+    return People(pl.DataFrame([ids, histories["history"]]), f"{folder}, user", prepared.items)
 
 
 def shard_of(people: People, text: str | None) -> People:
@@ -80,7 +82,7 @@ def shard_of(people: People, text: str | None) -> People:
     number, n = (int(part) for part in match.groups()) if match else (0, 0)
     if not 1 <= number <= n:
         raise RequestError(f"--shard {text!r}, expected I/N with I from 1 to N, such as 2/8")
-    return People(people.frame.gather_every(n, number - 1), people.where)
+    return replace(people, frame=people.frame.gather_every(n, number - 1))
 
 
 def _parquet(path: Path) -> pl.DataFrame:
@@ -88,11 +90,14 @@ def _parquet(path: Path) -> pl.DataFrame:
 
     try:
         frame = pl.read_parquet(path)
-        return frame.select(pl.col("user_id").cast(pl.String), pl.col("history").cast(pl.List(pl.String)))
+        frame = frame.select(pl.col("user_id").cast(pl.String), pl.col("history").cast(pl.List(pl.String)))
     except FileNotFoundError:
         raise ReadError(f"there is no file {str(path)!r}; --histories expects JSON lines or Parquet") from None
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ReadError(f"cannot read {str(path)!r}: {error}; expected user_id, and history with lists") from error
+    if frame.is_empty():
+        raise ReadError(f"{str(path)!r} holds no history; expected rows with user_id, and history with lists")
+    return frame
 
 
 def _person(line: str, number: int, path: Path) -> tuple[str, list[str]]:

@@ -134,7 +134,9 @@ def _write(
     from flr.bulk import write_lists
 
     progress = console.progress(quiet)
-    written = write_lists(run, people.frame, output, settings=settings, overwrite=overwrite, progress=progress)
+    written = write_lists(
+        run, people.frame, output, settings=settings, items=people.items, overwrite=overwrite, progress=progress
+    )
     if as_json:
         console.show_json(written)
         return
@@ -145,7 +147,9 @@ def _write(
     if written.without:
         told = skipped_line(written.without, "who took nothing that the catalogue has")
         console.show_note(f"{len(written.without):,} people have no list; {told}")
-    console.show_line(f"{written.n_lists:,} lists of {settings.k}: {written.path}")
+    if n_empty := len(people.frame) - len(written.without) - written.n_lists:
+        console.show_note(f"{n_empty:,} people have an empty list: nothing is left to recommend to them")
+    console.show_line(f"{written.n_items:,} items for {written.n_lists:,} people: {written.path}")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Skipped items that are told by name.
 _TOLD: Final = 10
-_NUMBER: Final = r"([-+]?\d+(?:\.\d+)?)?"
+_NUMBER: Final = r"([-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?)?"
 _RANGE: Final = re.compile(rf"{_NUMBER}\.\.{_NUMBER}")
 
 Weights = Annotated[

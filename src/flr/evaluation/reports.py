@@ -21,7 +21,7 @@ METRICS_FILE: Final = "metrics.json"
 TARGETS_FILE: Final = "targets-{split}.parquet"
 
 
-def save_report(report: Report, directory: Path) -> None:
+def save_report(report: Report, directory: Path | str) -> None:
     """Write a report: its metrics beside those of other splits in ``metrics.json``, its targets as Parquet.
 
     Args:
@@ -32,6 +32,7 @@ def save_report(report: Report, directory: Path) -> None:
         StorageError: The disk refused a write; what was there before is untouched.
         ArtifactError: ``metrics.json`` is there but not readable.
     """
+    directory = Path(directory)
     path = directory / METRICS_FILE
     metrics = read_json(path, "metrics") if path.exists() else {}
     about = {"name": report.name, "seconds": repr(report.seconds), "seen_items": report.seen_items or ""}

@@ -10,8 +10,10 @@ from flr.errors import ArtifactError, DataError, RequestError, nearest
 from flr.evaluation.comparison import Comparison, compare, holm
 from flr.evaluation.reports import TARGETS_FILE, load_report
 from flr.evaluation.significance import Spread, over_seeds
+from flr.persistence import read_json
 from flr.records import ITEM_INDEX, USER_ID, Report
 from flr.seeding import generator
+from flr.training.folder import RunFolder
 
 #: What makes a row the same target in two reports.
 _TARGET = ("row", USER_ID, ITEM_INDEX)
@@ -48,9 +50,10 @@ def compare_folders(
         metric: Any that targets have, for example ``"hr@20"``.
 
     Raises:
-        RequestError: There are fewer than two models, one is given twice, or the metric is unknown.
+        RequestError: There are fewer than two models, one or a folder of it is given twice, or the metric is unknown.
         ArtifactError: A folder holds no results of the split.
-        DataError: Two were not evaluated on the same targets, or not with the same candidates.
+        DataError: Two were not evaluated on the same targets, or not with the same candidates; or what is given as
+            seeds of one model are several models.
     """
     names = [str(model) for model in models]
     if len(names) < 2:
@@ -59,6 +62,7 @@ def compare_folders(
         raise RequestError(f"got {max(names, key=names.count)!r} more than once; every model is named once")
     folders = {name: _folders(name, split) for name in names}
     reports = {model: [load_report(folder, split) for folder in of_model] for model, of_model in folders.items()}
+    _check_apart(folders, reports)
     _check_alike(reports)
     first, *others = names
     for report in (report for of_model in reports.values() for report in of_model):
@@ -96,6 +100,30 @@ def _folders(model: str, split: str) -> tuple[Path, ...]:
                 f"{str(folder)!r} holds no results of {split!r}; make them with `flr evaluate --split {split}`"
             )
     return tuple(given)
+
+
+def _check_apart(folders: dict[str, tuple[Path, ...]], reports: dict[str, list[Report]]) -> None:
+    """Refuse a model that is compared with itself, and several models as the seeds of one."""
+    given: dict[Path, str] = {}
+    for model, of_model in folders.items():
+        for folder in of_model:
+            if (before := given.setdefault(folder.resolve(), model)) != model:
+                raise RequestError(f"{str(folder)!r} belongs to {before!r} and to {model!r}; give it once")
+        kinds = [_kind(folder, report) for folder, report in zip(of_model, reports[model], strict=True)]
+        for other, kind in zip(of_model, kinds, strict=True):
+            if kind != kinds[0]:
+                first = of_model[0]
+                raise DataError(
+                    f"{model!r} holds different models, such as {str(first)!r} and {str(other)!r}, no seeds of one; "
+                    "give each by itself"
+                )
+
+
+def _kind(folder: Path, report: Report) -> object:
+    """Return what is the same for all seeds of a model: its name, and a run's stage and settings."""
+    path = RunFolder(folder).facts
+    facts = read_json(path, "run") if path.exists() else {}
+    return report.name, facts.get("stage"), {**facts.get("config", {}), "seed": None}
 
 
 def _check_alike(reports: dict[str, list[Report]]) -> None:

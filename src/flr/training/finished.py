@@ -23,12 +23,12 @@ from flr.training.folder import RunFolder
 
 
 def evaluate_run(
-    run: Path,
+    run: Path | str,
     *,
     split: str = "test",
-    data: Path | None = None,
+    data: Path | str | None = None,
     overrides: Sequence[str] = (),
-    output: Path | None = None,
+    output: Path | str | None = None,
     progress: Progress = SILENT,
 ) -> Report:
     """Rank the whole catalogue for every target of a split, and save metrics and per-target results.
@@ -45,6 +45,8 @@ def evaluate_run(
         ArtifactError: The run or the data is missing, unfinished or not the data of the run; `output` is another run.
         ConfigError: An override is of another section, unknown or out of range.
     """
+    run = Path(run)
+    data, output = (None if path is None else Path(path) for path in (data, output))
     _check_output(run, output)
     prepared = finished_run_data(run, data)[0]
     recommender = Recommender.load(run)

@@ -14,7 +14,6 @@ RUN/
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -28,7 +27,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from flr.config import Config, parse_saved
 from flr.errors import ArtifactError
-from flr.persistence import read_json, write_json, write_text
+from flr.persistence import hold_folder, read_json, write_json, write_text
 from flr.records import PreparedData
 from flr.training.machine import environment
 
@@ -97,18 +96,7 @@ class RunFolder:
             ArtifactError: Another one trains here.
         """
         self.release()
-        held = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(held)
-            raise ArtifactError(
-                f"{str(self.path)!r} is being trained by another process; wait until it ends, or stop it first"
-            ) from None
-        except OSError:  # a network's disk that knows no locks: train without
-            os.close(held)
-            return
-        self._held = held
+        self._held = hold_folder(self.path, "trained")
 
     def release(self) -> None:
         """Let others train here again."""

@@ -38,8 +38,8 @@ from flr.transitions import Transitions
 
 def train_run(
     config: Config,
-    data: Path,
-    output: Path,
+    data: Path | str,
+    output: Path | str,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -69,6 +69,7 @@ def train_run(
         DataError: There is nothing to train on, to validate with or, all titles being equal, to choose between.
         StorageError: The disk refused a write; the last checkpoint is kept.
     """
+    data, output = Path(data), Path(output)
     prepared = load_prepared(data)
     journey = open_journey(config, prepared, data, output, resume=resume, overwrite=overwrite)
     if journey.summary is not None:
