@@ -59,5 +59,17 @@ def test_an_interrupted_run_says_how_to_go_on() -> None:
     assert "--resume" in result.stderr
 
 
+@pytest.mark.parametrize(("output", "said"), [("lists.csv", "; the same command goes on"), (None, "")])
+def test_commands_that_keep_what_is_finished_say_so(output: str | None, said: str) -> None:
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    def recommend(output: str | None = None) -> None:
+        """Do it for many."""
+        raise KeyboardInterrupt
+
+    app.command()(guarded(recommend))
+    assert CliRunner().invoke(app, ["--output", output] if output else []).stderr == f"interrupted{said}\n"
+
+
 def test_square_brackets_in_messages_are_text() -> None:
     assert "'[bold]x[/]'" in run_raising(DataError("got '[bold]x[/]'")).stderr

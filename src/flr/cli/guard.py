@@ -19,6 +19,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 #: What the shell expects of a program that Ctrl-C ended.
 INTERRUPTED = 130
+#: Commands that keep what is finished, and need no option to go on.
+_GO_ON = {"baselines", "recommend", "study"}
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -34,6 +36,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             command(**arguments)
         except KeyboardInterrupt:
             remedy = "; continue with the same command and --resume" if "resume" in arguments else ""
+            if command.__name__ in _GO_ON and arguments["output"] is not None:
+                remedy = "; the same command goes on"
             console.show_note(f"interrupted{remedy}")
             raise typer.Exit(INTERRUPTED) from None
         except (typer.Exit, typer.Abort):
