@@ -21,7 +21,7 @@ from flr.data.storage import load_prepared
 from flr.errors import ArtifactError, RequestError, UnknownItemError
 from flr.progress import Step
 from flr.recommender import Recommender
-from toy import prepared_ring
+from toy import UNSET, prepared_ring, toy_catalogue, toy_model, toy_tokenizer
 from toy_runs import toy_run
 
 K = 3
@@ -178,6 +178,20 @@ def test_nobody_and_nothing(run: Path, data: Path, tmp_path: Path) -> None:
     only_seen = ListSettings(K, filters=ItemFilter(allow=[people["history"][0][0]]))
     written = write_lists(run, people[:1], output, settings=only_seen, overwrite=True)
     assert (written.n_lists, written.n_items, written.without) == (0, 0, ())
+
+
+def test_people_without_a_known_item_may_have_what_is_popular(tmp_path: Path) -> None:
+    model, compiled, config = toy_model(*UNSET)  # it has a memory
+    recommender = Recommender(model, toy_tokenizer(compiled.catalogue, config), toy_catalogue(), config)
+    recommender.save(tmp_path / "model")
+    people = pl.DataFrame({"user_id": ["a", "b", "c"], "history": [["i1"], ["nope"], []]})
+    asked = replace(ASKED, unknown="skip", empty="popular")
+    written = write_lists(tmp_path / "model", people, tmp_path / "lists.parquet", settings=asked)
+    assert (written.n_lists, written.without, written.n_skipped) == (3, (), 1)
+    options: dict[str, Any] = {"exclude_seen": False, "unknown": "skip", "empty": "popular"}
+    lists = recommender.recommend(people["history"].to_list(), K, **options)
+    assert pl.read_parquet(written.path).rows() == rows_of(lists, ["a", "b", "c"])
+    assert write_lists(tmp_path / "model", people[2:], tmp_path / "new.csv", settings=asked).n_lists == 1
 
 
 def test_items_of_another_data_set_with_the_same_ids_are_refused(run: Path, data: Path, tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_the_asynchronous_client_asks_the_same(monkeypatch: pytest.MonkeyPatch) 
             assert (await client.model()).n_items == 1
             assert (await client.remove_items(["a"])).changed == 1
             with pytest.raises(RefusedError, match="not sent"):
-                await client.recommend([[]])
+                await client.recommend([])
 
     monkeypatch.setattr("flr.client.asyncio.sleep", sleep)
     asyncio.run(run())

@@ -111,6 +111,39 @@ def test_a_history_of_skipped_items_only_has_an_empty_list(recommender: Recommen
         recommender.resolve([["x"]], unknown="skip")
 
 
+def test_new_people_may_have_what_is_popular() -> None:
+    recommender = make("reasoner.memory=transitions")
+    assert recommender.model.memory is not None
+    shares = recommender.model.memory.transitions.popularity
+    order = np.argsort(-shares, kind="stable")
+    filters = [None, None, ItemFilter(exclude=[f"i{order[0]}"])]
+    asked = [["i0", "i1"], [], ["x"]]
+    first, popular, filtered = recommender.recommend(asked, 3, unknown="skip", empty="popular", filters=filters)
+    assert first == recommender.recommend([asked[0]], 3)[0]
+    assert [item.item_id for item in popular] == [f"i{item}" for item in order[:3]]
+    assert [item.probability for item in popular] == pytest.approx(shares[order[:3]].tolist())
+    assert filtered == recommender.recommend([[]], 4, empty="popular")[0][1:]
+    with pytest.raises(RequestError, match="history number 1 is empty"):
+        recommender.recommend([["i0"], []], 3)
+    with pytest.raises(RequestError, match="empty = 'random', expected 'error' or 'popular'"):
+        recommender.recommend([[]], 3, empty="random")  # type: ignore[arg-type]
+
+
+def test_what_was_removed_or_is_new_is_not_popular() -> None:
+    recommender = make("reasoner.memory=transitions")
+    best = recommender.recommend([[]], 2, empty="popular")[0]
+    recommender.add_items([{"item_id": "new", "title": "Something New (2026)"}])
+    recommender.remove_items([best[0].item_id])
+    everything = recommender.recommend([[]], 100, empty="popular")[0]
+    assert everything[0] == best[1]
+    assert not {"new", best[0].item_id} & {item.item_id for item in everything}
+
+
+def test_a_model_without_a_memory_does_not_know_what_is_popular() -> None:
+    with pytest.raises(RequestError, match=r"no memory \(reasoner\.memory=none\), so it does not know"):
+        make("reasoner.memory=none").recommend([[]], 3, empty="popular")
+
+
 def test_ids_are_not_scored_as_they_are(recommender: Recommender) -> None:
     with pytest.raises(RequestError, match="expected a list of items"):
         recommender.resolve(["i0"])

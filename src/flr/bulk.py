@@ -48,6 +48,7 @@ class ListSettings:
     by: Literal["id", "title"] = "id"
     exclude_seen: bool = True
     unknown: Literal["error", "skip"] = "error"
+    empty: Literal["error", "popular"] = "error"
     filters: ItemFilter | None = None
     factor_weights: Sequence[float] | None = None
 
@@ -91,8 +92,8 @@ def write_lists(
         people: ``user_id`` (distinct) and ``history`` (a list of texts, oldest first).
         output: A file that ends with .parquet, .csv or .jsonl; gets ``user_id``, ``rank`` (from 1), ``item_id``,
             ``title``, ``probability`` and ``log_prob``.
-        settings: What lists are to be like; None takes the defaults. Where unknown items are skipped, people who took
-            no others have no list.
+        settings: What lists are to be like; None takes the defaults. People without a known item have no list, or that
+            of what is popular.
         items: ``item_id`` and ``title`` of what the people took, where these are known: items of another data set
             that happen to have the same ids are refused.
         overwrite: Replace a file that is there.
@@ -110,6 +111,7 @@ def write_lists(
     check_k(asked.k)
     check_choice(asked.by, "by", ("id", "title"))
     check_choice(asked.unknown, "unknown", ("error", "skip"))
+    check_choice(asked.empty, "empty", ("error", "popular"))
     _check(people, output, overwrite)
     recommender = Recommender.load(run)
     if items is not None and asked.by == "id":
@@ -157,12 +159,13 @@ class _Known:
                 raise UnknownItemError(f"user {user_ids[first['person']]!r}: {error}; or skip unknown items") from None
         rows = rows.drop_nulls()
         lengths = np.bincount(rows["person"].to_numpy(), minlength=len(user_ids))
-        if len(people) and not lengths.any():
+        kept = (lengths > 0) | (asked.empty == "popular")
+        if len(people) and not lengths.any() and (len(of_person) or not kept.any()):
             raise RequestError("nobody took an item that the catalogue has; say whether histories hold ids or titles")
         return cls(
-            user_ids=user_ids[lengths > 0],
-            histories=Histories(rows["index"].to_numpy(), np.concatenate([[0], np.cumsum(lengths[lengths > 0])])),
-            without=tuple(map(str, user_ids[lengths == 0])),
+            user_ids=user_ids[kept],
+            histories=Histories(rows["index"].to_numpy(), np.concatenate([[0], np.cumsum(lengths[kept])])),
+            without=tuple(map(str, user_ids[~kept])),
             n_skipped=len(missing),
         )
 
@@ -175,6 +178,7 @@ class _Steered:
     exclude_seen: bool
     allowed: np.ndarray[Any, np.dtype[np.bool_]] | None
     weights: tuple[float, ...] | None
+    popular: bool
 
     @classmethod
     def of(cls, recommender: Recommender, asked: ListSettings) -> _Steered:
@@ -186,13 +190,14 @@ class _Steered:
             asked.exclude_seen,
             allowed=None if allowed is None else allowed.masks[0],
             weights=None if weights is None else tuple(map(float, weights[0])),
+            popular=asked.empty == "popular",
         )
 
     def lists(self, recommender: Recommender, histories: Histories) -> list[list[Recommendation]]:
         allowed = None
         if self.allowed is not None:
             allowed = AllowedItems(self.allowed[None], np.zeros(len(histories), dtype=np.int64))
-        asked = Asked(histories, self.k, self.exclude_seen, self.weights, allowed)
+        asked = Asked(histories, self.k, self.exclude_seen, self.weights, allowed, popular=self.popular)
         return best_lists(recommender.snapshot, asked)
 
 
@@ -234,7 +239,8 @@ def _check_same_items(items: pl.DataFrame, recommender: Recommender) -> None:
 def _job(recommender: str, known: _Known, steered: _Steered) -> str:
     """Return a hash of all that decides the lists and how they lie in parts."""
     weights = None if steered.weights is None else list(steered.weights)
-    facts = [_PARTS_VERSION, _PART_SIZE, recommender, steered.k, steered.exclude_seen, weights, list(known.user_ids)]
+    facts = [_PARTS_VERSION, _PART_SIZE, recommender, list(known.user_ids)]
+    facts += [steered.k, steered.exclude_seen, weights, steered.popular]
     job = hashlib.sha256(json.dumps(facts).encode())
     job.update(known.histories.item_index.astype(np.int64).tobytes() + known.histories.offsets.tobytes())
     job.update(b"" if steered.allowed is None else b"allowed" + np.packbits(steered.allowed).tobytes())

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from flr.catalogue.filters import AllowedItems
-from flr.records import Catalogue, Histories
+from flr.errors import RequestError
+from flr.records import BoolArray, Catalogue, Histories
 from flr.scoring.ranking import top_items
 from flr.snapshot import Snapshot
 from flr.steering import FactorWeights, check_factor_weights, interleave
@@ -40,12 +41,13 @@ class Asked:
     """A request whose names have been looked up; see `flr.Recommender.recommend`.
 
     Attributes:
-        histories: Item indices; one without any has an empty list.
+        histories: Item indices; one without any has an empty list, or that of what is popular.
         k: Items per history.
         exclude_seen: Whether items of a history are left out.
         factor_weights: Multipliers of the gates.
         allowed: What each history may be recommended; None for everything.
         diversify: Whether factors pick in turn.
+        popular: Whether histories without items have the list of what is popular.
     """
 
     histories: Histories
@@ -54,12 +56,16 @@ class Asked:
     factor_weights: FactorWeights | None = None
     allowed: AllowedItems | None = None
     diversify: Literal["factors"] | None = None
+    popular: bool = False
 
 
 def best_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
     """Return what `flr.Recommender.recommend` does, for item indices and one snapshot."""
     n, answered = len(asked.histories), np.flatnonzero(asked.histories.lengths)
+    lists: list[list[Recommendation]] = [[] for _ in range(n)]
     if len(answered) < n:
+        for row in np.flatnonzero(asked.histories.lengths == 0) if asked.popular else ():
+            lists[row] = popular_list(now, asked.k, None if asked.allowed is None else asked.allowed.at(int(row)))
         weights = check_factor_weights(asked.factor_weights, now.n_factors, n)
         asked = replace(
             asked,
@@ -67,12 +73,31 @@ def best_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
             factor_weights=None if weights is None else weights[answered],
             allowed=None if asked.allowed is None else replace(asked.allowed, of_row=asked.allowed.of_row[answered]),
         )
-    lists: list[list[Recommendation]] = [[] for _ in range(n)]
     if len(answered):
         found = _plain_lists(now, asked) if asked.diversify is None else _lists_by_factor(now, asked)
         for row, best in zip(answered, found, strict=True):
             lists[row] = best
     return lists
+
+
+def popular_list(now: Snapshot, k: int, allowed: BoolArray | None) -> list[Recommendation]:
+    """Return the k items that were taken most often in training, of those that are allowed, [N]; None allows all.
+
+    Raises:
+        RequestError: The model does not know: it has no memory.
+    """
+    shares = now.popularity
+    if shares is None:
+        raise RequestError("this model has no memory (reasoner.memory=none), so it does not know what is popular")
+    if allowed is not None:
+        shares = np.where(allowed, shares, 0.0)
+    with np.errstate(divide="ignore"):
+        ranking = top_items(torch.from_numpy(np.log(shares))[None], k)
+    return [
+        _recommendation(now.catalogue, int(item), float(log_prob))
+        for item, log_prob in zip(ranking.item_index[0], ranking.log_probs[0], strict=True)
+        if item >= 0
+    ]
 
 
 def _plain_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:

@@ -119,6 +119,7 @@ class Recommender:
         by: Literal["id", "title"] = "id",
         exclude_seen: bool = True,
         unknown: Literal["error", "skip"] = "error",
+        empty: Literal["error", "popular"] = "error",
         filters: ItemFilter | Sequence[ItemFilter | None] | None = None,
         factor_weights: FactorWeights | None = None,
         diversify: Literal["factors"] | None = None,
@@ -132,6 +133,8 @@ class Recommender:
             exclude_seen: Leave out the items of the history (of the whole history, not just the window).
             unknown: What to do with items that are not in the catalogue, in histories and filters, and with values
                 of attributes that no item has. Where they are skipped, a history of nothing else has an empty list.
+            empty: ``"popular"``: histories without a known item, such as those of new people, have the list of what was
+                taken most often in training, with the shares that items had of it as probabilities.
             filters: What may be recommended; one for all histories, or one each (None: everything). The k best that
                 may are found exactly; their probabilities remain those over the whole catalogue.
             factor_weights: Multiplier of each factor's gate, for all histories or one row each, at least 0; 0 turns a
@@ -141,24 +144,27 @@ class Recommender:
                 `factor_weights` change the order of picking, and a factor of weight 0 picks nothing.
 
         Raises:
-            RequestError: k is no whole number or below 1, `by` or `unknown` is none of the choices, the histories or
-                one of them are no list, an item is no text, a history is empty, filters are no `ItemFilter`, are not
-                one per history or name an unknown attribute or value, there is not one factor weight per factor (and
-                history), one is negative or not finite, or a model without factors shall diversify by them.
+            RequestError: k is no whole number or below 1, `by`, `unknown` or `empty` is none of the choices, the
+                histories or one of them are no list, an item is no text, a history is empty, or shall have what is
+                popular of a model without a memory, filters are no `ItemFilter`, are not one per history or name an
+                unknown attribute or value, there is not one factor weight per factor (and history), one is negative or
+                not finite, or a model without factors shall diversify by them.
             UnknownItemError: An item is not in the catalogue and `unknown` is ``"error"``.
         """
         check_k(k)
         check_choice(by, "by", ("id", "title"))
         check_choice(unknown, "unknown", ("error", "skip"))
+        check_choice(empty, "empty", ("error", "popular"))
         if diversify not in (None, "factors"):
             raise RequestError(f"diversify = {diversify!r}, expected 'factors' or None")
         check_histories(histories)
         if not histories:
             return []
         now = self.snapshot
-        indices = now.live.lookup.histories(histories, by=by, unknown=unknown, keeps_empty=True)
+        popular = empty == "popular"
+        indices = now.live.lookup.histories(histories, by=by, unknown=unknown, keeps_skipped=True, keeps_empty=popular)
         allowed = now.live.allowed(filters, len(indices), unknown=unknown)
-        asked = Asked(indices, k, exclude_seen, factor_weights, allowed, diversify)
+        asked = Asked(indices, k, exclude_seen, factor_weights, allowed, diversify, popular)
         return best_lists(now, asked)
 
     def resolve(self, histories: Sequence[Sequence[str]], *, by: str = "id", unknown: str = "error") -> Histories:

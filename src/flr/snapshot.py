@@ -168,6 +168,17 @@ class Snapshot:
         n_rows = self._rows_per_forward(histories, settings.beam_width * int(lengths.max()))
         return self._score(histories, n_rows, scored)
 
+    @property
+    def popularity(self) -> FloatArray | None:
+        """Share of each item in the training rows, 0 for new and retired ones, [N]; None where there is no memory."""
+        if self.model.memory is None:
+            return None
+        known = self.model.memory.transitions.popularity
+        shares = np.pad(known.astype(np.float64), (0, self.catalogue.n_items - len(known)))
+        if self.catalogue.retired is not None:
+            shares[self.catalogue.retired] = 0.0
+        return shares
+
     def think(
         self, histories: Histories, factor_weights: Tensor | None = None, *, banned: Tensor | None = None
     ) -> ThoughtState:

@@ -56,7 +56,8 @@ def calls(stand_in: Callable[..., None]) -> list[dict[str, Any]]:
 def test_one_history_from_options(run: Run, calls: list[dict[str, Any]]) -> None:
     result = run("recommend", "--run", "r", "--by", "title", "--history", "Toy Story", "--history", "Heat", "-k", 3)
     assert result.exit_code == 0, result.stderr
-    asked = {"k": 3, "by": "title", "exclude_seen": True, "unknown": "error", "filters": None, "factor_weights": None}
+    asked = {"k": 3, "by": "title", "exclude_seen": True, "unknown": "error", "empty": "error"}
+    asked |= {"filters": None, "factor_weights": None}
     assert calls == [{"histories": [["Toy Story", "Heat"]], **asked}]
     assert "after Toy Story | Heat" in result.stdout
     assert "12.50%" in result.stdout
@@ -68,7 +69,8 @@ def test_many_histories_from_a_file(run: Run, calls: list[dict[str, Any]], tmp_p
     path.write_text('["1", 95]\n\n[]\n', encoding="utf-8")
     result = run("recommend", "--run", "r", "--histories", path, "--include-seen", "--unknown", "skip", "--json")
     assert result.exit_code == 0, result.stderr
-    asked = {"k": 10, "by": "id", "exclude_seen": False, "unknown": "skip", "filters": None, "factor_weights": None}
+    asked = {"k": 10, "by": "id", "exclude_seen": False, "unknown": "skip", "empty": "error"}
+    asked |= {"filters": None, "factor_weights": None}
     assert calls == [{"histories": [["1", "95"]], **asked}]
     first, second = json.loads(result.stdout)
     assert second == {"history": [], "items": [], "skipped": []}
@@ -209,6 +211,19 @@ def test_people_with_ids_from_either_kind_of_file(run: Run, calls: list[dict[str
     assert "people.jsonl, user u8: the history holds unknown items only (skipped: NOPE1" in result.stderr
     assert run("recommend", "--run", "r", "--histories", table).exit_code == 0
     assert [call["histories"] for call in calls] == [[["1", "95"]], [["1", "95"], ["50"]]]
+
+
+def test_people_without_a_known_item_may_have_what_is_popular(
+    run: Run, calls: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    alone = run("recommend", "--run", "r", "--empty", "popular")
+    assert "what was taken most often" in alone.stdout
+    path = tmp_path / "people.jsonl"
+    path.write_text('["1"]\n[]\n["NOPE1"]\n', encoding="utf-8")
+    told = run("recommend", "--run", "r", "--histories", path, "--unknown", "skip", "--empty", "popular")
+    assert told.stdout.count("what was taken most often") == 2
+    assert [call["histories"] for call in calls] == [[[]], [["1"], [], ["NOPE1"]]]
+    assert {call["empty"] for call in calls} == {"popular"}
 
 
 def test_lines_end_where_lines_do_and_a_byte_order_mark_is_none(

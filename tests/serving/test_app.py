@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from flr.catalogue.filters import Between
+from flr.catalogue.filters import Between, ItemFilter
 from flr.explanation.fidelity import fidelity
 from flr.recommender import Recommender
 from flr.records import Histories
@@ -75,8 +75,6 @@ def ranged(filters: dict[str, Any]) -> dict[str, Any]:
 def test_lists_are_the_recommenders_to_the_bit(
     options: dict[str, Any], client: TestClient, shared: Recommender
 ) -> None:
-    from flr.catalogue.filters import ItemFilter
-
     histories = histories_of(12)
     response = client.post("/v1/recommend", json={"histories": histories, **options})
     assert response.status_code == 200, response.text
@@ -121,6 +119,24 @@ def test_a_history_of_unknown_items_only_has_an_empty_list_and_costs_nobody_thei
     assert "holds unknown items only" in is_problem(client.post("/v1/explain", json=only), 422, "request")["detail"]
 
 
+@pytest.mark.parametrize("shared", [KINDS["default"]], indirect=True)
+def test_new_people_have_what_is_popular_where_asked_for(client: TestClient, shared: Recommender) -> None:
+    asked = {"histories": [["i1"], [], ["zz"]], "k": 4, "unknown": "skip", "filters": {"exclude": ["i0", "i9"]}}
+    lists = client.post("/v1/recommend", json={**asked, "empty": "popular"}).json()["lists"]
+    filters = ItemFilter(exclude=["i0", "i9"])
+    expected = shared.recommend(asked["histories"], 4, unknown="skip", empty="popular", filters=filters)
+    assert [one["items"] for one in lists] == [[vars(item) for item in items] for items in expected]
+    assert lists[1]["items"] == lists[2]["items"] != []
+    refused = client.post("/v1/recommend", json=asked)
+    assert "history number 1 is empty" in is_problem(refused, 422, "request")["detail"]
+
+
+@pytest.mark.parametrize("shared", [KINDS["published"]], indirect=True)
+def test_what_is_popular_is_refused_by_a_model_that_does_not_know(client: TestClient) -> None:
+    refused = client.post("/v1/recommend", json={"histories": [[]], "empty": "popular"})
+    assert "no memory and does not know" in is_problem(refused, 422, "request")["detail"]
+
+
 ONE = {"histories": [["i1"]]}
 
 
@@ -129,7 +145,6 @@ ONE = {"histories": [["i1"]]}
     [
         ({}, "body.histories"),
         ({"histories": []}, "body.histories"),
-        ({"histories": [[]]}, "body.histories.0"),
         ({"histories": [["i1"]] * (MOST_HISTORIES + 1)}, "body.histories"),
         ({"histories": [["i1"] * (MOST_HISTORY_ITEMS + 1)]}, "body.histories.0"),
         ({"histories": [[1]]}, "body.histories.0.0"),

@@ -31,13 +31,20 @@ class ItemLookup:
         self._index_of_title = {catalogue.titles[index]: int(index) for index in order[::-1]}
 
     def histories(
-        self, histories: Sequence[Sequence[str]], *, by: str, unknown: str, keeps_empty: bool = False
+        self,
+        histories: Sequence[Sequence[str]],
+        *,
+        by: str,
+        unknown: str,
+        keeps_skipped: bool = False,
+        keeps_empty: bool = False,
     ) -> Histories:
         """Return histories as item indices; see `flr.Recommender.recommend` for arguments and what is raised.
 
         Args:
             histories, by, unknown: As there.
-            keeps_empty: Return a history of unknown items only without any, instead of raising.
+            keeps_skipped: Return a history of unknown items only without any, instead of raising.
+            keeps_empty: Return one that is empty as it is.
         """
         check_choice(by, "by", ("id", "title"))
         check_choice(unknown, "unknown", ("error", "skip"))
@@ -50,7 +57,7 @@ class ItemLookup:
             if unknown == "error" and None in found:
                 raise self._unknown(str(history[found.index(None)]), by, f"history number {number}: ")
             known = [item for item in found if item is not None]
-            if not known and not (keeps_empty and len(history)):
+            if not known and not (keeps_skipped if len(history) else keeps_empty):
                 what = "is empty" if not len(history) else "holds unknown items only"
                 raise RequestError(f"history number {number} {what}; give at least one known item")
             rows.append(known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -46,6 +46,10 @@ def recommend(
     k: Annotated[int, typer.Option("-k", min=1, help="How many items to recommend.")] = 10,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also recommend items of the history.")] = False,
     unknown: Annotated[Literal["error", "skip"], typer.Option(help="Items that are not in the catalogue.")] = "error",
+    empty: Annotated[
+        Literal["error", "popular"],
+        typer.Option(help="People without a known item: an empty list or an error, or what was taken most often."),
+    ] = "error",
     factor_weights: Weights = None,
     where: Where = None,
     exclude: Exclude = None,
@@ -54,7 +58,8 @@ def recommend(
 ) -> None:
     """Recommend items after one history, or after each of many.
 
-    Of many, one that is empty, or has nothing left when unknown items are skipped, gets an empty list and a note.
+    Of many, one that is empty, or has nothing left when unknown items are skipped, gets an empty list and a note; with
+    --empty popular what was taken most often in training, as --empty popular alone shows it.
 
     \b
     Examples:
@@ -64,10 +69,12 @@ def recommend(
       flr recommend --run runs/ml-100k --history 1 --factor-weights 1,0,2,1
       flr recommend --run runs/ml-100k --history 1
         --where category=Sci-Fi --where category=Western --exclude 50
+      flr recommend --run runs/ml-100k --empty popular
       flr recommend --run runs/mine --data data/mine --output lists.parquet
       flr recommend --run runs/mine --histories people.parquet --output lists-2.csv --shard 2/8
     """
-    _check_sources({"--history": history, "--histories": histories, "--data": data}, output)
+    popular = empty == "popular"
+    _check_sources({"--history": history, "--histories": histories, "--data": data}, output, may_lack=popular)
     if output is None and (data is not None or shard is not None or overwrite):
         got = "--data" if data is not None else "--shard" if shard is not None else "--overwrite"
         raise RequestError(f"got {got} without --output; name the file that gets the lists")
@@ -76,43 +83,51 @@ def recommend(
         from flr.bulk import ListSettings
 
         people = shard_of(people_of_data(data) if data is not None else people_of_file(histories or Path()), shard)
-        settings = ListSettings(k, by, not include_seen, unknown, filters, weights)
+        settings = ListSettings(k, by, not include_seen, unknown, empty, filters, weights)
         _write(run, people, output, settings, overwrite=overwrite, as_json=as_json, quiet=quiet)
         return
-    asked = [_Asked("--history", list(history))] if history else _asked(people_of_file(histories or Path()))
+    asked = [_Asked("--history", history or [])] if histories is None else _asked(people_of_file(histories))
 
     from flr.recommender import Recommender
 
     recommender = Recommender.load(run)
     asked = _looked_up(recommender, asked, by, unknown)
-    if histories is None and not asked[0].is_answered:
+    if histories is None and not (popular or asked[0].is_answered):
         raise RequestError(f"{asked[0].problem}; give at least one known item")
-    lists = recommender.recommend(
-        [one.history for one in asked if one.is_answered],
-        k=k,
-        by=by,
-        exclude_seen=not include_seen,
-        unknown=unknown,
-        filters=filters,
-        factor_weights=weights,
+    lists = iter(
+        recommender.recommend(
+            [one.history for one in asked if popular or one.is_answered],
+            k=k,
+            by=by,
+            exclude_seen=not include_seen,
+            unknown=unknown,
+            empty=empty,
+            filters=filters,
+            factor_weights=weights,
+        )
     )
-    left = iter(lists)
-    answers = [(one, next(left) if one.is_answered else []) for one in asked]
-    for one in asked:
-        if not one.is_answered:
+    _tell([(one, next(lists) if popular or one.is_answered else None) for one in asked], as_json)
+
+
+def _tell(answers: Sequence[tuple[_Asked, list[Recommendation] | None]], as_json: bool) -> None:
+    """Show the list after each history; None for those that have no list."""
+    for one, best in answers:
+        if best is None:
             console.show_note(f"{one.problem}; its list is empty")
     if as_json:
         console.show_json(
-            [{"history": one.history, "items": best, "skipped": list(one.skipped)} for one, best in answers]
+            [{"history": one.history, "items": best or [], "skipped": list(one.skipped)} for one, best in answers]
         )
         return
     for one, best in answers:
-        if one.is_answered:
+        if best is not None:
             _show(one, best)
 
 
-def _check_sources(given: Mapping[str, object], output: Path | None) -> None:
+def _check_sources(given: Mapping[str, object], output: Path | None, *, may_lack: bool) -> None:
     named = [name for name, value in given.items() if value]
+    if not named and may_lack and output is None:
+        return
     if len(named) != 1:
         got = " and ".join(named) or "none of them"
         raise RequestError(f"give one of --history (repeated), --histories FILE and --data FOLDER; got {got}")
@@ -179,7 +194,8 @@ class _Asked:
 
 def _show(one: _Asked, best: list[Recommendation]) -> None:
     rows = [(rank, f"{item.probability:.2%}", item.title, item.item_id) for rank, item in enumerate(best, start=1)]
-    console.show_table(("rank", "probability", "title", "id"), rows, title="after " + " | ".join(one.history[-5:]))
+    title = "after " + " | ".join(one.history[-5:]) if one.is_answered else "what was taken most often"
+    console.show_table(("rank", "probability", "title", "id"), rows, title=title)
     if one.skipped:
         console.show_line(skipped_line(one.skipped))
     console.show_line()

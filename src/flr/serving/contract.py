@@ -22,6 +22,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
 Scalar = Annotated[str, StringConstraints(max_length=512)] | bool | Whole | Number
+MaybeHistory = Annotated[list[ItemText], Field(max_length=MOST_HISTORY_ITEMS)]
 History = Annotated[list[ItemText], Field(min_length=1, max_length=MOST_HISTORY_ITEMS)]
 Weights = Annotated[list[Annotated[Number, Field(ge=0, le=100)]], Field(max_length=MOST_FACTORS)]
 
@@ -86,8 +87,9 @@ class RecommendRequest(_Model):
         }
     )
 
-    histories: Annotated[list[History], Field(min_length=1, max_length=MOST_HISTORIES)] = Field(
-        description="What each person took, oldest first; the model reads the last items only, see /v1/model."
+    histories: Annotated[list[MaybeHistory], Field(min_length=1, max_length=MOST_HISTORIES)] = Field(
+        description="What each person took, oldest first; the model reads the last items only, see /v1/model. One may "
+        "be empty where `empty` says what that means."
     )
     by: Literal["id", "title"] = Field("id", description="Whether histories name items by id or by title.")
     k: Annotated[int, Field(ge=1, le=MOST_K)] = Field(10, description="Items per history.")
@@ -96,6 +98,11 @@ class RecommendRequest(_Model):
         "error",
         description="Items that are not in the catalogue: refuse the request, or skip and report them; a history of "
         "nothing else then has an empty list.",
+    )
+    empty: Literal["error", "popular"] = Field(
+        "error",
+        description="Histories that are empty: refuse the request, or give what was taken most often in training, to "
+        "those of skipped items only too.",
     )
     factor_weights: Weights | None = Field(
         None, description="Multiplier of each factor's gate: 0 turns it off, 2 doubles it."

@@ -36,12 +36,13 @@ class Question:
     """One history and what is asked about it; arguments as `Recommender.recommend` checks them.
 
     Attributes:
-        history: Item indices, oldest first, at least one.
+        history: Item indices, oldest first; none has an empty list, or that of what is popular.
         k: Items wanted.
         exclude_seen: Leave out the items of the history.
         allowed: True at the items that may be recommended, [N]; None allows all.
         factor_weights: Multiplier of each factor's gate.
         diversify: ``"factors"``, or None.
+        popular: Whether a history without items has the list of what is popular.
     """
 
     history: IntArray
@@ -50,6 +51,7 @@ class Question:
     allowed: BoolArray | None = None
     factor_weights: tuple[float, ...] | None = None
     diversify: Literal["factors"] | None = None
+    popular: bool = False
 
 
 Lists = list[list[Recommendation]]

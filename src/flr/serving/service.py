@@ -146,6 +146,12 @@ class Service:
             raise RequestError(f"got {len(asked.factor_weights)} factor weights, this model has {n_factors} factors")
         if asked.diversify is not None and not n_factors:
             raise RequestError("this model has no factors to diversify by; leave diversify out")
+        popular = asked.empty == "popular"
+        if popular and snapshot.popularity is None:
+            raise RequestError("this model has no memory and does not know what is popular; leave empty out")
+        if not popular and [] in asked.histories:
+            number = asked.histories.index([])
+            raise RequestError(f"history number {number} is empty; give at least one item, or say empty='popular'")
         resolved = [
             resolve(snapshot.live, history, asked.by, asked.unknown, number)
             for number, history in enumerate(asked.histories)
@@ -156,7 +162,9 @@ class Service:
             allowed = found.masks[0]
         weights = None if asked.factor_weights is None else tuple(asked.factor_weights)
         questions = [
-            Question(np.array(known, dtype=np.int64), asked.k, asked.exclude_seen, allowed, weights, asked.diversify)
+            Question(
+                np.array(known, dtype=np.int64), asked.k, asked.exclude_seen, allowed, weights, asked.diversify, popular
+            )
             for known, _ in resolved
         ]
         timeout = self.settings.timeout_seconds
