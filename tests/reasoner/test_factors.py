@@ -98,3 +98,23 @@ def test_shuffled_factors_are_mixed_in_any_order_while_training_only() -> None:
 def test_a_factor_width_of_its_own() -> None:
     attention = MultiFactorAttention(10, n_factors=3, n_steps=1, factor_width=7)
     assert (attention.factor_width, attention.mix.in_features) == (7, 21)
+
+
+def test_threads_do_not_change_the_gradients_of_ages() -> None:
+    """A run is to end with the same weights however its threads take turns."""
+    torch.manual_seed(0)
+    module = MultiFactorAttention(16, n_factors=4, n_steps=1, n_ages=50)
+    hidden, readable = torch.randn(8, 200, 16), torch.ones(8, 40, 200, dtype=torch.bool)
+    places, ends = torch.arange(200).expand(8, -1) // 2, torch.full((8, 40), 199)
+    weights, n_threads = torch.randn(8, 40, 1, 16), torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        found = []
+        for _ in range(6):
+            module.zero_grad()
+            (module(hidden, readable, ends, places=places).vectors * weights).sum().backward()
+            assert module.age_bias is not None and module.age_bias.grad is not None
+            found.append(module.age_bias.grad.clone())
+    finally:
+        torch.set_num_threads(n_threads)
+    assert all(torch.equal(one, found[0]) for one in found)

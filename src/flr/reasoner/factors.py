@@ -186,7 +186,8 @@ class MultiFactorAttention(nn.Module):
         last = place.masked_fill(~readable, -1).amax(-1, keepdim=True)
         n_ages = self.age_bias.shape[1] - 1
         age = torch.where(place < 0, n_ages, (last - place).clamp(0, n_ages - 1))
-        return hidden + LOGIT_GAIN * self.age_bias.T[age].permute(0, 3, 1, 2)
+        # Threads add up the gradient of an indexed tensor in any order; that of an embedding has one.
+        return hidden + LOGIT_GAIN * nn.functional.embedding(age, self.age_bias.T).permute(0, 3, 1, 2)
 
     def _attend(self, state: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Return factors [B, P, K, d_f] and attentions [B, P, K, L] (Eqs. 1 and 2)."""
