@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Item:
     title: str
     probability: float
     log_prob: float
+    factor: int | None = None
 
 
 ALIEN = Item(item_id="183", title="Alien (1979)", probability=0.125, log_prob=-2.0794)
@@ -57,7 +58,7 @@ def test_one_history_from_options(run: Run, calls: list[dict[str, Any]]) -> None
     result = run("recommend", "--run", "r", "--by", "title", "--history", "Toy Story", "--history", "Heat", "-k", 3)
     assert result.exit_code == 0, result.stderr
     asked = {"k": 3, "by": "title", "exclude_seen": True, "unknown": "error", "empty": "error"}
-    asked |= {"filters": None, "factor_weights": None}
+    asked |= {"filters": None, "factor_weights": None, "diversify": None}
     assert calls == [{"histories": [["Toy Story", "Heat"]], **asked}]
     assert "after Toy Story | Heat" in result.stdout
     assert "12.50%" in result.stdout
@@ -70,12 +71,14 @@ def test_many_histories_from_a_file(run: Run, calls: list[dict[str, Any]], tmp_p
     result = run("recommend", "--run", "r", "--histories", path, "--include-seen", "--unknown", "skip", "--json")
     assert result.exit_code == 0, result.stderr
     asked = {"k": 10, "by": "id", "exclude_seen": False, "unknown": "skip", "empty": "error"}
-    asked |= {"filters": None, "factor_weights": None}
+    asked |= {"filters": None, "factor_weights": None, "diversify": None}
     assert calls == [{"histories": [["1", "95"]], **asked}]
     first, second = json.loads(result.stdout)
     assert second == {"history": [], "items": [], "skipped": []}
     assert first["history"] == ["1", "95"]
-    assert first["items"] == [{"item_id": "183", "title": "Alien (1979)", "probability": 0.125, "log_prob": -2.0794}]
+    assert first["items"] == [
+        {"item_id": "183", "title": "Alien (1979)", "probability": 0.125, "log_prob": -2.0794, "factor": None}
+    ]
 
 
 @pytest.mark.parametrize("n", [1, 12])
@@ -193,6 +196,7 @@ def test_neither_and_both_are_errors(run: Run) -> None:
         (["--data", "d"], "got --data without --output"),
         (["--histories", "f.jsonl", "--shard", "1/2"], "got --shard without --output"),
         (["--histories", "f.jsonl", "--overwrite"], "got --overwrite without --output"),
+        (["--data", "d", "--output", "l.csv", "--diversify", "factors"], "got --diversify with --output"),
     ],
 )
 def test_options_that_do_not_belong_together(run: Run, options: list[str], message: str) -> None:
@@ -274,6 +278,13 @@ def test_lists_of_many_go_into_a_file(run: Run, stand_in: Callable[..., None], t
 def test_factors_are_steered(run: Run, calls: list[dict[str, Any]]) -> None:
     assert run("recommend", "--run", "r", "--history", "1", "--factor-weights", "1,0,2.5,1").exit_code == 0
     assert calls[0]["factor_weights"] == [1.0, 0.0, 2.5, 1.0]
+
+
+def test_factors_may_pick_in_turn(run: Run, calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ALIEN", replace(ALIEN, factor=2))
+    shown = run("recommend", "--run", "r", "--history", "1", "--diversify", "factors").stdout
+    assert calls[0]["diversify"] == "factors"
+    assert "picked by factor" in shown and shown.rstrip().endswith("3")
 
 
 @pytest.mark.parametrize("text", ["1,x", "1,,1", "nan,1", ""])

@@ -51,6 +51,9 @@ def recommend(
         typer.Option(help="People without a known item: an empty list or an error, or what was taken most often."),
     ] = "error",
     factor_weights: Weights = None,
+    diversify: Annotated[
+        Literal["factors"] | None, typer.Option(help="Let the factors pick in turn; not with --output.")
+    ] = None,
     where: Where = None,
     exclude: Exclude = None,
     as_json: AsJson = False,
@@ -67,6 +70,7 @@ def recommend(
       flr recommend --run runs/ml-100k --by title --history "Alien (1979)"
       flr recommend --run runs/ml-100k --histories people.jsonl -k 5 --json
       flr recommend --run runs/ml-100k --history 1 --factor-weights 1,0,2,1
+      flr recommend --run runs/ml-100k --history 1 --diversify factors
       flr recommend --run runs/ml-100k --history 1
         --where category=Sci-Fi --where category=Western --exclude 50
       flr recommend --run runs/ml-100k --empty popular
@@ -80,6 +84,8 @@ def recommend(
         raise RequestError(f"got {got} without --output; name the file that gets the lists")
     weights, filters = read_weights(factor_weights), read_filters(where, exclude)
     if output is not None:
+        if diversify is not None:
+            raise RequestError("got --diversify with --output; lists in a file are ranked by probability")
         from flr.bulk import ListSettings
 
         people = shard_of(people_of_data(data) if data is not None else people_of_file(histories or Path()), shard)
@@ -104,6 +110,7 @@ def recommend(
             empty=empty,
             filters=filters,
             factor_weights=weights,
+            diversify=diversify,
         )
     )
     _tell([(one, next(lists) if popular or one.is_answered else None) for one in asked], as_json)
@@ -193,9 +200,15 @@ class _Asked:
 
 
 def _show(one: _Asked, best: list[Recommendation]) -> None:
-    rows = [(rank, f"{item.probability:.2%}", item.title, item.item_id) for rank, item in enumerate(best, start=1)]
+    columns = ["rank", "probability", "title", "id"]
+    rows: list[tuple[object, ...]] = [
+        (rank, f"{item.probability:.2%}", item.title, item.item_id) for rank, item in enumerate(best, start=1)
+    ]
+    if best and best[0].factor is not None:
+        columns.append("picked by factor")
+        rows = [(*row, (item.factor or 0) + 1) for row, item in zip(rows, best, strict=True)]
     title = "after " + " | ".join(one.history[-5:]) if one.is_answered else "what was taken most often"
-    console.show_table(("rank", "probability", "title", "id"), rows, title=title)
+    console.show_table(columns, rows, title=title)
     if one.skipped:
         console.show_line(skipped_line(one.skipped))
     console.show_line()
