@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flr.catalogue.filters import AllowedItems
 from flr.errors import RequestError
-from flr.records import BoolArray, Catalogue, Histories
+from flr.records import Catalogue, Histories, IntArray
 from flr.scoring.ranking import top_items
 from flr.snapshot import Snapshot
 from flr.steering import FactorWeights, check_factor_weights, interleave
@@ -64,8 +66,9 @@ def best_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
     n, answered = len(asked.histories), np.flatnonzero(asked.histories.lengths)
     lists: list[list[Recommendation]] = [[] for _ in range(n)]
     if len(answered) < n:
-        for row in np.flatnonzero(asked.histories.lengths == 0) if asked.popular else ():
-            lists[row] = popular_list(now, asked.k, None if asked.allowed is None else asked.allowed.at(int(row)))
+        if asked.popular:
+            for place, best in _popular_lists(now, asked, np.flatnonzero(asked.histories.lengths == 0)):
+                lists[place] = best
         weights = check_factor_weights(asked.factor_weights, now.n_factors, n)
         asked = replace(
             asked,
@@ -80,8 +83,8 @@ def best_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
     return lists
 
 
-def popular_list(now: Snapshot, k: int, allowed: BoolArray | None) -> list[Recommendation]:
-    """Return the k items that were taken most often in training, of those that are allowed, [N]; None allows all.
+def _popular_lists(now: Snapshot, asked: Asked, rows: IntArray) -> Iterator[tuple[int, list[Recommendation]]]:
+    """Yield rows with the k items that were taken most often in training, of those that each may be recommended.
 
     Raises:
         RequestError: The model does not know: it has no memory.
@@ -89,15 +92,16 @@ def popular_list(now: Snapshot, k: int, allowed: BoolArray | None) -> list[Recom
     shares = now.popularity
     if shares is None:
         raise RequestError("this model has no memory (reasoner.memory=none), so it does not know what is popular")
-    if allowed is not None:
-        shares = np.where(allowed, shares, 0.0)
     with np.errstate(divide="ignore"):
-        ranking = top_items(torch.from_numpy(np.log(shares))[None], k)
-    return [
-        _recommendation(now.catalogue, int(item), float(log_prob))
-        for item, log_prob in zip(ranking.item_index[0], ranking.log_probs[0], strict=True)
-        if item >= 0
-    ]
+        scores = np.log(shares)
+    if asked.allowed is None:
+        distinct, of_row = scores[None], np.zeros(len(rows), dtype=np.int64)
+    else:
+        filters, of_row = np.unique(asked.allowed.of_row[rows], return_inverse=True)
+        distinct = np.where(asked.allowed.masks[filters], scores, -np.inf)
+    lists = _recommendations(now.catalogue, torch.from_numpy(distinct), asked.k)
+    for row, number in zip(rows, of_row, strict=True):
+        yield int(row), lists[number]
 
 
 def _plain_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
@@ -109,15 +113,7 @@ def _plain_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
         factor_weights=asked.factor_weights,
         allowed=asked.allowed,
     )
-    ranking = top_items(torch.from_numpy(scores), asked.k)
-    return [
-        [
-            _recommendation(now.catalogue, int(item), float(log_prob))
-            for item, log_prob in zip(items, values, strict=True)
-            if item >= 0
-        ]
-        for items, values in zip(ranking.item_index, ranking.log_probs, strict=True)
-    ]
+    return _recommendations(now.catalogue, torch.from_numpy(scores), asked.k)
 
 
 def _lists_by_factor(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
@@ -132,6 +128,19 @@ def _lists_by_factor(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
             for item, log_prob, factor in zip(one.item_index, one.log_probs, one.factors, strict=True)
         ]
         for one in mixed
+    ]
+
+
+def _recommendations(catalogue: Catalogue, scores: Tensor, k: int) -> list[list[Recommendation]]:
+    """Return the k best items of each row of log-probabilities, [B, N], without those that cannot be recommended."""
+    ranking = top_items(scores, k)
+    return [
+        [
+            _recommendation(catalogue, int(item), float(log_prob))
+            for item, log_prob in zip(items, values, strict=True)
+            if item >= 0
+        ]
+        for items, values in zip(ranking.item_index, ranking.log_probs, strict=True)
     ]
 
 

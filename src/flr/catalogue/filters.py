@@ -86,8 +86,8 @@ class AllowedItems:
     masks: BoolArray
     of_row: IntArray
 
-    def at(self, rows: IntArray | int) -> BoolArray:
-        """Return True at what some of the histories may be recommended, [len(rows), N], or one of them, [N]."""
+    def at(self, rows: IntArray) -> BoolArray:
+        """Return True at what some of the histories may be recommended, [len(rows), N]."""
         allowed: BoolArray = self.masks[self.of_row[rows]]
         return allowed
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from flr.catalogue.filters import AllowedItems
-from flr.lists import Asked, Recommendation, best_lists, popular_list
+from flr.lists import Asked, Recommendation, best_lists
 from flr.recommender import Recommender
 from flr.records import Histories, IntArray
 from flr.serving.prefix_cache import PrefixCache
@@ -45,14 +45,10 @@ class Batches:
             check_wanted: Called between batches; what it raises leaves the rest uncomputed.
         """
         groups: dict[tuple[object, ...], list[int]] = {}
-        answers: list[list[Recommendation]] = [[] for _ in asked]
         for place, (snapshot, one) in enumerate(asked):
-            if not len(one.history):
-                if one.popular and snapshot is not None:
-                    answers[place] = popular_list(snapshot, one.k, one.allowed)
-                continue
-            kind = (id(snapshot and snapshot.live), one.k, one.exclude_seen, one.diversify)
+            kind = (id(snapshot and snapshot.live), one.k, one.exclude_seen, one.diversify, one.popular)
             groups.setdefault((*kind, one.allowed is None, one.factor_weights is None), []).append(place)
+        answers: list[list[Recommendation]] = [[] for _ in asked]
         for places in groups.values():
             for start in range(0, len(places), self.max_batch):
                 check_wanted()
@@ -101,6 +97,7 @@ class Batches:
             weights or None,
             AllowedItems(np.array(masks), np.arange(len(masks))) if masks else None,
             first.diversify,
+            first.popular,
         )
         return best_lists(replace(snapshot, reader=self.cache), asked)
 

@@ -147,7 +147,7 @@ class Service:
         if asked.diversify is not None and not n_factors:
             raise RequestError("this model has no factors to diversify by; leave diversify out")
         popular = asked.empty == "popular"
-        if popular and snapshot.popularity is None:
+        if popular and snapshot.model.memory is None:
             raise RequestError("this model has no memory and does not know what is popular; leave empty out")
         if not popular and [] in asked.histories:
             number = asked.histories.index([])
