@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from flr.catalogue.filters import AllowedItems, ItemFilter
 from flr.catalogue.titles import clean_title
 from flr.errors import ArtifactError, RequestError, StorageError, UnknownItemError
 from flr.lists import Asked, Recommendation, best_lists
-from flr.persistence import hold_folder
+from flr.persistence import hold_folder, write_bytes
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.records import ITEM_ID, TITLE, USER_ID, Histories
@@ -273,12 +274,9 @@ def _write_part(path: Path, lists: Sequence[Sequence[Recommendation]], user_ids:
         for user_id, items in zip(user_ids, lists, strict=True)
         for rank, item in enumerate(items, start=1)
     ]
-    partial = path.with_suffix(".partial")
-    try:
-        pl.DataFrame(rows, schema=_SCHEMA, orient="row").write_parquet(partial)
-        partial.replace(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise StorageError(f"cannot write {str(path)!r}: {error}; free some space and go on with the same") from error
+    content = io.BytesIO()
+    pl.DataFrame(rows, schema=_SCHEMA, orient="row").write_parquet(content)
+    write_bytes(path, content.getvalue())
 
 
 def _join(parts: Sequence[Path], output: Path) -> tuple[int, int]:

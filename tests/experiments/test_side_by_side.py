@@ -28,7 +28,7 @@ def save(
     ids = pl.Series([str(user) for user in users])
     columns = {"user_index": users, "user_id": ids, "row": np.arange(N), "item_index": np.full(N, items)}
     targets = pl.DataFrame({**columns, "ndcg@10": values, "hr@10": (values > 0.3).astype(float)})
-    metrics = {"ndcg@10": float(values.mean())}
+    metrics = {"ndcg@10": float(values.mean()), "hr@10": float((values > 0.3).mean())}
     save_report(Report(name, "test", metrics, targets, 1.0, seen_items), folder)
     return targets
 

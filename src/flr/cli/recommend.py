@@ -79,13 +79,9 @@ def recommend(
     """
     popular = empty == "popular"
     _check_sources({"--history": history, "--histories": histories, "--data": data}, output, may_lack=popular)
-    if output is None and (data is not None or shard is not None or overwrite):
-        got = "--data" if data is not None else "--shard" if shard is not None else "--overwrite"
-        raise RequestError(f"got {got} without --output; name the file that gets the lists")
+    _check_output({"--data": data, "--shard": shard, "--overwrite": overwrite}, output, diversify)
     weights, filters = read_weights(factor_weights), read_filters(where, exclude)
     if output is not None:
-        if diversify is not None:
-            raise RequestError("got --diversify with --output; lists in a file are ranked by probability")
         from flr.bulk import ListSettings
 
         people = shard_of(people_of_data(data) if data is not None else people_of_file(histories or Path()), shard)
@@ -140,6 +136,15 @@ def _check_sources(given: Mapping[str, object], output: Path | None, *, may_lack
         raise RequestError(f"give one of --history (repeated), --histories FILE and --data FOLDER; got {got}")
     if output is not None and named == ["--history"]:
         raise RequestError("got --output with --history; it is for the many people of --histories or --data")
+
+
+def _check_output(need_it: Mapping[str, object], output: Path | None, diversify: str | None) -> None:
+    """Refuse options that have no meaning without an output, or with one."""
+    for name, value in need_it.items():
+        if output is None and value:
+            raise RequestError(f"got {name} without --output; name the file that gets the lists")
+    if output is not None and diversify is not None:
+        raise RequestError("got --diversify with --output; lists in a file are ranked by probability")
 
 
 def _write(

@@ -70,8 +70,7 @@ def compare_folders(
             known = [name for name in report.per_target.columns if "@" in name]
             raise RequestError(f"unknown metric {metric!r} of {report.name!r}: {nearest(metric, known)}")
     figures = {
-        model: over_seeds([float(report.per_target[metric].mean()) for report in of_model])  # type: ignore[arg-type]
-        for model, of_model in reports.items()
+        model: over_seeds([report.metrics[metric] for report in of_model]) for model, of_model in reports.items()
     }
     targets = {model: [report.per_target for report in of_model] for model, of_model in reports.items()}
     compared = [compare(targets[other], targets[first], metric, generator(0, "side by side")) for other in others]
