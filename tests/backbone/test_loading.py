@@ -122,6 +122,12 @@ def test_what_cannot_be_loaded_is_said(
         pretrained_backbone(BackboneConfig(source=path, **settings))
 
 
+@pytest.mark.parametrize(("source", "meant"), [("smollm2", "smollm2-135m"), ("Compact", "compact")])
+def test_a_slip_in_one_of_our_own_names_asks_no_hub(source: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean '{meant}'"):
+        pretrained_backbone(BackboneConfig(source=source))
+
+
 def test_a_folder_without_a_tokenizer_is_no_empty_tokenizer() -> None:
     folder = Path(__file__).parents[2] / "configs" / "paper" / "qwen2.5-1.5b"
     with pytest.raises(ArtifactError, match=r"qwen2\.5-1\.5b' holds no tokenizer; save tokenizer\.json"):

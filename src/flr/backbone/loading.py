@@ -6,6 +6,7 @@ layers and with LoRA, and the text half of a tokenizer.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,7 +103,8 @@ def pretrained_backbone(config: BackboneConfig) -> Backbone:
     """Return a pretrained decoder, with fewer layers and LoRA where the config says so.
 
     Raises:
-        ConfigError: More layers are asked for than there are, or LoRA without the `llm` extra.
+        ConfigError: More layers are asked for than there are, LoRA without the `llm` extra, or a name that is nearly
+            one of ours.
         FetchError: The weights are neither in the cache nor reachable.
         ArtifactError: A local folder or file holds no model that transformers can read.
     """
@@ -219,6 +221,10 @@ def _resolve(source: str) -> tuple[str, dict[str, Any]]:
         return str(path), {}
     if source.startswith((".", "/", "~")):
         raise ArtifactError(f"there is no model folder {source!r}; give an existing folder or a Hugging Face id")
+    # A hub that cannot be reached is asked for a minute; a slip in one of our own names is known at once.
+    ours = difflib.get_close_matches(source, ("compact", *PACKAGED), n=1, cutoff=0.7) if "/" not in source else []
+    if ours:
+        raise ConfigError(f"there is no backbone {source!r}: did you mean {ours[0]!r}?")
     return source, {}
 
 
