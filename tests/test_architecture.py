@@ -12,7 +12,7 @@ import flr
 
 ROOT = Path(flr.__file__).parent
 LEVELS = (
-    {"errors", "records", "seeding", "progress", "persistence", "fetching", "blocks", "transitions"}
+    {"devices", "errors", "records", "seeding", "progress", "persistence", "fetching", "blocks", "transitions"}
     | {"arguments", "config", "prepare_config", "sections"},
     {"data", "catalogue", "text", "backbone", "reasoner", "scoring", "sequential"},
     {

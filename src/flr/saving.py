@@ -27,6 +27,7 @@ from flr.backbone.loading import architecture, backbone_from_config, merge_lora
 from flr.building import build_memory, build_reasoner
 from flr.catalogue.titles import build_catalogue
 from flr.config import Config, parse_saved
+from flr.devices import default_device
 from flr.errors import ArtifactError
 from flr.model import FLRModel
 from flr.persistence import file_sha256, new_folder, read_json, write_json
@@ -101,9 +102,7 @@ def load_parts(path: Path, device: str | torch.device | None) -> SavedParts:
     for name, expected in meta.get("hashes", {}).items():  # folders saved before have none
         if file_sha256(folder / name) != expected:
             raise ArtifactError(f"{str(folder / name)!r} is not as it was saved, so it is damaged; train again")
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return SavedParts(model.to(device), tokenizer, catalogue, config)
+    return SavedParts(model.to(default_device() if device is None else device), tokenizer, catalogue, config)
 
 
 def saved_folder(path: Path) -> Path:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import torch
 
 from flr.baselines.item_neighbours import Ease, ItemNeighbours, NeighbourScorer
 from flr.baselines.neighbours import LastItemMarkov
@@ -17,6 +16,7 @@ from flr.baselines.popularity import Popularity
 from flr.baselines.sequential import SequenceScorer, build_network, train_network
 from flr.baselines.settings import BaselineName, BaselineSettings, NetworkSettings, trial_settings
 from flr.baselines.transitions import TransitionMixture
+from flr.devices import default_device, own_random_numbers
 from flr.evaluation.protocol import Scorer, evaluate
 from flr.progress import SILENT, Progress
 from flr.records import FloatArray, UserSequences
@@ -143,11 +143,9 @@ def _untrained(
     seed: int,
     titles: FloatArray | None,
 ) -> SequenceScorer:
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(seed, f"weights of {name}"))
+    with own_random_numbers(derive_seed(seed, f"weights of {name}")):
         network = build_network(name, n_items, settings, titles)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return SequenceScorer(name, network.to(device), settings.window, Popularity.fit(sequences, n_items))
+    return SequenceScorer(name, network.to(default_device()), settings.window, Popularity.fit(sequences, n_items))
 
 
 def _trained(

@@ -27,6 +27,7 @@ from flr.baselines.popularity import Popularity
 from flr.baselines.sequential import SequenceScorer, build_network
 from flr.baselines.settings import NetworkSettings
 from flr.baselines.transitions import TransitionMixture
+from flr.devices import default_device
 from flr.errors import ArtifactError
 from flr.persistence import new_folder, read_json, write_json
 from flr.transitions import Transitions
@@ -139,8 +140,7 @@ def _scorer(name: str, arrays: Mapping[str, Tensor], settings: dict[str, Any]) -
     chosen = NetworkSettings(**settings)
     network = build_network(name, len(popularity.counts), chosen, titles)
     network.load_state_dict(weights)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return SequenceScorer(name, network.to(device), chosen.window, popularity)
+    return SequenceScorer(name, network.to(default_device()), chosen.window, popularity)
 
 
 def _trial(saved: dict[str, Any]) -> Trial:

@@ -34,6 +34,7 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma, gammaln
 from torch import Tensor, nn
 
+from flr.devices import own_random_numbers
 from flr.diagnostics.factor_records import FactorRecords
 from flr.errors import DataError
 from flr.records import FloatArray, IntArray
@@ -173,8 +174,7 @@ def infonce(first: FloatArray, second: FloatArray, *, seed: int = 0, max_epochs:
     # What lies far out would cost an unseen pair everything; clipping can only lower what there is to know.
     x, y = (torch.from_numpy(_standardised(values).clip(-4, 4)).float()[order] for values in (first, second))
     n_train, n_stop = int(_TRAIN * len(x)), int((_TRAIN + _STOP) * len(x))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "critic weights"))
+    with own_random_numbers(derive_seed(seed, "critic weights")):
         critic = _Critic(x.shape[1], y.shape[1])
     best, stop_at = -float("inf"), 0
     kept = {name: tensor.clone() for name, tensor in critic.state_dict().items()}

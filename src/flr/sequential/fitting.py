@@ -20,6 +20,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from flr.config import NetworkConfig
+from flr.devices import own_random_numbers
 from flr.errors import FlrError
 from flr.progress import SILENT, Progress
 from flr.seeding import derive_seed, generator
@@ -67,7 +68,7 @@ def fit_network(
         settings: Steps and rates.
         validate: Returns NDCG@10 of the network on validation.
         name: What progress calls it.
-        seed: Seed of batches and dropout; torch's global generator is left as it was.
+        seed: Seed of batches and dropout; torch's global generators are left as they were.
         mask_share: See `TrainingWindows.epoch`.
         progress: Told about epochs.
 
@@ -79,8 +80,8 @@ def fit_network(
     valid: list[float] = []
     mean = AveragedModel(network, avg_fn=_running_mean)
     best, kept = -1, copy.deepcopy(network.state_dict())
-    with torch.random.fork_rng(), progress.task(f"train {name}") as step:  # it stops early: nobody knows when
-        torch.manual_seed(derive_seed(seed, "baseline dropout"))
+    numbers = own_random_numbers(derive_seed(seed, "baseline dropout"), next(network.parameters()).device)
+    with numbers, progress.task(f"train {name}") as step:  # it stops early: nobody knows when
         for epoch in range(settings.max_epochs):
             batches = windows.epoch(generator(seed, "baseline windows", epoch), settings.batch_targets, mask_share)
             losses, before = list[float](), "" if best < 0 else f", best NDCG@10 {valid[best]:.4f} in epoch {best + 1}"

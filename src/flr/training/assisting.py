@@ -25,6 +25,7 @@ from torch import Tensor, distributed
 from flr.baselines.item_neighbours import Ease
 from flr.baselines.popularity import Popularity
 from flr.baselines.sequential import SequenceScorer
+from flr.devices import own_random_numbers
 from flr.evaluation.metrics import ndcg
 from flr.evaluation.protocol import Scorer, evaluate
 from flr.progress import SILENT, Progress
@@ -128,8 +129,7 @@ def train_assistant(
         progress: Told about epochs.
     """
     config, n_items = recommender.config, recommender.catalogue.n_items
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(config.seed, "weights of the assistant"))
+    with own_random_numbers(derive_seed(config.seed, "weights of the assistant")):
         assistant = build_assistant(config.assistant, n_items, config.text.window)
     if assistant is None:
         return None

@@ -1,0 +1,39 @@
+"""Where work is done, and random numbers that disturb no others there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def default_device() -> torch.device:
+    """Return the process's GPU where it has one, and the CPU where it has none."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def own_random_numbers(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Let torch draw from a seed, and then go on as if nothing had been drawn.
+
+    Other GPUs than the one that is named are left alone: to keep the state of one is to open it, which takes half a
+    gigabyte of it for every process that does.
+
+    Args:
+        seed: Of what is drawn inside.
+        device: Where, beside the CPU, something is drawn.
+    """
+    import torch
+
+    gpus = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
