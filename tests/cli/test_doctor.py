@@ -7,6 +7,7 @@ import shutil
 from collections import namedtuple
 
 import pytest
+import torch
 
 from flr.cli import doctor
 
@@ -42,6 +43,21 @@ def test_more_threads_than_cores_it_may_use_is_a_warning(run: Run, monkeypatch: 
     monkeypatch.setattr("flr.training.machine.usable_cores", lambda: 0)
     findings = {finding["subject"]: finding for finding in json.loads(run("doctor", "--json").stdout)}
     assert findings["threads"]["state"] == "warn"
+
+
+def test_of_several_gpus_it_says_how_all_are_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Made Up 100")
+    findings = {finding["subject"]: finding["found"] for finding in json.loads(run("doctor", "--json").stdout)}
+    assert findings["device"] == "cuda, Made Up 100; torchrun --nproc-per-node 2 -m flr train uses all 2"
+
+
+def test_an_apple_gpu_is_not_said_to_be_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    findings = {finding["subject"]: finding["found"] for finding in json.loads(run("doctor", "--json").stdout)}
+    assert findings["device"] == "cpu, Apple's GPU is not used"
 
 
 def test_missing_extras_are_named_with_their_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,15 +89,14 @@ def _device() -> list[Finding]:
         else Finding("threads", "warn", f"{threads} on {cores} cores", f"set OMP_NUM_THREADS={cores}")
     ]
     if torch.cuda.is_available():
-        bf16 = torch.cuda.is_bf16_supported()
-        findings.append(Finding("device", "ok", f"cuda, {torch.cuda.get_device_name()}"))
-    elif torch.backends.mps.is_available():
-        bf16 = False
-        findings.append(Finding("device", "ok", "mps"))
+        bf16, n = torch.cuda.is_bf16_supported(), torch.cuda.device_count()
+        several = f"; torchrun --nproc-per-node {n} -m flr train uses all {n}" if n > 1 else ""
+        findings.append(Finding("device", "ok", f"cuda, {torch.cuda.get_device_name()}{several}"))
     else:
         has = torch.cpu.get_capabilities()
         bf16 = bool(has.get("avx512_bf16") or has.get("amx_bf16"))
-        findings.append(Finding("device", "ok", "cpu"))
+        apple = ", Apple's GPU is not used" if torch.backends.mps.is_available() else ""
+        findings.append(Finding("device", "ok", f"cpu{apple}"))
     found = "in hardware: training.mixed_precision=bf16 may pay" if bf16 else "not in hardware: slower than float32"
     return [*findings, Finding("bf16", "ok", found)]
 

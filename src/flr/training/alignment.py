@@ -59,7 +59,9 @@ def align_run(
     prepared, data = finished_run_data(source, data)
     check_settings(config, source, _OF_THE_MODEL, "stage two keeps the model, leave it out")
     _check_apart(source, output)
-    journey = open_journey(config, prepared, data, output, resume=resume, overwrite=overwrite, stage=config.grpo)
+    journey = open_journey(
+        config, prepared, data, output, resume=resume, overwrite=overwrite, stage=config.grpo, progress=progress
+    )
     try:
         facts = {"stage": "grpo", **about_source(source)}
         _check_same_source(journey, facts["from_hash"])

@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from flr.config import Config, PolicyConfig, TrainingConfig
 from flr.errors import ConfigError, FlrError, StorageError
+from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.records import PreparedData
 from flr.seeding import derive_seed
@@ -25,6 +26,18 @@ from flr.training.validation import BEST_METRIC
 T = TypeVar("T")
 #: Optimiser steps between two lines of the log, where validations do not ask for more.
 _LOG_STEPS = 10
+
+
+class _OneDevice(TrainingArguments):  # type: ignore[misc]
+    """Arguments of a process that trains on one device, however many it sees.
+
+    A Trainer that sees several gives each a part of every batch by its first dimension; packed rows cannot be cut so.
+    """
+
+    @property
+    def n_gpu(self) -> int:
+        """GPUs that the Trainer uses in this process."""
+        return 1 if super().n_gpu else 0
 
 
 @dataclass
@@ -91,6 +104,7 @@ def open_journey(
     resume: bool,
     overwrite: bool,
     stage: TrainingConfig | PolicyConfig | None = None,
+    progress: Progress = SILENT,
 ) -> Journey:
     """Look up what is in a run folder without changing it; `train_run` lists what is raised.
 
@@ -101,6 +115,7 @@ def open_journey(
         resume: Whether to continue what is there.
         overwrite: Whether to replace what is there.
         stage: The section that sets the Trainer's steps; None takes stage one's.
+        progress: Told where GPUs stay idle.
     """
     if 10 not in config.evaluation.cutoffs:
         raise ConfigError(
@@ -124,6 +139,9 @@ def open_journey(
         journey.checkpoint = found
     if config.training.n_threads:
         torch.set_num_threads(config.training.n_threads)
+    n_gpus = 1 if distributed.is_initialized() else torch.cuda.device_count()
+    if n_gpus > 1:
+        progress.message(f"one of {n_gpus} GPUs is used; torchrun --nproc-per-node {n_gpus} -m flr train ... uses all")
     return journey
 
 
@@ -148,7 +166,7 @@ def training_arguments(config: Config, stage: TrainingConfig | PolicyConfig, fol
     """Return the Trainer's arguments; stage one keeps its best checkpoint, stage two leaves that to its guard."""
     settings = config.training
     transformers_logging.set_verbosity_error()
-    return TrainingArguments(
+    return _OneDevice(
         output_dir=str(folder.checkpoints),
         restore_callback_states_from_checkpoint=True,  # patience that is used up stays used up
         max_steps=stage.max_steps,

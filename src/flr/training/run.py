@@ -71,7 +71,7 @@ def train_run(
     """
     data, output = Path(data), Path(output)
     prepared = load_prepared(data)
-    journey = open_journey(config, prepared, data, output, resume=resume, overwrite=overwrite)
+    journey = open_journey(config, prepared, data, output, resume=resume, overwrite=overwrite, progress=progress)
     if journey.summary is not None:
         return journey.summary
     try:
