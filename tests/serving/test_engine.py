@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -112,21 +113,27 @@ def test_warming_up_finds_that_answers_are_exact(engine: Engine) -> None:
     assert engine.cache.n_tokens == 0
 
 
-def test_where_batches_are_not_exact_everything_is_computed_alone(
-    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("batches", "together", "kept"), [("exact", 1, 0), ("fast", 5, 32_768)])
+def test_where_batches_are_not_exact_everything_is_computed_alone_unless_it_is_to_be_fast(
+    batches: Literal["exact", "fast"],
+    together: int,
+    kept: int,
+    recommender: Recommender,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def blurred(snapshot: object, asked: Asked) -> list[list[Recommendation]]:
         n = len(asked.histories)
         return [[Recommendation("i0", "x", 0.5, -0.7 + 1e-9 * n)] for _ in range(n)]
 
     monkeypatch.setattr("flr.serving.batches.best_lists", blurred)
-    engine = Engine(recommender)
+    engine = Engine(recommender, EngineSettings(batches=batches))
     assert not engine.warm_up()
+    assert engine.is_exact is False
     held = Held(engine)
     futures = [ask(engine, ["i1"]) for _ in range(5)]
     held.let_go()
-    assert {future.result(60)[0][0].log_prob for future in futures} == {-0.7 + 1e-9}  # type: ignore[index]
-    assert engine.cache.max_tokens == 0
+    assert {future.result(60)[0][0].log_prob for future in futures} == {-0.7 + 1e-9 * together}  # type: ignore[index]
+    assert engine.cache.max_tokens == kept
     engine.close(10)
 
 

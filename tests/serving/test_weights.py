@@ -39,3 +39,9 @@ def test_what_smaller_weights_keep_is_measured_and_served(weights: str, recommen
 def test_weights_that_keep_too_little_are_refused(recommender: Recommender) -> None:
     with pytest.raises(ConfigError, match=r"with --weights int8 .*% of the top 10 stay, expected 110.0%"):
         reduce_weights(recommender, "int8", 1.1)
+
+
+def test_int8_on_a_gpu_is_refused(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(recommender.model), "device", torch.device("cuda"))
+    with pytest.raises(ConfigError, match="give --weights bfloat16"):
+        reduce_weights(recommender, "int8", 0.5)

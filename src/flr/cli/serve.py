@@ -30,6 +30,13 @@ def serve(
     cache_tokens: Annotated[
         int, typer.Option(min=0, help="Tokens of histories whose reading is kept; 0 keeps none.")
     ] = 32_768,
+    batches: Annotated[
+        Literal["exact", "fast"],
+        typer.Option(
+            help="Where company would change the last bits of an answer (a GPU, int8): exact computes histories one by "
+            "one, fast together all the same."
+        ),
+    ] = "exact",
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which a request is given up.")] = 10.0,
     weights: Annotated[
         Literal["float32", "bfloat16", "int8"], typer.Option(help="Numbers that the backbone computes with.")
@@ -72,6 +79,7 @@ def serve(
         wait_ms=wait_ms,
         max_queued=max_queued,
         cache_tokens=cache_tokens,
+        batches=batches,
         timeout_seconds=timeout,
         weights=weights,
         min_overlap=min_overlap,

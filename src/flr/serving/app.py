@@ -129,8 +129,13 @@ def _warm_up(service: Service) -> None:
         return
     if exact:
         _LOG.info("ready: answers are exact to the bit in any company")
+    elif service.settings.batches == "fast":
+        _LOG.info("ready: on this machine batches change the last bits, as --batches fast lets them")
     else:
-        _LOG.warning("ready: on this machine batches would change the last bits; computing one by one, without cache")
+        _LOG.warning(
+            "ready: on this machine batches would change the last bits; computing one by one, without cache; "
+            "--batches fast computes together all the same"
+        )
 
 
 def _add_errors(app: FastAPI) -> None:

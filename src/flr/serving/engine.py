@@ -4,7 +4,7 @@
    histories; waiting on purpose (`wait_seconds`) is off: it adds its length to every answer of a quiet server.
 2. An answer is that of `Recommender.recommend`, to the last bit, whatever company it has and whatever was read before
    (see `flr.blocks`). `warm_up` checks this on the machine at hand; where it does not hold, histories are
-   computed one by one and nothing is kept of them.
+   computed one by one and nothing is kept of them, or, as asked, quickly and to rounding.
 3. The queue is bounded: what does not fit is refused at once with the time after which to come back. Other work counts
    against other work only.
 4. A question that was cancelled or is too late is dropped before it costs anything; what takes several batches is
@@ -118,10 +118,11 @@ class Engine:
         """Compute a few answers, so that later ones are quick, and check that company does not change them.
 
         Returns:
-            Whether batches and cached beginnings are exact to the bit here; if not, neither is used from now on.
+            Whether batches and cached beginnings are exact to the bit here; if not, neither is used from now on,
+            unless the settings ask for fast ones.
         """
         exact = bool(self.run(self._batches.are_exact, timeout_seconds=600).result())
-        if not exact:
+        if not exact and self.settings.batches == "exact":
             self._batches.go_alone()
         self.cache.clear()
         self.is_exact = exact

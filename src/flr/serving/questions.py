@@ -23,12 +23,15 @@ class EngineSettings:
         wait_seconds: How long a question waits for company when the engine is idle.
         max_queued: Histories that may wait; further questions are refused.
         cache_tokens: Tokens of histories whose reading is kept; 0 keeps none.
+        batches: ``"exact"`` computes histories one by one, and keeps nothing of them, where company would change the
+            last bits of an answer; ``"fast"`` lets it.
     """
 
     max_batch: int = 16
     wait_seconds: float = 0.0
     max_queued: int = 256
     cache_tokens: int = 32_768
+    batches: Literal["exact", "fast"] = "exact"
 
 
 @dataclass(frozen=True)

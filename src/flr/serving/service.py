@@ -109,7 +109,13 @@ class Service:
         self._listing, self._choices = Listing(), AttributeChoices()
         self.engine = Engine(
             recommender,
-            EngineSettings(settings.max_batch, settings.wait_ms / 1000, settings.max_queued, settings.cache_tokens),
+            EngineSettings(
+                settings.max_batch,
+                settings.wait_ms / 1000,
+                settings.max_queued,
+                settings.cache_tokens,
+                settings.batches,
+            ),
         )
 
     @classmethod

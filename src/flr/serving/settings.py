@@ -25,7 +25,7 @@ class ServeSettings:
         keys: File of API keys; None asks for none, which is allowed on this machine's own address only.
         journal: File of catalogue edits; None forgets edits when the server stops.
         threads: Threads that one computation uses.
-        max_batch, wait_ms, max_queued, cache_tokens: See `flr.serving.questions.EngineSettings`.
+        max_batch, wait_ms, max_queued, cache_tokens, batches: See `flr.serving.questions.EngineSettings`.
         timeout_seconds: After which a request is given up.
         weights: Numbers that the backbone computes with.
         min_overlap: Share of the top 10 that reduced weights must have in common with full ones.
@@ -51,6 +51,7 @@ class ServeSettings:
     wait_ms: float = 0.0
     max_queued: int = 256
     cache_tokens: int = 32_768
+    batches: Literal["exact", "fast"] = "exact"
     timeout_seconds: float = 10.0
     weights: Literal["float32", "bfloat16", "int8"] = "float32"
     min_overlap: float = 0.9

@@ -30,10 +30,12 @@ def reduce_weights(
         The share that stays, mean over made-up histories of items of the catalogue; None where nothing was asked for.
 
     Raises:
-        ConfigError: Too much of the lists changes.
+        ConfigError: Too much of the lists changes, or int8 is asked for on a GPU.
     """
     if weights == "float32":
         return None
+    if weights == "int8" and recommender.model.device.type != "cpu":
+        raise ConfigError("--weights int8 is for processors and this server has a GPU; give --weights bfloat16")
     histories = _histories(recommender)
     before = _best(recommender, histories)
     backbone = recommender.model.backbone
