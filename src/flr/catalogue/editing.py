@@ -152,7 +152,7 @@ def _text(column: pl.Series) -> pl.Series:
     """Return ids or titles as text; whole numbers are ids too."""
     if column.dtype == pl.String or column.dtype.is_integer() or column.dtype == pl.Null:
         return column.cast(pl.String)
-    raise DataError(f"{column.name} is {column[0]!r} ({column.dtype}), expected text")
+    raise DataError(f"{column.name} is {column.head(1).to_list()[0]!r} ({column.dtype}), expected text")
 
 
 def _no_items() -> pl.DataFrame:
