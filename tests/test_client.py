@@ -157,7 +157,7 @@ def busy(times: int, status: int, waits: str = "7") -> tuple[Callable[[httpx.Req
     seen: list[str] = []
     model = (
         '{"flr_version":"1","n_items":1,"n_factors":1,"window":1,"backbone":"compact","weights":"float32",'
-        '"overlap":null,"exact_batches":true,"catalogue_version":0,"limits":{}}'
+        '"overlap":null,"knows_popular":true,"exact_batches":true,"catalogue_version":0,"limits":{}}'
     )
     edit = '{"changed":1,"notes":[],"catalogue_version":1}'
 

@@ -13,14 +13,14 @@ pytest.importorskip("axe_playwright_python.sync_playwright", reason="playwright 
 from playwright.sync_api import Browser, Page, Route, expect
 
 from browsers import Open
-from flr.catalogue.filters import ItemFilter
+from flr.catalogue.filters import Between, ItemFilter
 from flr.explanation.attribution import explain
 from flr.recommender import Recommendation
 from flr.serving.security import new_key
 from flr.serving.settings import ServeSettings
-from serving.conftest import make_recommender
+from serving.conftest import SHARED_YEARS, make_recommender
 from serving.sites import GENRES, HISTORY, Site, add, best, site_of, with_genres
-from toy import TITLES
+from toy import TITLES, UNSET
 
 #: Titles that would do harm where text is taken for markup, and some that are hard to show.
 NASTY = [
@@ -53,6 +53,10 @@ def as_shown(share: float) -> str:
     if share < 0.00001:
         return "< 0.001%"
     return f"{share:.{0 if share >= 0.1 else 1 if share >= 0.01 else 2 if share >= 0.001 else 3}%}"
+
+
+def year(item: Recommendation) -> int:
+    return int(item.title[-5:-1])
 
 
 def history_of(page: Page) -> list[str]:
@@ -158,6 +162,35 @@ def test_factors_filters_and_length_steer_the_list(site: Site, open_page: Open) 
     assert "filters do not raise them" in page.inner_text("#list-note")
     page.click("#no-filters")
     expect_list(page, best(site, HISTORY))
+
+
+def test_an_empty_history_shows_what_is_popular_and_ranges_of_numbers_filter_it(open_page: Open) -> None:
+    with site_of(make_recommender(*UNSET, titles=SHARED_YEARS)) as site:
+        page = open_page(site.url)
+        expect(page.locator("#status")).to_contain_text("this is what was taken most often")
+        popular = site.recommender.recommend([[]], 10, empty="popular")[0]
+        expect_list(page, popular)
+        expect(page.get_by_role("button", name="Why")).to_have_count(0)
+        page.click("#attributes summary")
+        page.get_by_label("year from").fill("1986")
+        later = [one for one in site.recommender.recommend([[]], 20, empty="popular")[0] if year(one) >= 1986]
+        expect_list(page, later[:10])
+        page.get_by_label("year to").fill("1990")
+        expect(page.locator("#attributes summary").first).to_have_text("year 1986 to 1990")
+
+        page.get_by_role("button", name="Add to the history").first.click()
+        expect(page.locator("#status")).to_contain_text("after 1 item")
+        listed = best(site, history_of(page), filters=ItemFilter(where={"year": Between(1986, 1990)}))
+        assert listed
+        expect_list(page, listed)
+        page.get_by_label("year from").fill("1991")
+        expect(page.locator("#attributes summary").first).to_have_text("year 1991 is above 1990")
+        assert page.get_attribute("[aria-label='year from']", "aria-invalid") == "true"
+        expect_list(page, best(site, history_of(page)))
+        page.click("#no-filters")
+        assert page.input_value("[aria-label='year to']") == ""
+        page.click("#clear")
+        expect_list(page, popular)
 
 
 def test_why_an_item_with_the_list_before_and_after(site: Site, open_page: Open) -> None:

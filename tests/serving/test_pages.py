@@ -238,8 +238,35 @@ def test_attributes_come_by_frequency_without_removed_items_and_identifiers() ->
         assert (colour["n_values"], rank["values"][2]) == (1, {"value": "3", "n_items": 3})
         client.delete("/v1/items", params={"item_id": ["i0", "i4", "i9", "i10"]})
         genre, colour, rank = attributes_of(client, limit=1)
-        assert genre == {"name": "genre", "n_values": 3, "values": [{"value": "Drama", "n_items": 6}]}
+        drama = {"value": "Drama", "n_items": 6}
+        assert genre == {"name": "genre", "n_values": 3, "values": [drama], "numbers": None}
         assert colour["values"] == [{"value": "red", "n_items": 6}]
+
+
+def test_numbers_have_a_range_where_all_values_are_numbers_and_no_identifiers() -> None:
+    n = len(TITLES)
+    measures = GENRES.with_columns(
+        pl.Series("price", [2.5 * number for number in range(n)]),
+        pl.Series("number", range(n)),
+        pl.Series("year", [str(1990 + number % 3) for number in range(n - 1)] + [" "]),
+        pl.Series("edition", ["1", "2", "late"] * 3 + ["1", "2"]),
+        pl.Series("same", [1.5] * n),
+    )
+    with asked_about(measures, removed=(f"i{n - 1}",)) as client:
+        found = {one["name"]: one for one in attributes_of(client)}
+        assert {name: one["numbers"] for name, one in found.items()} == {
+            "genre": None,
+            "colour": None,
+            "rank": {"min": 1, "max": 3},
+            "price": {"min": 0, "max": 2.5 * (n - 2)},
+            "year": {"min": 1990, "max": 1992},
+            "edition": None,
+        }
+        assert (found["price"]["values"], found["price"]["n_values"]) == ([], 0)
+        asked = {"histories": [["i0"]], "k": 50, "exclude_seen": False}
+        asked["filters"] = {"where": {"price": {"min": 5}, "year": {"max": 1991}}}
+        items = client.post("/v1/recommend", json=asked).json()["lists"][0]["items"]
+        assert {item["item_id"] for item in items} == {f"i{place}" for place in range(2, n - 1) if place % 3 < 2}
 
 
 def test_a_catalogue_without_shared_attributes_has_no_choices() -> None:

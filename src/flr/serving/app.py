@@ -247,6 +247,7 @@ def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
                 backbone=config.backbone.source,
                 weights=settings.weights,
                 overlap=service.overlap,
+                knows_popular=service.recommender.model.memory is not None,
                 exact_batches=service.engine.is_exact,
                 catalogue_version=service.version,
                 limits={

@@ -7,7 +7,8 @@ import polars as pl
 
 from flr.catalogue.attributes import ATTRIBUTE, VALUE, attribute_values
 from flr.live import LiveCatalogue
-from flr.serving.contract import Attribute, AttributeValue
+from flr.records import BoolArray, Catalogue
+from flr.serving.contract import Attribute, AttributeValue, Range
 from flr.serving.listing import PerCatalogue
 
 
@@ -15,22 +16,27 @@ class AttributeChoices:
     """Counts the values of a catalogue's attributes, once per edit of it."""
 
     def __init__(self) -> None:
-        self._counts = PerCatalogue(_counts)
+        self._counts, self._ranges = PerCatalogue(_counts), PerCatalogue(_ranges)
 
     def of(self, live: LiveCatalogue, limit: int) -> list[Attribute]:
-        """Return the attributes that several items share, in the order of the catalogue's columns.
+        """Return the attributes that several items share or that are measures, in the order of the catalogue's columns.
 
         Args:
             live: The catalogue; removed items do not count.
             limit: Values per attribute at most: those of most items first, equally frequent ones in the order of text.
         """
-        counts = self._counts.of(live)
-        found = []
-        for name in counts[ATTRIBUTE].unique(maintain_order=True):
+        if live.catalogue.attributes is None:
+            return []
+        counts, found = self._counts.of(live), list[Attribute]()
+        ranges = {name: Range(min=low, max=high) for name, low, high in self._ranges.of(live).iter_rows()}
+        for name, column in live.catalogue.attributes.to_dict().items():
             values = counts.filter(pl.col(ATTRIBUTE) == name)
             best = values.head(limit).select(VALUE, "n_items").iter_rows()
             choices = [AttributeValue(value=value, n_items=n_items) for value, n_items in best]
-            found.append(Attribute(name=name, n_values=len(values), values=choices))
+            # Whole numbers that no items share are identifiers.
+            numbers = ranges.get(name) if choices or column.dtype.is_float() else None
+            if choices or numbers is not None:
+                found.append(Attribute(name=name, n_values=len(values), values=choices, numbers=numbers))
         return found
 
 
@@ -39,11 +45,29 @@ def _counts(live: LiveCatalogue) -> pl.DataFrame:
 
     A filter takes texts apart where `attribute_values` may not, so what a filter finds is what counts.
     """
-    catalogue = live.catalogue
-    listed = np.ones(catalogue.n_items, dtype=bool) if catalogue.retired is None else ~catalogue.retired
+    catalogue, listed = live.catalogue, _listed(live.catalogue)
     distinct = attribute_values(catalogue).select(ATTRIBUTE, VALUE).unique(maintain_order=True)
     n_items = [int(listed[live.attributes.items(name, value)].sum()) for name, value in distinct.iter_rows()]
     counts = distinct.with_columns(n_items=pl.Series(n_items, dtype=pl.Int64)).filter(pl.col("n_items") > 0)
-    columns = [] if catalogue.attributes is None else catalogue.attributes.columns
-    order = pl.col(ATTRIBUTE).replace_strict({name: place for place, name in enumerate(columns)}, default=0)
-    return counts.sort(order, "n_items", VALUE, descending=[False, True, False])
+    return counts.sort("n_items", VALUE, descending=[True, False])
+
+
+def _ranges(live: LiveCatalogue) -> pl.DataFrame:
+    """Return the attributes whose values are all numbers, not all the same, with the lowest and the highest."""
+    found, attributes = [], live.catalogue.attributes
+    for column in () if attributes is None else attributes.iter_columns():
+        values = column.filter(_listed(live.catalogue)).drop_nulls()
+        if values.dtype == pl.String:
+            values = values.str.strip_chars()
+            values = values.filter(values != "")
+        elif not values.dtype.is_numeric():
+            continue
+        numbers = values.cast(pl.Float64, strict=False)
+        if numbers.null_count() == 0 and numbers.is_finite().all() and numbers.n_unique() > 1:
+            found.append((column.name, numbers.min(), numbers.max()))
+    return pl.DataFrame(found, schema={ATTRIBUTE: pl.String, "low": pl.Float64, "high": pl.Float64}, orient="row")
+
+
+def _listed(catalogue: Catalogue) -> BoolArray:
+    """Return True at the items that are recommended, [N]."""
+    return np.ones(catalogue.n_items, dtype=bool) if catalogue.retired is None else ~catalogue.retired

@@ -253,15 +253,16 @@ class AttributeValue(_Model):
 
 
 class Attribute(_Model):
-    """An attribute that several items share."""
+    """An attribute that several items share, or a measure such as a price, which has a range and no values."""
 
     name: str
     n_values: int
     values: list[AttributeValue] = Field(description="Those of most items first.")
+    numbers: Range | None = Field(None, description="Lowest and highest, where all values are numbers.")
 
 
 class AttributesResponse(_Model):
-    """What filters can choose from; identifiers, prices and long texts are no choice."""
+    """What filters can choose from; identifiers and long texts are no choice."""
 
     attributes: list[Attribute]
 
@@ -276,6 +277,7 @@ class ModelResponse(_Model):
     backbone: str
     weights: Literal["float32", "bfloat16", "int8"]
     overlap: float | None = Field(description="Of reduced weights: share of the top 10 that full ones give as well.")
+    knows_popular: bool = Field(description="Whether a history without items can have what is popular.")
     exact_batches: bool | None = Field(description="Answers are the same to the bit in any company; null: not ready.")
     catalogue_version: int
     limits: dict[str, float]

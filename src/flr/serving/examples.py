@@ -126,7 +126,14 @@ ANSWERS: Final[dict[tuple[str, str], Any]] = {
                 "name": "category",
                 "n_values": 19,
                 "values": [{"value": "Drama", "n_items": 725}, {"value": "Comedy", "n_items": 505}],
-            }
+                "numbers": None,
+            },
+            {
+                "name": "release_year",
+                "n_values": 71,
+                "values": [{"value": "1996", "n_items": 298}, {"value": "1995", "n_items": 295}],
+                "numbers": {"min": 1922, "max": 1998},
+            },
         ]
     },
     ("GET", "/v1/model"): {
@@ -137,6 +144,7 @@ ANSWERS: Final[dict[tuple[str, str], Any]] = {
         "backbone": "compact",
         "weights": "float32",
         "overlap": None,
+        "knows_popular": True,
         "exact_batches": True,
         "catalogue_version": 3,
         "limits": {

@@ -11,6 +11,7 @@ const STEERING_MS = 200;
 /** An explanation takes the server much longer than a list, so it waits until nobody adds or steers any more. */
 const EXPLAIN_MS = 500;
 const EXAMPLE_ITEMS = 5;
+const INVITATION = "Add a title to the history, and what comes next is shown here.";
 
 const state = { model: null, names: [], asked: null, history: [], explained: null, weights: "" };
 const running = {};
@@ -106,30 +107,34 @@ function changeHistory(history, words) {
 /** Ask for the list; afterwards for what is shown of it: why an item, and what the factors read. */
 function recommend(delay, isNewHistory = false) {
   const [list, place] = [byId("list"), byId("results-problem")];
-  if (isNewHistory) closeWhy();
-  if (!state.history.length) {
-    begin("list");
+  const isEmpty = !state.history.length;
+  if (isNewHistory) {
+    closeWhy();
     begin("heat");
+  }
+  byId("heat").hidden ||= isEmpty;
+  if (isEmpty && !state.model.knows_popular) {
+    begin("list");
     list.replaceChildren();
     place.replaceChildren();
     list.setAttribute("aria-busy", "false");
-    byId("list-note").hidden = byId("heat").hidden = true;
-    say("Add a title to the history, and what comes next is shown here.");
+    byId("list-note").hidden = true;
+    say(INVITATION);
     return;
   }
-  if (isNewHistory) begin("heat");
   const work = async (signal) => {
     await pause(delay, signal);
     list.setAttribute("aria-busy", "true");
     say("Thinking…");
     const started = performance.now();
-    const body = { histories: [state.history.map((item) => item.item_id)], ...state.asked() };
+    const histories = [state.history.map((item) => item.item_id)];
+    const body = { histories, ...state.asked(), ...(isEmpty ? { empty: "popular" } : {}) };
     const answer = await ask("v1/recommend", { body, signal, waiting });
     list.setAttribute("aria-busy", "false");
     drawList(answer.lists[0].items, performance.now() - started);
     if (state.explained !== null) explainItem(EXPLAIN_MS);
     const weights = JSON.stringify(body.factor_weights);
-    if (isNewHistory || byId("heat").hidden || weights !== state.weights) showHeat();
+    if (!isEmpty && (isNewHistory || byId("heat").hidden || weights !== state.weights)) showHeat();
     state.weights = weights;
   };
   const failed = () => {
@@ -166,7 +171,7 @@ function drawList(items, milliseconds) {
         el("span", { class: "bar", share, "aria-hidden": "true" }),
       ),
       el("span", { class: "figure" }, percent(item.probability)),
-      button("Why?", `Why ${item.title}?`, told, toggle),
+      state.history.length ? button("Why?", `Why ${item.title}?`, told, toggle) : null,
       button("+", `Add to the history: ${item.title}`, { title: "Add to the history" }, add),
     );
   };
@@ -177,10 +182,15 @@ function drawList(items, milliseconds) {
 
 function tellList(items, milliseconds) {
   const { diversify, filters } = state.asked();
+  byId("list-note").hidden = !items.length;
+  if (!state.history.length) {
+    byId("list-note").textContent = "Percentages are of all that was taken in training.";
+    say(items.length ? `${INVITATION} Until then, this is what was taken most often.` : "Nothing is left; loosen the filters.");
+    return;
+  }
   const unraised = filters ? "; filters do not raise them" : "";
   const all = `Probabilities are over all ${count(state.model.n_items, "item")}${unraised}.`;
   const own = "Each probability is that of the model thinking in the factor alone that picked it, over all items.";
-  byId("list-note").hidden = !items.length;
   byId("list-note").textContent = diversify ? own : all;
   const after = `after ${count(state.history.length, "item")} in ${milliseconds.toLocaleString("en")} ms`;
   if (items.length) say(`${count(items.length, "recommendation")} ${after}.`);

@@ -13,19 +13,17 @@ const MANY_VALUES = 12;
  */
 export function wireSteering({ model, names, attributes, changed }) {
   const weights = new Array(model.n_factors).fill(1);
-  const where = new Map();
 
   wireFactors(weights, names, changed);
   wireList(model, changed);
-  wireFilters(attributes, where, changed);
+  const where = wireFilters(attributes, changed);
 
-  const chosen = () => [...where].filter(([, values]) => values.size).map(([name, values]) => [name, [...values]]);
   return () => ({
     k: Number(byId("k").value),
     exclude_seen: byId("exclude-seen").checked,
     ...(weights.some((weight) => weight !== 1) ? { factor_weights: weights } : {}),
     ...(byId("diversify").checked ? { diversify: "factors" } : {}),
-    ...(chosen().length ? { filters: { where: Object.fromEntries(chosen()) } } : {}),
+    ...(where().length ? { filters: { where: Object.fromEntries(where()) } } : {}),
   });
 }
 
@@ -75,56 +73,99 @@ function wireList(model, changed) {
   for (const id of ["k", "diversify", "exclude-seen"]) byId(id).onchange = changed;
 }
 
-function wireFilters(attributes, where, changed) {
+/** Wire the filters; returns where(), the conditions that are set: [name, values and ranges], one of which must hold. */
+function wireFilters(attributes, changed) {
   byId("filters").hidden = !attributes.length;
-  const all = [];
+  const filters = attributes.map((attribute) => attributeFilter(attribute, () => (refresh(), changed())));
+  const where = () => filters.map((one) => [one.name, one.wanted()]).filter(([, wanted]) => wanted.length);
   const refresh = () => {
-    byId("no-filters").disabled = ![...where.values()].some((values) => values.size);
-    all.forEach((one) => one.tell());
+    byId("no-filters").disabled = !filters.some((one) => one.isSet());
+    filters.forEach((one) => one.tell());
   };
-  for (const attribute of attributes) {
-    where.set(attribute.name, new Set());
-    all.push(attributeFilter(attribute, where.get(attribute.name), () => (refresh(), changed())));
-  }
-  byId("attributes").replaceChildren(...all.map((one) => one.element));
+  byId("attributes").replaceChildren(...filters.map((one) => one.element));
   byId("no-filters").onclick = () => {
-    where.forEach((values) => values.clear());
-    byId("attributes").querySelectorAll("input[type=checkbox]").forEach((box) => (box.checked = false));
+    filters.forEach((one) => one.clear());
     refresh();
     byId("attributes").querySelector("summary").focus();
     changed();
   };
   refresh();
+  return where;
 }
 
-function attributeFilter(attribute, chosen, changed) {
+/** Return the filter of an attribute: its element, what is wanted of it, and how to tell that and to clear it. */
+function attributeFilter(attribute, changed) {
   const name = attribute.name.replaceAll("_", " ");
   const told = el("span", { class: "quiet" });
-  const row = ({ value, n_items: nItems }) => {
-    const box = el("input", { type: "checkbox", value });
-    box.addEventListener("change", () => {
-      if (box.checked) chosen.add(value);
-      else chosen.delete(value);
-      changed();
-    });
-    const number = el("span", { class: "quiet figure" }, nItems.toLocaleString("en"));
-    return el("label", { class: "choice" }, box, title(value), number);
-  };
-  const rows = attribute.values.map(row);
-  const labelled = { "aria-label": `Find a value of ${name}`, placeholder: "Find" };
-  const find = el("input", { type: "text", autocomplete: "off", ...labelled });
-  find.addEventListener("input", () => {
-    const sought = find.value.trim().toLowerCase();
-    rows.forEach((one, place) => (one.hidden = !attribute.values[place].value.toLowerCase().includes(sought)));
-  });
-  const unlisted = attribute.n_values - rows.length;
+  const between = attribute.numbers ? rangeFields(name, attribute.numbers, changed) : null;
+  const values = valueBoxes(attribute, name, changed);
   const element = el(
     "details",
     { class: "attribute" },
     el("summary", {}, el("span", {}, name, " "), told),
-    rows.length > MANY_VALUES ? find : null,
-    el("div", { class: "choices", role: "group", "aria-label": name }, rows),
-    unlisted > 0 ? el("p", { class: "quiet" }, `${unlisted.toLocaleString("en")} rarer values are not shown.`) : null,
+    between?.element,
+    values.elements,
   );
-  return { element, tell: () => (told.textContent = chosen.size ? [...chosen].join(", ") : "any") };
+  const wanted = () => [...(between?.wanted() ?? []), ...values.wanted()];
+  return {
+    name: attribute.name,
+    element,
+    wanted,
+    tell: () => (told.textContent = between?.problem() ?? (wanted().map(inWords).join(", ") || "any")),
+    isSet: () => wanted().length > 0 || (between?.problem() ?? null) !== null,
+    clear: () => [between, values].forEach((one) => one?.clear()),
+  };
+}
+
+function inWords(wanted) {
+  if (typeof wanted === "string") return wanted;
+  const { min, max } = wanted;
+  if (min === undefined) return `up to ${max}`;
+  return max === undefined ? `from ${min}` : `${min} to ${max}`;
+}
+
+/** Return two fields for the ends of a range; one that is upside down or no number is told and not asked for. */
+function rangeFields(name, numbers, changed) {
+  const ends = ["min", "max"];
+  const fields = ends.map((end) => {
+    const labelled = { "aria-label": `${name} ${end === "min" ? "from" : "to"}`, placeholder: String(numbers[end]) };
+    return el("input", { type: "number", step: "any", autocomplete: "off", ...labelled, on: { input: changed } });
+  });
+  const number = (field) => (field.value === "" ? undefined : Number(field.value));
+  const problem = () => {
+    const [min, max] = fields.map(number);
+    const said = fields.some((field) => field.validity.badInput) ? "not a number" : min > max ? `${min} is above ${max}` : null;
+    fields.forEach((field) => field.setAttribute("aria-invalid", String(said !== null)));
+    return said;
+  };
+  const wanted = () => {
+    const given = ends.map((end, place) => [end, number(fields[place])]).filter(([, value]) => value !== undefined);
+    return given.length && problem() === null ? [Object.fromEntries(given)] : [];
+  };
+  const clear = () => fields.forEach((field) => (field.value = ""));
+  return { element: el("div", { class: "range" }, "from", fields[0], "to", fields[1]), problem, wanted, clear };
+}
+
+function valueBoxes(attribute, name, changed) {
+  const row = ({ value, n_items: nItems }) => {
+    const box = el("input", { type: "checkbox", value, on: { change: changed } });
+    const number = el("span", { class: "quiet figure" }, nItems.toLocaleString("en"));
+    return { box, element: el("label", { class: "choice" }, box, title(value), number) };
+  };
+  const rows = attribute.values.map(row);
+  const labelled = { "aria-label": `Find a value of ${name}`, placeholder: "Find" };
+  const find = el("input", { type: "text", autocomplete: "off", ...labelled });
+  const seek = () => {
+    const sought = find.value.trim().toLowerCase();
+    rows.forEach((one) => (one.element.hidden = !one.box.value.toLowerCase().includes(sought)));
+  };
+  find.addEventListener("input", seek);
+  const unlisted = attribute.n_values - rows.length;
+  const elements = [
+    rows.length > MANY_VALUES ? find : null,
+    rows.length ? el("div", { class: "choices", role: "group", "aria-label": name }, rows.map((one) => one.element)) : null,
+    unlisted > 0 ? el("p", { class: "quiet" }, `${unlisted.toLocaleString("en")} rarer values are not shown.`) : null,
+  ];
+  const wanted = () => rows.filter((one) => one.box.checked).map((one) => one.box.value);
+  return { elements, wanted, clear: () => rows.forEach((one) => (one.box.checked = false)) };
 }
