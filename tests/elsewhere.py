@@ -1,8 +1,9 @@
 """A device that this machine does not have: its tensors mix with no others, as a GPU's do not.
 
 A tensor that is `AWAY` keeps its numbers in one that is here and passes every operation on to it, once all operands
-are known to be in one place: only numbers without dimensions and indices may come from the CPU, as on CUDA. What
-forgets a `.to(device)`, or turns into NumPy what is on a GPU, fails here as it would there.
+are known to be in one place: only numbers without dimensions and indices may come from the CPU, as on CUDA, and random
+numbers must be drawn there. What forgets a `.to(device)`, or turns into NumPy what is on a GPU, fails here as there; a
+few operations refuse single numbers from the CPU there and not here.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ AWAY: Final = torch.device("lazy", 0)
 _HERE: Final = torch.device("cpu")
 #: Take a tensor, a list of indices, and perhaps values.
 _BY_INDEX: Final = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
+#: Take no single number from the CPU.
+_JOINED: Final = {"aten::cat", "aten::stack"}
 
 
 class AwayTensor(Tensor):
@@ -73,13 +76,15 @@ def _passed_on(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     wanted = [leaf for leaf in leaves if isinstance(leaf, torch.device)]
     away = [tensor for tensor in tensors if isinstance(tensor, AwayTensor)]
+    leads_away = wanted[0].type == AWAY.type if wanted else bool(away)
+    if leads_away and any(isinstance(leaf, torch.Generator) for leaf in leaves):
+        raise RuntimeError(f"{name} on {AWAY} got a generator of the CPU")
     if away and not name.startswith("aten::copy_"):
         operands = [args[0], *args[2:]] if name in _BY_INDEX and isinstance(args[0], AwayTensor) else leaves
         plain = [leaf for leaf in operands if isinstance(leaf, Tensor) and not isinstance(leaf, AwayTensor)]
-        here = [tuple(tensor.shape) for tensor in plain if tensor.dim()]
+        here = [tuple(tensor.shape) for tensor in plain if tensor.dim() or name in _JOINED]
         if here:
             raise RuntimeError(f"{name} got tensors of the shapes {here} on the CPU beside others on {AWAY}")
-    leads_away = wanted[0].type == AWAY.type if wanted else bool(away)
     args, kwargs = tree_map_only(torch.device, lambda _: _HERE, (args, kwargs))
     results = operation(
         *tree_map_only(AwayTensor, lambda tensor: tensor.here, args),

@@ -56,6 +56,10 @@ def test_the_other_device_refuses_what_a_gpu_refuses(monkeypatch: pytest.MonkeyP
             torch.ones(3)[torch.tensor([1], device=AWAY)]
         with pytest.raises(RuntimeError, match="on the CPU beside others"):
             away[torch.tensor([1])] = torch.ones(3)
+        with pytest.raises(RuntimeError, match="on the CPU beside others"):
+            torch.stack([torch.tensor(1.0), away.sum()])
+        with pytest.raises(RuntimeError, match="generator of the CPU"):
+            torch.randn(3, device=AWAY, generator=torch.Generator())
         with pytest.raises(TypeError, match="to numpy"):
             away.numpy()
         assert away.cpu().numpy().sum() == 15
@@ -92,7 +96,7 @@ def uses(run: Path, data: Path) -> dict[str, list[float]]:
     lists = {
         "plain": recommender.recommend([["i1", "i2"], ["i3"]], k=5)[0],
         "steered": recommender.recommend([["i1", "i2"]], k=5, factor_weights=[0, 1, 2, 1])[0],
-        "extended": served(recommender, [np.arange(5), np.arange(6)])[0],
+        "extended": served(recommender, [[np.arange(5), np.arange(7)], [np.arange(6), np.arange(9), np.arange(2)]])[1],
         "diversified": recommender.recommend([["i1", "i2"]], k=5, diversify="factors")[0],
     }
     return {name: [one.log_prob for one in found] for name, found in lists.items()} | {
@@ -107,12 +111,13 @@ def uses(run: Path, data: Path) -> dict[str, list[float]]:
     }
 
 
-def served(recommender: Recommender, histories: list[IntArray]) -> list[list[Recommendation]]:
-    """Return the lists of the last of some histories, each of which extends the one before, as a server does."""
-    batches = Batches(recommender, EngineSettings(), EngineCounts())
-    for history in histories:
-        found = batches.lists([(recommender.snapshot, Question(history))], lambda: None)
-    assert batches.cache.n_tokens
+def served(recommender: Recommender, batches: list[list[IntArray]]) -> list[list[Recommendation]]:
+    """Return the lists of the last of some batches of histories, which extend earlier ones, as a server does."""
+    computed = Batches(recommender, EngineSettings(), EngineCounts())
+    for histories in batches:
+        asked = [(recommender.snapshot, Question(history)) for history in histories]
+        found = computed.lists(asked, lambda: None)
+    assert computed.cache.n_tokens
     return found
 
 

@@ -21,8 +21,8 @@ def default_device() -> torch.device:
 def own_random_numbers(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Let torch draw from a seed, and then go on as if nothing had been drawn.
 
-    Other GPUs than the one that is named are left alone: to keep the state of one is to open it, which takes half a
-    gigabyte of it for every process that does.
+    Other GPUs than the one that is named are left alone: PyTorch would otherwise initialise, and warn of, all that the
+    process sees.
 
     Args:
         seed: Of what is drawn inside.

@@ -122,7 +122,9 @@ def test_what_cannot_be_loaded_is_said(
         pretrained_backbone(BackboneConfig(source=path, **settings))
 
 
-@pytest.mark.parametrize(("source", "meant"), [("smollm2", "smollm2-135m"), ("Compact", "compact")])
+@pytest.mark.parametrize(
+    ("source", "meant"), [("smollm", "smollm2-135m"), ("SmolLM2-135M", "smollm2-135m"), ("Compact", "compact")]
+)
 def test_a_slip_in_one_of_our_own_names_asks_no_hub(source: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=f"did you mean '{meant}'"):
         pretrained_backbone(BackboneConfig(source=source))

@@ -84,6 +84,12 @@ def test_a_removed_item_comes_back_at_its_place_with_what_it_is_given() -> None:
         ([{"item_id": "x", "title": "X", "year": [1999]}], DataError, "item 'x' has year = "),
         ([{"item_id": "x", "title": 1.5}], DataError, "title is 1.5"),
         (["x"], DataError, "item number 0 is 'x', expected a mapping"),
+        ({"item_id": ["x"], "title": ["X"]}, DataError, r"item_id is \['x'\] .*, expected text"),
+        (
+            pl.DataFrame(schema={"item_id": pl.Float64, "title": pl.String}),
+            DataError,
+            "item_id is Float64, expected text",
+        ),
         ([{"item_id": n, "title": ""} for n in range(5)], DataError, "item '2' has .* and 2 more: give every item"),
     ],
 )

@@ -97,6 +97,19 @@ def test_a_host_that_is_elsewhere(host: str, said: str) -> None:
         ServeSettings(host=host, port=0).check_port()
 
 
+def test_fast_batches_arrive_but_not_with_int8(run: Run, stand_in: Callable[..., None], tmp_path: Path) -> None:
+    given: list[ServeSettings] = []
+    service = SimpleNamespace(overlap=None, n_items=1)
+    stand_in("flr.serving.service", Service=SimpleNamespace(load=lambda _, settings: given.append(settings) or service))
+    stand_in("flr.serving.server", serve=lambda *_: None, log_json=lambda: None)
+    options = ("serve", "--run", tmp_path, "--port", 0, "--batches", "fast")
+    assert run(*options).exit_code == 0
+    assert given[0].batches == "fast"
+    refused = run(*options, "--weights", "int8")
+    assert refused.exit_code == 2
+    assert "--weights int8 with --batches fast" in refused.stderr
+
+
 def test_a_free_port_is_no_problem() -> None:
     for host in ("127.0.0.1", "localhost", "0.0.0.0"):
         ServeSettings(host=host, port=0).check_port()

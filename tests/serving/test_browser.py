@@ -184,13 +184,35 @@ def test_an_empty_history_shows_what_is_popular_and_ranges_of_numbers_filter_it(
         assert listed
         expect_list(page, listed)
         page.get_by_label("year from").fill("1991")
-        expect(page.locator("#attributes summary").first).to_have_text("year 1991 is above 1990")
+        described_by = page.get_attribute("[aria-label='year from']", "aria-describedby")
+        expect(page.locator(f"#{described_by}")).to_have_text("1991 is above 1990.")
         assert page.get_attribute("[aria-label='year from']", "aria-invalid") == "true"
-        expect_list(page, best(site, history_of(page)))
+        expect_list(page, listed)  # what held before still does
+        page.locator("#attributes .choice", has_text="1979").locator("input").check()
+        wanted = [Between(1986, 1990), 1979]
+        expect_list(page, best(site, history_of(page), filters=ItemFilter(where={"year": wanted})))
+        page.get_by_label("year to").press_sequentially("e")
+        expect(page.locator(f"#{described_by}")).to_have_text("That is not a number.")
         page.click("#no-filters")
         assert page.input_value("[aria-label='year to']") == ""
+        expect(page.locator(f"#{described_by}")).to_be_empty()
+        expect_list(page, best(site, history_of(page)))
+        page.locator("#list > li").first.get_by_role("button", name="Why").click()
+        expect(page.locator("#why")).to_be_visible()
         page.click("#clear")
         expect_list(page, popular)
+        expect(page.locator("#why")).to_be_hidden()
+        expect(page.locator("#heat")).to_be_hidden()
+
+
+def test_the_heat_map_follows_a_history_that_is_steered_at_once(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    add(page, HISTORY[0])
+    expect(page.locator("#heat tbody th").first).to_have_text(HISTORY[0])
+    page.fill("#search", HISTORY[1])
+    page.press("#search", "Enter")
+    page.get_by_label("Items", exact=True).select_option("5")  # before the list of the new history is there
+    expect(page.locator("#heat tbody th").nth(1)).to_have_text(HISTORY[1])
 
 
 def test_why_an_item_with_the_list_before_and_after(site: Site, open_page: Open) -> None:
@@ -386,7 +408,7 @@ def test_a_model_without_factors_has_no_sliders_and_no_heat_map(open_page: Open)
         page = open_page(site.url)
         add(page, *HISTORY)
         expect(page.locator("#no-factors")).to_be_visible()
-        for hidden in ("#factors", "#diversify", "#heat", "#profiles", "#filters"):
+        for hidden in ("#factors", "#diversify", "#heat", "#profiles"):
             assert page.is_hidden(hidden), hidden
         page.click("#list > li:nth-child(1) >> text=Why?")
         page.wait_for_selector("#comparison h3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -243,30 +245,45 @@ def test_attributes_come_by_frequency_without_removed_items_and_identifiers() ->
         assert colour["values"] == [{"value": "red", "n_items": 6}]
 
 
-def test_numbers_have_a_range_where_all_values_are_numbers_and_no_identifiers() -> None:
+def test_numbers_have_a_range_and_identifiers_have_none() -> None:
     n = len(TITLES)
+    prices = [2.5 * number for number in range(n)]
     measures = GENRES.with_columns(
-        pl.Series("price", [2.5 * number for number in range(n)]),
+        pl.Series("price", prices),
+        pl.Series("text price", [f" {price:.2f}" for price in prices]),
+        pl.Series("decimal price", prices).cast(pl.Decimal(10, 2)),
+        pl.Series("sold", [7, 7, 9, *range(100, 100 + n - 3)]),
+        pl.Series("some", [None, math.nan, math.inf, *prices[3:]]),
         pl.Series("number", range(n)),
-        pl.Series("year", [str(1990 + number % 3) for number in range(n - 1)] + [" "]),
-        pl.Series("edition", ["1", "2", "late"] * 3 + ["1", "2"]),
+        pl.Series("float number", [float(number) for number in range(n)]),
+        pl.Series("year", [str(1990 + number % 3) for number in range(n - 2)] + ["soon", " "]),
+        pl.Series("editions", [[1, 2], [2, 3]] * 5 + [[4]]),
+        pl.Series("edition", ["1", "late", "late"] * 3 + ["1", "2"]),
         pl.Series("same", [1.5] * n),
+        pl.Series("sold on", [date(2026, 1, 1 + number) for number in range(n)]),
+        pl.Series("is new", [True, False] * 5 + [True]),
     )
     with asked_about(measures, removed=(f"i{n - 1}",)) as client:
         found = {one["name"]: one for one in attributes_of(client)}
-        assert {name: one["numbers"] for name, one in found.items()} == {
-            "genre": None,
-            "colour": None,
-            "rank": {"min": 1, "max": 3},
-            "price": {"min": 0, "max": 2.5 * (n - 2)},
-            "year": {"min": 1990, "max": 1992},
-            "edition": None,
+        ranges = {name: tuple(one["numbers"].values()) for name, one in found.items() if one["numbers"] is not None}
+        price = (0.0, 2.5 * (n - 2))
+        assert ranges == {
+            "rank": (1, 3),
+            "price": price,
+            "text price": price,
+            "decimal price": price,
+            "sold": (7, 100 + n - 5),
+            "some": (7.5, price[1]),
+            "year": (1990, 1992),
+            "editions": (1, 3),
         }
         assert (found["price"]["values"], found["price"]["n_values"]) == ([], 0)
-        asked = {"histories": [["i0"]], "k": 50, "exclude_seen": False}
-        asked["filters"] = {"where": {"price": {"min": 5}, "year": {"max": 1991}}}
-        items = client.post("/v1/recommend", json=asked).json()["lists"][0]["items"]
-        assert {item["item_id"] for item in items} == {f"i{place}" for place in range(2, n - 1) if place % 3 < 2}
+        assert {"genre", "colour", "edition", "is new"} <= set(found) - set(ranges)
+        for name in ("price", "text price", "decimal price"):
+            asked = {"histories": [["i0"]], "k": 50, "exclude_seen": False}
+            asked["filters"] = {"where": {name: {"min": 5}, "year": {"max": 1991}}}
+            items = client.post("/v1/recommend", json=asked).json()["lists"][0]["items"]
+            assert {item["item_id"] for item in items} == {f"i{place}" for place in range(2, n - 2) if place % 3 < 2}
 
 
 def test_a_catalogue_without_shared_attributes_has_no_choices() -> None:

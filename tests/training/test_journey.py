@@ -52,4 +52,7 @@ def test_it_says_how_to_use_both(tmp_path: Path) -> None:
     data, heard = prepared_ring(tmp_path / "data"), Heard()
     prepared, output = load_prepared(data), tmp_path / "run"
     open_journey(small_config(), prepared, data, output, resume=False, overwrite=False, progress=heard)
-    assert heard.messages == ["one of 2 GPUs is used; torchrun --nproc-per-node 2 -m flr train ... uses all"]
+    assert heard.messages == [
+        "one of 2 GPUs is used; torchrun --nproc-per-node 2 -m flr train ... uses all, and takes the same steps with "
+        "gradient_accumulation_steps divided by 2"
+    ]

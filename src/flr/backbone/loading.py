@@ -222,9 +222,12 @@ def _resolve(source: str) -> tuple[str, dict[str, Any]]:
     if source.startswith((".", "/", "~")):
         raise ArtifactError(f"there is no model folder {source!r}; give an existing folder or a Hugging Face id")
     # A hub that cannot be reached is asked for a minute; a slip in one of our own names is known at once.
-    ours = difflib.get_close_matches(source, ("compact", *PACKAGED), n=1, cutoff=0.7) if "/" not in source else []
+    ours = difflib.get_close_matches(source.lower(), ("compact", *PACKAGED), n=1) if "/" not in source else []
     if ours:
-        raise ConfigError(f"there is no backbone {source!r}: did you mean {ours[0]!r}?")
+        raise ConfigError(
+            f"there is no backbone {source!r}: did you mean {ours[0]!r}? Otherwise give an existing folder, or the "
+            "owner/name of a model on a hub"
+        )
     return source, {}
 
 

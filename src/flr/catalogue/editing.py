@@ -152,7 +152,8 @@ def _text(column: pl.Series) -> pl.Series:
     """Return ids or titles as text; whole numbers are ids too."""
     if column.dtype == pl.String or column.dtype.is_integer() or column.dtype == pl.Null:
         return column.cast(pl.String)
-    raise DataError(f"{column.name} is {column.head(1).to_list()[0]!r} ({column.dtype}), expected text")
+    example = f"{column.head(1).to_list()[0]!r} ({column.dtype})" if len(column) else str(column.dtype)
+    raise DataError(f"{column.name} is {example}, expected text")
 
 
 def _no_items() -> pl.DataFrame:

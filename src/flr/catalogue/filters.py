@@ -146,8 +146,12 @@ class AttributeIndex:
         none = np.empty(0, dtype=np.int64)
         return self._of(attribute).get(self._key(attribute, value), none)
 
-    def _within(self, attribute: str, asked: Between) -> IntArray:
-        """Return the items that have a number within a range."""
+    def numbers(self, attribute: str) -> tuple[FloatArray, IntArray]:
+        """Return the numbers that items have, ascending, and whose each is; of texts, those that are one, [n] each.
+
+        Raises:
+            RequestError: No item has the attribute, or it cannot be told by values.
+        """
         if attribute not in self._numbers:
             frame = self._values(attribute)
             if frame["value"].dtype.is_numeric() or frame["value"].dtype == pl.String:
@@ -157,7 +161,11 @@ class AttributeIndex:
             else:
                 frame = frame.clear().cast({"value": pl.Float64}, strict=False)
             self._numbers[attribute] = frame["value"].to_numpy(), frame["item"].to_numpy()
-        numbers, items = self._numbers[attribute]
+        return self._numbers[attribute]
+
+    def _within(self, attribute: str, asked: Between) -> IntArray:
+        """Return the items that have a number within a range."""
+        numbers, items = self.numbers(attribute)
         if not len(numbers):
             raise RequestError(f"{attribute} holds no numbers, so that it cannot be asked for {_shown(asked)}")
         first = 0 if asked.low is None else np.searchsorted(numbers, asked.low, side="left")

@@ -33,8 +33,8 @@ def serve(
     batches: Annotated[
         Literal["exact", "fast"],
         typer.Option(
-            help="Where company would change the last bits of an answer (a GPU, int8): exact computes histories one by "
-            "one, fast together all the same."
+            help="Where company would change the last bits of an answer (a GPU): exact computes histories one by one, "
+            "fast together all the same."
         ),
     ] = "exact",
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which a request is given up.")] = 10.0,

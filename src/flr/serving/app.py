@@ -248,6 +248,7 @@ def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
                 weights=settings.weights,
                 overlap=service.overlap,
                 knows_popular=service.recommender.model.memory is not None,
+                batches=settings.batches,
                 exact_batches=service.engine.is_exact,
                 catalogue_version=service.version,
                 limits={

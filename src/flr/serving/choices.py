@@ -1,4 +1,4 @@
-"""What filters can choose from: the attributes that items share, and their values."""
+"""What filters can choose from: the attributes that items share, their values, and the ranges of numbers."""
 
 from __future__ import annotations
 
@@ -29,14 +29,12 @@ class AttributeChoices:
             return []
         counts, found = self._counts.of(live), list[Attribute]()
         ranges = {name: Range(min=low, max=high) for name, low, high in self._ranges.of(live).iter_rows()}
-        for name, column in live.catalogue.attributes.to_dict().items():
+        for name in live.catalogue.attributes.columns:
             values = counts.filter(pl.col(ATTRIBUTE) == name)
             best = values.head(limit).select(VALUE, "n_items").iter_rows()
             choices = [AttributeValue(value=value, n_items=n_items) for value, n_items in best]
-            # Whole numbers that no items share are identifiers.
-            numbers = ranges.get(name) if choices or column.dtype.is_float() else None
-            if choices or numbers is not None:
-                found.append(Attribute(name=name, n_values=len(values), values=choices, numbers=numbers))
+            if choices or name in ranges:
+                found.append(Attribute(name=name, n_values=len(values), values=choices, numbers=ranges.get(name)))
         return found
 
 
@@ -53,18 +51,20 @@ def _counts(live: LiveCatalogue) -> pl.DataFrame:
 
 
 def _ranges(live: LiveCatalogue) -> pl.DataFrame:
-    """Return the attributes whose values are all numbers, not all the same, with the lowest and the highest."""
-    found, attributes = [], live.catalogue.attributes
+    """Return the attributes that are numbers for most items which have one, with the lowest and the highest.
+
+    Whole numbers of which no two are the same are identifiers, and a number that all share leaves nothing to choose.
+    """
+    found, listed, attributes = [], _listed(live.catalogue), live.catalogue.attributes
     for column in () if attributes is None else attributes.iter_columns():
-        values = column.filter(_listed(live.catalogue)).drop_nulls()
-        if values.dtype == pl.String:
-            values = values.str.strip_chars()
-            values = values.filter(values != "")
-        elif not values.dtype.is_numeric():
+        if column.dtype.is_temporal() or column.dtype in (pl.Boolean, pl.Struct):
             continue
-        numbers = values.cast(pl.Float64, strict=False)
-        if numbers.null_count() == 0 and numbers.is_finite().all() and numbers.n_unique() > 1:
-            found.append((column.name, numbers.min(), numbers.max()))
+        numbers, items = live.attributes.numbers(column.name)
+        numbers = numbers[listed[items]]
+        n_distinct, n_given = len(np.unique(numbers)), listed.sum() - column.filter(listed).null_count()
+        is_identifier = n_distinct == len(numbers) and bool((numbers % 1 == 0).all())
+        if 2 * len(numbers) > n_given and n_distinct > 1 and not is_identifier:
+            found.append((column.name, numbers[0], numbers[-1]))
     return pl.DataFrame(found, schema={ATTRIBUTE: pl.String, "low": pl.Float64, "high": pl.Float64}, orient="row")
 
 

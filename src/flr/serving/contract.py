@@ -258,7 +258,7 @@ class Attribute(_Model):
     name: str
     n_values: int
     values: list[AttributeValue] = Field(description="Those of most items first.")
-    numbers: Range | None = Field(None, description="Lowest and highest, where all values are numbers.")
+    numbers: Range | None = Field(None, description="Lowest and highest, where most values are numbers.")
 
 
 class AttributesResponse(_Model):
@@ -277,8 +277,14 @@ class ModelResponse(_Model):
     backbone: str
     weights: Literal["float32", "bfloat16", "int8"]
     overlap: float | None = Field(description="Of reduced weights: share of the top 10 that full ones give as well.")
-    knows_popular: bool = Field(description="Whether a history without items can have what is popular.")
-    exact_batches: bool | None = Field(description="Answers are the same to the bit in any company; null: not ready.")
+    knows_popular: bool = Field(False, description="Whether a history without items can have what is popular.")
+    batches: Literal["exact", "fast"] = Field(
+        "exact", description="exact: answers are the same to the bit in any company; fast: to rounding."
+    )
+    exact_batches: bool | None = Field(
+        description="Batches and the cache change no bit on this machine; where they would, exact does without them. "
+        "null: not ready."
+    )
     catalogue_version: int
     limits: dict[str, float]
 

@@ -145,6 +145,7 @@ ANSWERS: Final[dict[tuple[str, str], Any]] = {
         "weights": "float32",
         "overlap": None,
         "knows_popular": True,
+        "batches": "exact",
         "exact_batches": True,
         "catalogue_version": 3,
         "limits": {

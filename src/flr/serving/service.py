@@ -110,11 +110,11 @@ class Service:
         self.engine = Engine(
             recommender,
             EngineSettings(
-                settings.max_batch,
-                settings.wait_ms / 1000,
-                settings.max_queued,
-                settings.cache_tokens,
-                settings.batches,
+                max_batch=settings.max_batch,
+                wait_seconds=settings.wait_ms / 1000,
+                max_queued=settings.max_queued,
+                cache_tokens=settings.cache_tokens,
+                batches=settings.batches,
             ),
         )
 

@@ -73,12 +73,18 @@ class ServeSettings:
         """Raise what is wrong before anything is loaded.
 
         Raises:
-            ConfigError: Others could reach a server without keys, or a host is no name or an origin is no origin.
+            ConfigError: Others could reach a server without keys, a host is no name, an origin is no origin, or int8
+                weights were to be fast.
         """
         if self.keys is None and not is_loopback(self.host):
             raise ConfigError(
                 f"--host {self.host} can be reached by others, and there are no keys; make one with "
                 "`flr key --file keys.json --scope read` and give --keys keys.json, or listen on 127.0.0.1"
+            )
+        if self.batches == "fast" and self.weights == "int8":
+            raise ConfigError(
+                "--weights int8 with --batches fast: int8 scales by the largest number of a batch, so histories of "
+                "others would change an answer by more than rounding; leave one of the two out"
             )
         for name in self.allowed_hosts:
             if host_of(name) != _bare(name):

@@ -35,7 +35,10 @@ def reduce_weights(
     if weights == "float32":
         return None
     if weights == "int8" and recommender.model.device.type != "cpu":
-        raise ConfigError("--weights int8 is for processors and this server has a GPU; give --weights bfloat16")
+        raise ConfigError(
+            "--weights int8 is for processors and this server has a GPU; give --weights bfloat16, or hide the GPU "
+            "with CUDA_VISIBLE_DEVICES="
+        )
     histories = _histories(recommender)
     before = _best(recommender, histories)
     backbone = recommender.model.backbone

@@ -140,8 +140,11 @@ def open_journey(
     if config.training.n_threads:
         torch.set_num_threads(config.training.n_threads)
     n_gpus = 1 if distributed.is_initialized() else torch.cuda.device_count()
-    if n_gpus > 1:
-        progress.message(f"one of {n_gpus} GPUs is used; torchrun --nproc-per-node {n_gpus} -m flr train ... uses all")
+    if n_gpus > 1 and journey.summary is None:
+        progress.message(
+            f"one of {n_gpus} GPUs is used; torchrun --nproc-per-node {n_gpus} -m flr train ... uses all, and takes "
+            f"the same steps with gradient_accumulation_steps divided by {n_gpus}"
+        )
     return journey
 
 

@@ -13,7 +13,8 @@ const EXPLAIN_MS = 500;
 const EXAMPLE_ITEMS = 5;
 const INVITATION = "Add a title to the history, and what comes next is shown here.";
 
-const state = { model: null, names: [], asked: null, history: [], explained: null, weights: "" };
+/** heat: the history and the weights that the heat map is of. */
+const state = { model: null, names: [], asked: null, history: [], explained: null, heat: "" };
 const running = {};
 
 /** Return a signal that is aborted when the same kind of work begins anew. */
@@ -72,7 +73,7 @@ function start() {
     const profiles = model.n_factors ? ((await quietly("v1/factors"))?.profiles ?? null) : null;
     const names = Array.from({ length: model.n_factors }, (_, factor) => `Factor ${factor + 1}`);
     profiles?.factors.forEach((one) => (names[one.factor] = one.name));
-    const asked = wireSteering({ model, names, attributes, changed: () => recommend(STEERING_MS) });
+    const asked = wireSteering({ model, names, attributes, changed: (delay = STEERING_MS) => recommend(delay) });
     Object.assign(state, { model, names, asked });
     tellModel(model);
     drawProfiles(profiles, model.n_factors);
@@ -112,13 +113,14 @@ function recommend(delay, isNewHistory = false) {
     closeWhy();
     begin("heat");
   }
-  byId("heat").hidden ||= isEmpty;
+  if (isEmpty) {
+    byId("heat").hidden = byId("list-note").hidden = true;
+    if (isNewHistory) list.replaceChildren(); // what is listed can no longer be explained
+  }
   if (isEmpty && !state.model.knows_popular) {
     begin("list");
-    list.replaceChildren();
     place.replaceChildren();
     list.setAttribute("aria-busy", "false");
-    byId("list-note").hidden = true;
     say(INVITATION);
     return;
   }
@@ -132,10 +134,11 @@ function recommend(delay, isNewHistory = false) {
     const answer = await ask("v1/recommend", { body, signal, waiting });
     list.setAttribute("aria-busy", "false");
     drawList(answer.lists[0].items, performance.now() - started);
+    if (isEmpty) return;
     if (state.explained !== null) explainItem(EXPLAIN_MS);
-    const weights = JSON.stringify(body.factor_weights);
-    if (!isEmpty && (isNewHistory || byId("heat").hidden || weights !== state.weights)) showHeat();
-    state.weights = weights;
+    const heat = JSON.stringify([histories, body.factor_weights]);
+    if (byId("heat").hidden || heat !== state.heat) showHeat();
+    state.heat = heat;
   };
   const failed = () => {
     list.setAttribute("aria-busy", "false");
@@ -185,7 +188,8 @@ function tellList(items, milliseconds) {
   byId("list-note").hidden = !items.length;
   if (!state.history.length) {
     byId("list-note").textContent = "Percentages are of all that was taken in training.";
-    say(items.length ? `${INVITATION} Until then, this is what was taken most often.` : "Nothing is left; loosen the filters.");
+    const nothing = filters ? "Nothing is left; loosen the filters." : INVITATION;
+    say(items.length ? `${INVITATION} Until then, this is what was taken most often.` : nothing);
     return;
   }
   const unraised = filters ? "; filters do not raise them" : "";

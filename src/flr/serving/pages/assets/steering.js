@@ -4,12 +4,14 @@ import { byId, el, title } from "./elements.js";
 import { factorName } from "./explaining.js";
 
 const LENGTHS = [5, 10, 20, 50, 100];
+/** Numbers are typed digit by digit, so the list waits until nobody types any more. */
+const TYPING_MS = 700;
 /** Values from which on an attribute gets a field to find some. */
 const MANY_VALUES = 12;
 
 /**
  * Wire all that steers. model: what is served; names: of its factors; attributes: what filters can choose from.
- * changed(): told when a list would be another one. Returns asked(), the fields of a request.
+ * changed(ms): told when a list would be another one, and how long to wait for more. Returns asked(), the fields of a request.
  */
 export function wireSteering({ model, names, attributes, changed }) {
   const weights = new Array(model.n_factors).fill(1);
@@ -76,7 +78,7 @@ function wireList(model, changed) {
 /** Wire the filters; returns where(), the conditions that are set: [name, values and ranges], one of which must hold. */
 function wireFilters(attributes, changed) {
   byId("filters").hidden = !attributes.length;
-  const filters = attributes.map((attribute) => attributeFilter(attribute, () => (refresh(), changed())));
+  const filters = attributes.map((attribute) => attributeFilter(attribute, (ms) => (refresh(), changed(ms))));
   const where = () => filters.map((one) => [one.name, one.wanted()]).filter(([, wanted]) => wanted.length);
   const refresh = () => {
     byId("no-filters").disabled = !filters.some((one) => one.isSet());
@@ -98,7 +100,7 @@ function attributeFilter(attribute, changed) {
   const name = attribute.name.replaceAll("_", " ");
   const told = el("span", { class: "quiet" });
   const between = attribute.numbers ? rangeFields(name, attribute.numbers, changed) : null;
-  const values = valueBoxes(attribute, name, changed);
+  const values = valueBoxes(attribute, name, () => changed());
   const element = el(
     "details",
     { class: "attribute" },
@@ -111,8 +113,8 @@ function attributeFilter(attribute, changed) {
     name: attribute.name,
     element,
     wanted,
-    tell: () => (told.textContent = between?.problem() ?? (wanted().map(inWords).join(", ") || "any")),
-    isSet: () => wanted().length > 0 || (between?.problem() ?? null) !== null,
+    tell: () => (told.textContent = wanted().map(inWords).join(", ") || "any"),
+    isSet: () => wanted().length > 0 || Boolean(between?.isSet()),
     clear: () => [between, values].forEach((one) => one?.clear()),
   };
 }
@@ -124,26 +126,37 @@ function inWords(wanted) {
   return max === undefined ? `from ${min}` : `${min} to ${max}`;
 }
 
-/** Return two fields for the ends of a range; one that is upside down or no number is told and not asked for. */
+/** Return two fields for the ends of a range. One that is upside down or no number is told; what held before still does. */
 function rangeFields(name, numbers, changed) {
-  const ends = ["min", "max"];
-  const fields = ends.map((end) => {
-    const labelled = { "aria-label": `${name} ${end === "min" ? "from" : "to"}`, placeholder: String(numbers[end]) };
-    return el("input", { type: "number", step: "any", autocomplete: "off", ...labelled, on: { input: changed } });
-  });
-  const number = (field) => (field.value === "" ? undefined : Number(field.value));
-  const problem = () => {
-    const [min, max] = fields.map(number);
-    const said = fields.some((field) => field.validity.badInput) ? "not a number" : min > max ? `${min} is above ${max}` : null;
-    fields.forEach((field) => field.setAttribute("aria-invalid", String(said !== null)));
-    return said;
+  const note = el("p", { class: "problem-note", role: "status", id: `range-of-${name.replaceAll(" ", "-")}` });
+  const field = ([end, word]) => {
+    const labelled = { "aria-label": `${name} ${word}`, "aria-describedby": note.id };
+    const typed = { type: "number", step: "any", autocomplete: "off", placeholder: String(numbers[end]) };
+    return { end, input: el("input", { ...typed, ...labelled, on: { input: () => (read(), changed(TYPING_MS)) } }) };
   };
-  const wanted = () => {
-    const given = ends.map((end, place) => [end, number(fields[place])]).filter(([, value]) => value !== undefined);
-    return given.length && problem() === null ? [Object.fromEntries(given)] : [];
+  const fields = [["min", "from"], ["max", "to"]].map(field);
+  let held = {};
+  const read = () => {
+    const given = fields.filter(({ input }) => input.value !== "").map(({ end, input }) => [end, Number(input.value)]);
+    const range = Object.fromEntries(given);
+    const bad = fields.filter(({ input }) => input.validity.badInput);
+    const isUpsideDown = range.min > range.max;
+    note.textContent = bad.length ? "That is not a number." : isUpsideDown ? `${range.min} is above ${range.max}.` : "";
+    const marked = isUpsideDown ? fields : bad;
+    fields.forEach((one) => one.input.setAttribute("aria-invalid", String(marked.includes(one))));
+    if (!marked.length) held = range;
   };
-  const clear = () => fields.forEach((field) => (field.value = ""));
-  return { element: el("div", { class: "range" }, "from", fields[0], "to", fields[1]), problem, wanted, clear };
+  const clear = () => {
+    fields.forEach(({ input }) => (input.value = ""));
+    read();
+  };
+  const [from, to] = fields.map(({ input }) => input);
+  return {
+    element: el("div", {}, el("div", { class: "range" }, "from", from, "to", to), note),
+    wanted: () => (Object.keys(held).length ? [held] : []),
+    isSet: () => fields.some(({ input }) => input.value !== "" || input.validity.badInput),
+    clear,
+  };
 }
 
 function valueBoxes(attribute, name, changed) {
