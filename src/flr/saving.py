@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flr.backbone.loading import architecture, backbone_from_config, merge_lora
+from flr.backbone.loading import architecture, backbone_from_config, cast_weights, merge_lora
 from flr.building import build_memory, build_reasoner
 from flr.catalogue.titles import build_catalogue
 from flr.config import Config, parse_saved
@@ -161,8 +161,10 @@ def _read_transitions(path: Path) -> Transitions:
 
 
 def _build(meta: dict[str, Any], config: Config, transitions: Transitions | None) -> FLRModel:
-    dtype = torch.bfloat16 if config.backbone.dtype == "bfloat16" else torch.float32
-    backbone = backbone_from_config(meta["architecture"], tied=meta["tied"]).to(dtype)
+    # LoRA matrices are folded into float32.
+    dtype = torch.bfloat16 if config.backbone.dtype == "bfloat16" and config.backbone.train != "lora" else torch.float32
+    backbone = backbone_from_config(meta["architecture"], tied=meta["tied"])
+    cast_weights(backbone, dtype)
     memory = build_memory(config.reasoner, backbone, transitions)
     assistant = None
     if transitions is not None and meta.get("assisted", False):  # older folders, and what is not trained, have none

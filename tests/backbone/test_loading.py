@@ -92,6 +92,26 @@ def test_weights_can_be_held_in_bfloat16(tmp_path: Path) -> None:
     backbone = pretrained_backbone(BackboneConfig(source=str(tmp_path), dtype="bfloat16"))
     assert {parameter.dtype for parameter in backbone.parameters()} == {torch.bfloat16}
     assert torch.isfinite(logits_of(backbone)).all()
+    # Rounded to bfloat16, frequencies would turn position 300 by a third of a radian.
+    assert backbone.transformer.rotary_emb.inv_freq.dtype == torch.float32
+
+
+def test_lora_beside_bfloat16_learns_and_is_folded_in_float32(tmp_path: Path) -> None:
+    save_pretrained(tmp_path)
+    backbone = pretrained_backbone(BackboneConfig(source=str(tmp_path), train="lora", lora_rank=4, dtype="bfloat16"))
+    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    assert {parameter.dtype for parameter in trained} == {torch.float32}
+    before = {name.replace(".base_layer.", "."): tensor.clone() for name, tensor in backbone.state_dict().items()}
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.normal_(std=1e-3)
+    merged = merge_lora(backbone)
+    moved = [name for name, tensor in merged.items() if tensor.dtype == torch.float32 and name.endswith("proj.weight")]
+    assert moved
+    for name in moved:  # by less than bfloat16 could hold
+        change = merged[name] - before[name].float()
+        assert 0 < change.abs().max() < 1e-4
+    logits_of(backbone)
 
 
 def test_compact_has_the_shape_its_settings_name() -> None:

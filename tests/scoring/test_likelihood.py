@@ -8,7 +8,14 @@ import torch
 
 from flr.catalogue.trie import build_trie, choice_paths
 from flr.records import TokenizedTitles, TokenTrie
-from flr.scoring.likelihood import child_table, choice_log_probs, edge_numbers, leaf_sums, write_edge_log_probs
+from flr.scoring.likelihood import (
+    child_log_probs,
+    child_table,
+    choice_log_probs,
+    edge_numbers,
+    leaf_sums,
+    write_edge_log_probs,
+)
 
 WIDTH, VOCABULARY, EOI = 6, 40, 1
 
@@ -49,6 +56,26 @@ def test_each_choice_equals_a_softmax_written_out(likelihood: str) -> None:
         assert float(found[place]) == pytest.approx(
             expected(trie, hidden[place], (node, child), output, likelihood), abs=1e-5
         )
+
+
+def test_a_large_vocabulary_is_looked_at_in_parts_with_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    trie, (output, generator) = random_trie(1), weights()
+    table = child_table(trie, likelihood="vocabulary")
+    nodes = torch.from_numpy(np.flatnonzero(trie.n_children)).repeat(3)
+    hidden = torch.randn(len(nodes), WIDTH, generator=generator)
+    whole, edges = child_log_probs(hidden, nodes, table, output), torch.zeros(2, 3, table.n_edges)
+    of_node = torch.arange(trie.n_nodes)
+    states = torch.randn(3, trie.n_nodes, WIDTH, generator=generator)
+    write_edge_log_probs(edges[0], states, of_node, table, output)
+    held: list[int] = []
+    summed = torch.logsumexp
+    monkeypatch.setattr(torch, "logsumexp", lambda of, *a, **k: held.append(of.numel()) or summed(of, *a, **k))
+    monkeypatch.setattr("flr.scoring.likelihood._LOGITS", 40 * len(output))
+    for one, other in zip(child_log_probs(hidden, nodes, table, output), whole, strict=True):
+        assert torch.equal(one, other)
+    write_edge_log_probs(edges[1], states, of_node, table, output)
+    assert torch.equal(edges[1], edges[0])
+    assert max(held) == 32 * len(output)
 
 
 @pytest.mark.parametrize("likelihood", ["catalogue", "vocabulary"])

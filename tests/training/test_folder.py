@@ -47,11 +47,37 @@ def test_other_settings_or_data_are_refused(prepared: PreparedData, tmp_path: Pa
 
 def test_log_lines_after_the_checkpoint_and_cut_ones_are_dropped(prepared: PreparedData, tmp_path: Path) -> None:
     folder = started(tmp_path / "run", prepared)
-    (folder.checkpoints / "checkpoint-20").mkdir(parents=True)
+    checkpoint(folder, 20)
     lines = [json.dumps({"step": step, "loss": 1.0}) for step in (10, 20, 30)]
     folder.log.write_text("\n".join([*lines, '{"step": 40, "lo']), encoding="utf-8")
     assert folder.resume(Config(), prepared) == str(folder.checkpoints / "checkpoint-20")
     assert folder.log.read_text(encoding="utf-8").splitlines() == lines[:2]
+
+
+def checkpoint(folder: RunFolder, step: int, state: str | None = "{}") -> Path:
+    path = folder.checkpoints / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    if state is not None:
+        (path / "trainer_state.json").write_text(state, encoding="utf-8")
+    return path
+
+
+def test_checkpoints_that_a_kill_cut_short_are_passed_over(prepared: PreparedData, tmp_path: Path) -> None:
+    folder = started(tmp_path / "run", prepared)
+    whole = checkpoint(folder, 900)
+    cut = [checkpoint(folder, 1000, None), checkpoint(folder, 1100, '{"epoch": ')]
+    assert folder.resume(Config(), prepared) == str(whole)
+    assert not any(path.exists() for path in cut)
+    (whole / "trainer_state.json").unlink()
+    assert folder.resume(Config(), prepared) is None
+
+
+def test_another_number_of_processes_is_refused(prepared: PreparedData, tmp_path: Path) -> None:
+    folder = started(tmp_path / "run", prepared)
+    facts = json.loads(folder.facts.read_text())
+    folder.facts.write_text(json.dumps({**facts, "processes": 2}))
+    with pytest.raises(ArtifactError, match="was started with 2 processes, got 1; resume with 2"):
+        folder.resume(Config(), prepared)
 
 
 def test_what_was_finished_is_read_back(prepared: PreparedData, tmp_path: Path) -> None:

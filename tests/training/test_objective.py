@@ -51,3 +51,11 @@ def test_parts_of_an_optimiser_batch_add_up_however_it_is_cut(weighting: str) ->
     rest = {name: loss * 3 / 4 for name, loss in LOSSES.items()}
     parts = objective(part, torch.tensor(1.0), 4, 0.5) + objective(rest, torch.tensor(3.0), 4, 0.5)
     torch.testing.assert_close(parts, objective(LOSSES, torch.tensor(4.0), 4, 0.5))
+
+
+def test_learned_weights_are_of_losses_that_there_are() -> None:
+    config = ObjectiveConfig(weighting="uncertainty")
+    plain = Objective(config, is_regularized=False)
+    assert plain.log_variances is not None
+    assert set(plain.log_variances) == {"recommendation"}  # others would have no gradient, which DDP refuses
+    assert set(Objective(config).log_variances or ()) > {"recommendation"}

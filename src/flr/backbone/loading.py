@@ -115,13 +115,19 @@ def pretrained_backbone(config: BackboneConfig) -> Backbone:
     output = model.get_output_embeddings()
     tied = output is None or output.weight is transformer.get_input_embeddings().weight
     _keep_layers(transformer, config)
-    transformer = transformer.to(dtype)
     backbone = Backbone(transformer, None if tied else output.weight, dropout=config.dropout)
+    cast_weights(backbone, dtype)
     if config.train == "frozen":
         backbone.requires_grad_(False)
     elif config.train == "lora":
         add_lora(backbone, config)
     return backbone
+
+
+def cast_weights(backbone: Backbone, dtype: torch.dtype) -> None:
+    """Cast a backbone's weights in place, and leave its rotary frequencies: rounded, they turn far positions astray."""
+    for weight in backbone.parameters():
+        weight.data = weight.data.to(dtype)
 
 
 def pretrained_tokenizer(source: str) -> PretrainedTokenizer:
@@ -190,7 +196,10 @@ def without_lora(backbone: Backbone) -> Iterator[None]:
 
 
 def merge_lora(backbone: Backbone) -> dict[str, Tensor]:
-    """Return the backbone's weights by name with LoRA matrices folded in; the backbone stays as it is."""
+    """Return the backbone's weights by name with LoRA matrices folded in; the backbone stays as it is.
+
+    What they are folded into is float32: in bfloat16 most of what they learnt would be less than what is rounded away.
+    """
     weights = backbone.state_dict()
     try:
         from peft.tuners.lora import LoraLayer
@@ -200,8 +209,7 @@ def merge_lora(backbone: Backbone) -> dict[str, Tensor]:
     for name, module in backbone.named_modules():
         if isinstance(module, LoraLayer):
             key = f"{name}.base_layer.weight"
-            delta = module.get_delta_weight("default").to(merged[key].dtype)
-            merged[key] = merged[key] + delta
+            merged[key] = merged[key].float() + module.get_delta_weight("default").float()
     return {name.replace(".base_layer.", "."): tensor for name, tensor in merged.items()}
 
 
@@ -278,3 +286,5 @@ def add_lora(backbone: Backbone, config: BackboneConfig) -> None:
     inject_adapter_in_model(lora, backbone.transformer)
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(".lora_" in name)
+        if parameter.requires_grad:  # beside bfloat16 weights too: small steps would be rounded away
+            parameter.data = parameter.data.float()

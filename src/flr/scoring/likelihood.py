@@ -17,13 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flr.blocks import by_block
+from flr.blocks import BLOCK, by_block
 from flr.records import BoolArray, IntArray, TokenTrie, TriePaths
 
 #: Each size class holds nodes with up to this factor more children than its smallest.
 _CLASS_GROWTH = 1.25
 #: Below this many nodes in a class, all their children are scored for all queries in one dense product.
 DENSE_NODES = 4
+#: Logits over the whole vocabulary that are held at a time: 256 MiB.
+_LOGITS = 2**26
 
 
 @dataclass(frozen=True)
@@ -235,8 +237,21 @@ def children_of_one(hidden: Tensor, node: int, table: ChildTable, output: Tensor
 def _normalised(logits: Tensor, hidden: Tensor, table: ChildTable, output: Tensor) -> Tensor:
     """Return log-probabilities from the logits of children, [n, c], with -inf at padding."""
     if table.normalise == "vocabulary":
-        return logits - by_block(lambda rows: torch.logsumexp((rows @ output.T).float(), -1, keepdim=True), hidden)
+        return logits - _over_vocabulary(hidden, output)
     return torch.log_softmax(logits, dim=-1)
+
+
+def _over_vocabulary(hidden: Tensor, output: Tensor) -> Tensor:
+    """Return the log of the sum over the vocabulary of exponential logits, [n, D] -> [n, 1] float32.
+
+    Thousands of nodes times a vocabulary of 150,000 tokens would be gigabytes, so some are looked at at a time.
+    """
+    n_at_once = max(BLOCK, _LOGITS // len(output) // BLOCK * BLOCK)
+
+    def summed(rows: Tensor) -> Tensor:
+        return torch.logsumexp((rows @ output.T).float(), -1, keepdim=True)
+
+    return torch.cat([by_block(summed, rows) for rows in torch.split(hidden, n_at_once)])
 
 
 def _logits_of_queries(hidden: Tensor, place: Tensor, part: SizeClass, weights: Tensor) -> Tensor:
@@ -283,7 +298,9 @@ def write_edge_log_probs(out: Tensor, hidden: Tensor, row_of_node: Tensor, table
         # One [B, D] x [D, c] product per node, batched over the nodes of the class.
         logits = torch.matmul(states.transpose(0, 1), output[part.tokens[chosen]].transpose(-1, -2)).float()
         if table.normalise == "vocabulary":
-            log_probs = logits - torch.logsumexp((states @ output.T).float(), dim=-1).T[..., None]
+            log_probs = logits - _over_vocabulary(states.flatten(0, 1), output).view(*states.shape[:2], 1).transpose(
+                0, 1
+            )
         else:
             log_probs = torch.log_softmax(logits.masked_fill(~real[:, None], -torch.inf), dim=-1)
         out[:, part.edges[chosen][real]] = log_probs.transpose(0, 1)[:, real]

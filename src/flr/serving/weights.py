@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from flr.backbone.loading import cast_weights
 from flr.errors import ConfigError
 from flr.recommender import Recommender
 from flr.records import Histories
@@ -43,7 +44,7 @@ def reduce_weights(
     before = _best(recommender, histories)
     backbone = recommender.model.backbone
     if weights == "bfloat16":
-        backbone.to(torch.bfloat16)
+        cast_weights(backbone, torch.bfloat16)
     else:
         quantize: Any = torch.ao.quantization.quantize_dynamic
         backbone.transformer = quantize(backbone.transformer, {nn.Linear}, dtype=torch.qint8)

@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, distributed
+from torch import Tensor
 
 from flr.baselines.item_neighbours import Ease
 from flr.baselines.popularity import Popularity
@@ -35,6 +35,7 @@ from flr.seeding import derive_seed, generator
 from flr.sequential.assistant import LEAST, SequenceAssistant, build_assistant, sequence_networks
 from flr.sequential.fitting import fit_network
 from flr.sequential.windows import TrainingWindows
+from flr.training.journey import share_weights
 from flr.training.validation import Validation, summed_over_processes, validation_users
 
 #: What alpha, beta and gamma may be, and what alpha and beta may be together; ties go to the smaller.
@@ -173,9 +174,7 @@ def train_assistant(
             f"assistant: {Ease.name} has valid NDCG@{_CUTOFF} {validate(ease):.4f} by itself, "
             f"{time.perf_counter() - started:.0f} s"
         )
-    if distributed.is_initialized():
-        for tensor in assistant.state_dict().values():
-            distributed.broadcast(tensor, 0)
+    share_weights(assistant)
     assistant.requires_grad_(requires_grad=False).eval()
     return assistant
 

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
 
 from flr.config import Config, parse_saved
 from flr.errors import ArtifactError
 from flr.persistence import hold_folder, read_json, write_json, write_text
 from flr.records import PreparedData
-from flr.training.machine import environment
+from flr.training.machine import environment, n_processes
 
 
 @dataclass(frozen=True)
@@ -134,21 +134,26 @@ class RunFolder:
         write_text(self.config, yaml.safe_dump(settings, sort_keys=False))
         about_data = {"data": str(Path(data).resolve()), "data_hash": prepared.manifest["data_hash"]}
         begun = {"status": "running", **facts, "seed": config.seed, **about_data}
-        write_json(self.facts, {**begun, **environment(), "config": settings})
+        write_json(self.facts, {**begun, "processes": n_processes(), **environment(), "config": settings})
         self.hold()
 
     def resume(self, config: Config, prepared: PreparedData) -> str | None:
         """Return the checkpoint to continue from, None where the run got to none.
 
         Raises:
-            ArtifactError: The run was started with other settings or data, its files cannot be read, or another process
-                trains it.
+            ArtifactError: The run was started with other settings, other data or another number of processes, its
+                files cannot be read, or another process trains it.
         """
         self._check_same(config, prepared)
+        before, now = read_json(self.facts, "run").get("processes", n_processes()), n_processes()
+        if before != now:  # rows would be passed over, or trained on again
+            raise ArtifactError(
+                f"{str(self.path)!r} was started with {before} processes, got {now}; resume with {before}"
+            )
         self.hold()
-        last = get_last_checkpoint(str(self.checkpoints)) if self.checkpoints.is_dir() else None
-        _trim_log(self.log, int(last.rsplit("-", 1)[1]) if last else 0)
-        return str(last) if last else None
+        last = _last_whole_checkpoint(self.checkpoints)
+        _trim_log(self.log, 0 if last is None else _number_of(last))
+        return None if last is None else str(last)
 
     def holds_anything(self) -> bool:
         """Return whether there is something here; an empty or missing folder holds nothing to resume."""
@@ -226,6 +231,22 @@ def named_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, A
     for key, value in settings.items():
         found |= named_settings(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return found
+
+
+def _last_whole_checkpoint(folder: Path) -> Path | None:
+    """Return the latest checkpoint that was written to its end; later ones, which a kill cut short, go."""
+    for path in sorted(folder.glob("checkpoint-*"), key=_number_of, reverse=True):
+        try:
+            json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))  # the last file that is written
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+        else:
+            return path
+    return None
+
+
+def _number_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
 
 
 def _trim_log(path: Path, last_step: int) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
@@ -19,7 +20,7 @@ from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.records import PreparedData
 from flr.seeding import derive_seed
-from flr.training.folder import RunFolder, RunSummary
+from flr.training.folder import RunFolder, RunSummary, differing
 from flr.training.trainer import PackedTrainer
 from flr.training.validation import BEST_METRIC
 
@@ -75,7 +76,9 @@ class Journey:
         """Train, and return how many seconds it took."""
         started = time.perf_counter()
         try:
-            trainer.train(resume_from_checkpoint=self.checkpoint)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # by accelerate
+                trainer.train(resume_from_checkpoint=self.checkpoint)
         except OSError as error:
             raise StorageError(
                 f"cannot write below {str(self.folder.path)!r}: {error}; free some space, then --resume"
@@ -126,6 +129,8 @@ def open_journey(
         config, prepared, data, folder, training_arguments(config, stage or config.training, folder), overwrite
     )
 
+    _check_alike(config, prepared)
+
     def looked_up() -> tuple[bool, RunSummary | str | None]:
         if resume and folder.holds_anything():
             return False, folder.finished(config, prepared) or folder.resume(config, prepared)
@@ -148,6 +153,29 @@ def open_journey(
     return journey
 
 
+def _check_alike(config: Config, prepared: PreparedData) -> None:
+    """Raise, in all processes, where they were given different settings or data, as nodes without a common disk may."""
+    if not distributed.is_initialized():
+        return
+    given: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(given, (config, prepared.manifest["data_hash"]))
+    for number, (settings, data_hash) in enumerate(given):
+        if data_hash != given[0][1]:
+            raise ConfigError(f"process {number} was given other data than process 0; give the same on every node")
+        if different := differing(given[0][0], settings):
+            key, first, other = different[0]
+            raise ConfigError(
+                f"process {number} has {key} = {other!r}, process 0 {first!r}; give both the same settings"
+            )
+
+
+def share_weights(module: nn.Module) -> None:
+    """Give all processes the first one's weights, where there are several."""
+    if distributed.is_initialized():
+        for tensor in module.state_dict().values():
+            distributed.broadcast(tensor, 0)
+
+
 def on_first_process(action: Callable[[], T]) -> T:
     """Do something once, whatever the number of processes; return its result, or raise its error, in all of them."""
     if not distributed.is_initialized():
@@ -158,6 +186,9 @@ def on_first_process(action: Callable[[], T]) -> T:
             outcome[0] = action()
         except FlrError as error:
             outcome[1] = error
+        except Exception as error:
+            distributed.broadcast_object_list([None, FlrError(f"process 0 failed: {error!r}")])  # nobody waits for it
+            raise
     distributed.broadcast_object_list(outcome)
     result, failure = outcome
     if failure is not None:
@@ -195,6 +226,7 @@ def training_arguments(config: Config, stage: TrainingConfig | PolicyConfig, fol
         seed=derive_seed(config.seed, "dropout") % 2**32,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # all processes count the same tables, some of which are large
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to=[],
         disable_tqdm=True,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed
 
 _PACKAGES = ("flr", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "polars", "numpy", "scipy")
 
@@ -30,6 +31,11 @@ def environment() -> dict[str, Any]:
         },
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def n_processes() -> int:
+    """Return how many processes train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def usable_cores() -> int:

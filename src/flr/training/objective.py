@@ -26,16 +26,18 @@ class Objective(nn.Module):
 
     Args:
         config: Weights and the kind of weighting.
+        is_regularized: Whether the model gives the losses of factors; one without a thought has none.
     """
 
-    def __init__(self, config: ObjectiveConfig) -> None:
+    def __init__(self, config: ObjectiveConfig, *, is_regularized: bool = True) -> None:
         super().__init__()
         self.weights = {
             "orthogonality": config.lambda_orth,
             "diversity": config.lambda_div,
             "sparsity": config.lambda_sparse,
         }
-        names = (RECOMMENDATION, *(name for name, weight in self.weights.items() if weight > 0))
+        given = self.weights if is_regularized else {}
+        names = (RECOMMENDATION, *(name for name, weight in given.items() if weight > 0))
         learned = config.weighting == "uncertainty"
         self.log_variances = nn.ParameterDict({name: torch.zeros(()) for name in names}) if learned else None
 

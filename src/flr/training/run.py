@@ -26,7 +26,7 @@ from flr.sequential.assistant import SequenceAssistant
 from flr.text.packing import Evidence
 from flr.training.assisting import give_assistant
 from flr.training.folder import RunSummary
-from flr.training.journey import Journey, open_journey
+from flr.training.journey import Journey, open_journey, share_weights
 from flr.training.objective import Objective, TrainedModule
 from flr.training.reuse import LEARNT_TRUST, take_assistant, take_weights
 from flr.training.sft import StageOneTrainer
@@ -116,6 +116,7 @@ def _learn(journey: Journey, progress: Progress) -> _Learnt:
         reporter = Reporter(progress, step, journey.folder.log)
         trainer = _trainer(recommender, (rows, validation), journey.arguments, reporter)
         seconds = journey.train(trainer)
+        share_weights(recommender.model)  # the best ones are read from a disk that nodes may not have in common
     summary = _summary(trainer, recommender, journey.folder.path, seconds)
     return _Learnt(recommender, validation, trainer.accelerator, summary)
 
@@ -185,8 +186,9 @@ def _trainer(
     (rows, validation), config, settings = data, recommender.config, recommender.config.training
     n_batches = settings.max_steps * settings.gradient_accumulation_steps * arguments.world_size
     arguments.per_device_train_batch_size = rows.rows_per_batch
+    objective = Objective(config.objective, is_regularized=recommender.model.reasoner is not None)
     return StageOneTrainer(
-        model=TrainedModule(recommender.model, Objective(config.objective)),
+        model=TrainedModule(recommender.model, objective),
         args=arguments,
         train_dataset=rows.limit(n_batches),
         data_collator=rows.collate,
