@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from flr.devices import default_device, own_random_numbers
+from flr.devices import default_device, own_random_numbers, without_autocast
 
 
 def test_what_is_drawn_inside_follows_from_the_seed_and_moves_nothing_outside() -> None:
@@ -37,3 +37,13 @@ def test_of_several_gpus_one_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     with own_random_numbers(7, torch.device("cpu")):
         pass
     assert (len(opened), len(seeded)) == (1, 1)
+
+
+def test_what_is_float32_stays_so_inside_autocast() -> None:
+    one, cpu = torch.ones(2, 2), torch.device("cpu")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (one @ one).dtype == torch.bfloat16
+        with without_autocast(cpu):
+            assert (one @ one).dtype == torch.float32
+    with without_autocast(torch.device("lazy")):  # which knows no autocast
+        assert (one @ one).dtype == torch.float32

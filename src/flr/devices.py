@@ -1,9 +1,9 @@
-"""Where work is done, and random numbers that disturb no others there."""
+"""Where work is done, how exactly, and random numbers that disturb no others there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +15,14 @@ def default_device() -> torch.device:
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Let what is float32 stay so inside of autocast: probabilities and cosines would lose half of their digits."""
+    import torch
+
+    known = torch.amp.autocast_mode.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from flr.backbone.streams import (
 )
 from flr.blocks import BLOCK, CHUNK, shared_columns, whole_blocks
 from flr.compiled import CompiledCatalogue
+from flr.devices import without_autocast
 from flr.errors import ConfigError
 from flr.reasoner.factors import FactorEdit, MultiFactorAttention
 from flr.reasoner.memory import ItemMemory, Votes, items_in_order
@@ -115,9 +116,10 @@ class FLRModel(nn.Module):
         streams = self.encode(batch)
         thought = self.reason(batch, streams)
         choices = self.write(batch, streams, None if thought is None else thought.vectors, table)
-        losses = self._losses(batch, thought, choices.log_probs)
-        if thought is not None:
-            losses |= self._regularizers(batch, thought)
+        with without_autocast(self.device):
+            losses = self._losses(batch, thought, choices.log_probs)
+            if thought is not None:
+                losses |= self._regularizers(batch, thought)
         return losses
 
     def _losses(self, batch: PackedBatch, thought: Thought | None, choices: Tensor) -> dict[str, Tensor]:

@@ -8,6 +8,8 @@ Source: METHOD Eqs. 6-8.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -36,13 +38,11 @@ def diversity(attentions: Tensor) -> Tensor:
     Args:
         attentions: [R, B, P, K, L], each a distribution over L. With K = 1 the loss is 0.
     """
-    first, second = _pairs(attentions.shape[-2], attentions.device)
-    if not len(first):
+    pairs = list(itertools.combinations(range(attentions.shape[-2]), 2))
+    if not pairs:
         return attentions.new_zeros(attentions.shape[1:3])
     by_factor = attentions.float()
-    overlaps = [
-        torch.minimum(by_factor[..., j, :], by_factor[..., k, :]).sum(-1) for j, k in zip(first, second, strict=True)
-    ]
+    overlaps = [torch.minimum(by_factor[..., j, :], by_factor[..., k, :]).sum(-1) for j, k in pairs]
     return torch.stack(overlaps).mean(0).mean(0)
 
 
