@@ -102,6 +102,16 @@ def test_no_learning_rate_ends_below_stage_one(rate: float, stage_one: Path, tmp
         assert all(torch.equal(kept[name], started[name]) for name in started)
 
 
+def test_a_step_that_leaves_no_probabilities_is_taken_back_before_the_next_validation(
+    stage_one: Path, tmp_path: Path
+) -> None:
+    steep = ["grpo.learning_rate=1e10", "grpo.warmup_steps=0", "grpo.max_steps=6", "grpo.eval_steps=6"]
+    summary = align_run(config(*steep), stage_one, tmp_path / "run")
+    assert summary.n_steps == 6
+    assert summary.stage_one is not None
+    assert summary.valid["ndcg@10"] >= summary.stage_one["ndcg@10"]
+
+
 def test_an_interrupted_run_resumes_to_the_same_weights(stage_one: Path, tmp_path: Path) -> None:
     chosen = config("grpo.updates_per_rollout=2", "grpo.max_steps=6", "grpo.learning_rate=1e-3")
     whole = align_run(chosen, stage_one, tmp_path / "whole")

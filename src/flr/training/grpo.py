@@ -33,14 +33,14 @@ from torch import Tensor, nn
 from flr.backbone.loading import add_lora, without_lora
 from flr.backbone.streams import EncodedStreams
 from flr.config import Config
-from flr.errors import ConfigError
+from flr.errors import ConfigError, FlrError
 from flr.model import FLRModel
 from flr.reasoner.policy import divergence, effective_rank, log_ratio, sample_thoughts
 from flr.records import PackedBatch
 from flr.scoring.likelihood import ChildTable
 from flr.training.advantages import NO_SPREAD, batch_advantages, batch_statistics, group_advantages
 from flr.training.guard import Guard
-from flr.training.rewards import Reward
+from flr.training.rewards import DivergedError, Reward
 from flr.training.rollouts import Environment, PolicyBatch, Rollout, draw_noise, per_target, target_of_choice
 from flr.training.trainer import PackedTrainer
 from flr.training.validation import summed_over_processes
@@ -236,13 +236,26 @@ class PolicyTrainer(PackedTrainer):
         """Return the batches of an optimiser step, each with its rollout."""
         batches, n_targets = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not self._batches or self.state.global_step % self.model.settings.updates_per_rollout == 0:
-            rollouts = self._roll_out([PolicyBatch.of(self._prepare_inputs(batch)) for batch in batches])
+            prepared = [PolicyBatch.of(self._prepare_inputs(batch)) for batch in batches]
+            rollouts = self._roll_out(prepared)
+            if rollouts is None:
+                self.guard.roll_back(self.optimizer, self.lr_scheduler)
+                rollouts = self._roll_out(prepared)
+            if rollouts is None:
+                raise FlrError("titles have no probability with the best weights either; train stage one again")
             self._batches = [{**batch, "rollout": rollout} for batch, rollout in zip(batches, rollouts, strict=True)]
         return self._batches, n_targets
 
-    def _roll_out(self, batches: list[PolicyBatch]) -> list[Rollout]:
-        with torch.no_grad(), self.accelerator.autocast():
-            rollouts = [self.model.roll_out(batch, self.environment, self.reward) for batch in batches]
+    def _roll_out(self, batches: list[PolicyBatch]) -> list[Rollout] | None:
+        """Return rollouts with advantages; None where any process found no probabilities."""
+        rollouts = list[Rollout]()
+        try:
+            with torch.no_grad(), self.accelerator.autocast():
+                rollouts += [self.model.roll_out(batch, self.environment, self.reward) for batch in batches]
+        except DivergedError:
+            rollouts = []
+        if float(summed_over_processes(torch.tensor([float(not rollouts)]), self.accelerator)):
+            return None
         if self.model.settings.advantage == "group":
             return [replace(rollout, advantages=group_advantages(rollout.rewards)) for rollout in rollouts]
         parts = torch.stack([batch_statistics(rollout.rewards) for rollout in rollouts]).sum(0)

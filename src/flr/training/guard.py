@@ -22,7 +22,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
     """Watches NDCG@10 on validation.
 
     A validation that falls more than `max_drop` below the best puts the best weights back, forgets the optimiser's
-    momentum and halves the learning rate; training then goes on from there.
+    momentum and halves the learning rate; training then goes on from there. So does a rollout without probabilities.
 
     Args:
         module: Its trained parameters are kept and put back.
@@ -68,12 +68,13 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             return control
         self.n_worse += 1
         if metrics[BEST_METRIC] < best * (1 - self.max_drop):
-            self._roll_back(found["optimizer"], found["lr_scheduler"])
+            self.roll_back(found["optimizer"], found["lr_scheduler"])
         if self.n_worse >= self.patience:
             control.should_training_stop = True
         return control
 
-    def _roll_back(self, optimizer: Any, lr_scheduler: Any) -> None:
+    def roll_back(self, optimizer: Any, lr_scheduler: Any) -> None:
+        """Put the best weights back, and go on from them more carefully."""
         self.restore()
         self.n_rollbacks += 1
         getattr(optimizer, "optimizer", optimizer).state.clear()

@@ -60,6 +60,10 @@ class Outcome:
 RewardFunction = Callable[[Outcome], Tensor]
 
 
+class DivergedError(Exception):
+    """Weights have become so large, or no numbers, that titles have no probability; training goes back."""
+
+
 @dataclass(frozen=True)
 class Reward:
     """A weighted sum of reward terms.
@@ -164,6 +168,8 @@ def _imported(name: str) -> RewardFunction:
 
 
 def _checked(function: RewardFunction, outcome: Outcome) -> Tensor:
+    if bool(outcome.log_probs.isnan().any()):
+        raise DivergedError
     rewards = torch.as_tensor(function(outcome), dtype=torch.float32, device=outcome.log_probs.device)
     name = getattr(function, "__name__", type(function).__name__)
     if rewards.shape != outcome.log_probs.shape:
