@@ -36,12 +36,14 @@ class Words:
     Attributes:
         item_ids, titles: Of some of its items, in the same order.
         attributes: Attribute -> values that filters can choose from.
+        ranges: Attribute -> the lowest and the highest of what is a number.
         n_factors: Of the model.
     """
 
     item_ids: list[str]
     titles: list[str]
     attributes: dict[str, list[str]]
+    ranges: dict[str, tuple[float, float]]
     n_factors: int
 
     @classmethod
@@ -53,7 +55,8 @@ class Words:
         return cls(
             [item["item_id"] for item in items],
             [item["title"] for item in items],
-            {one["name"]: [value["value"] for value in one["values"]] for one in attributes},
+            {one["name"]: [value["value"] for value in one["values"]] for one in attributes if one["values"]},
+            {one["name"]: (one["numbers"]["min"], one["numbers"]["max"]) for one in attributes if one["numbers"]},
             ask("/v1/model")["n_factors"],
         )
 
@@ -202,14 +205,13 @@ def _known(operation: schemathesis.APIOperation, words: Words) -> Made:
 
 def _steering(words: Words) -> dict[str, Made]:
     ids = st.lists(st.sampled_from(words.item_ids), max_size=30)
-    where = st.sampled_from(sorted(words.attributes)).flatmap(
-        lambda name: st.dictionaries(
-            st.just(name),
-            st.sampled_from(words.attributes[name]) | st.lists(st.sampled_from(words.attributes[name]), min_size=1),
-            max_size=1,
-        )
-    )
-    chosen = {"allow": st.none() | ids, "exclude": ids} | ({"where": where} if words.attributes else {})
+    where: dict[str, Made] = {name: st.sampled_from(values) for name, values in words.attributes.items()}
+    for name, (low, high) in words.ranges.items():
+        ends = st.tuples(st.floats(low, high), st.floats(low, high)).map(sorted)
+        within = ends.map(lambda both: {"min": both[0], "max": both[1]}) | ends.map(lambda both: {"max": both[0]})
+        where[name] = where[name] | within if name in where else within
+    several = {name: wanted | st.lists(wanted, min_size=1, max_size=9) for name, wanted in where.items()}
+    chosen = {"allow": st.none() | ids, "exclude": ids, "where": st.fixed_dictionaries({}, optional=several)}
     return {
         "k": st.integers(1, 200),
         "exclude_seen": st.booleans(),

@@ -274,7 +274,7 @@ class PolicyTrainer(PackedTrainer):
         batch, rollout = PolicyBatch.of(inputs).packed, inputs["rollout"]
         losses = model(batch, rollout, self.table)
         parts = {name: loss for name, loss in losses.items() if name != "loss"}
-        self.count(parts | self._record(batch, rollout), float(batch.target_mask.sum()))
+        self.count(parts | self._record(batch, rollout), batch.target_mask.sum())
         loss = losses["loss"] / num_items_in_batch * self.accelerator.num_processes
         return (loss, losses) if return_outputs else loss
 

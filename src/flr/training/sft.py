@@ -49,6 +49,6 @@ class StageOneTrainer(PackedTrainer):
         scale = 1.0 if not warmup else min(1.0, self.state.global_step / warmup)
         losses = model(batch, self.table, num_items_in_batch, scale)
         parts = {name: loss for name, loss in losses.items() if name != "loss"}
-        self.count(parts, float(batch.target_mask.sum()))
+        self.count(parts, batch.target_mask.sum())
         loss = losses["loss"] * self.accelerator.num_processes
         return (loss, losses) if return_outputs else loss

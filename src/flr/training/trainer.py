@@ -21,6 +21,8 @@ from flr.training.validation import Validation
 
 #: Default length of a row, in longest windows.
 _ROW_WINDOWS = 2
+#: What the log calls the number of targets.
+_TARGETS = "targets"
 
 
 class PackedRows(Dataset[Windows]):
@@ -145,8 +147,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
         self.table = table
         self.validation = validation
         self.loss_is_scaled_for_ga = True
-        self._sums: dict[str, float] = {}
-        self._n_targets = 0.0
+        self._sums: dict[str, torch.Tensor] = {}
 
     def _get_train_sampler(self, train_dataset: Dataset[Windows] | None = None) -> SequentialSampler:
         return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
@@ -160,18 +161,17 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
         gathered: torch.Tensor = self.accelerator.gather(n_targets.to(device))
         return gathered.sum()
 
-    def count(self, sums: dict[str, torch.Tensor], n_targets: float) -> None:
-        """Take sums over targets, whose means since the last time `log` adds."""
-        self._n_targets += n_targets
-        for name, total in sums.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(total.detach())
+    def count(self, sums: dict[str, torch.Tensor], n_targets: torch.Tensor) -> None:
+        """Take sums over targets, whose means since the last time `log` adds; they stay where they are until then."""
+        for name, total in {**sums, _TARGETS: n_targets}.items():
+            self._sums[name] = self._sums.get(name, 0.0) + total.detach().double()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, adding the mean over targets of whatever was counted."""
-        if "loss" in logs and self._n_targets:
-            logs |= {name: total / self._n_targets for name, total in self._sums.items()}
-            logs["targets"] = self._n_targets
-            self._sums, self._n_targets = {}, 0.0
+        if "loss" in logs and self._sums:
+            sums, self._sums = {name: float(total) for name, total in self._sums.items()}, {}
+            n_targets = sums.pop(_TARGETS)
+            logs |= {**{name: total / max(n_targets, 1.0) for name, total in sums.items()}, _TARGETS: n_targets}
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
