@@ -262,6 +262,10 @@ def test_numbers_have_a_range_and_identifiers_have_none() -> None:
         pl.Series("same", [1.5] * n),
         pl.Series("sold on", [date(2026, 1, 1 + number) for number in range(n)]),
         pl.Series("is new", [True, False] * 5 + [True]),
+        pl.Series("credits", [[{"name": "x", "rank": number % 3}] for number in range(n)]),
+        pl.Series("hash", [b"1"] * n),
+        pl.Series("nothing", [None] * n),
+        pl.Series("shelf", ["7", "8", "8"] * 3 + ["7", "7"]).cast(pl.Categorical),
     )
     with asked_about(measures, removed=(f"i{n - 1}",)) as client:
         found = {one["name"]: one for one in attributes_of(client)}
@@ -276,6 +280,7 @@ def test_numbers_have_a_range_and_identifiers_have_none() -> None:
             "some": (7.5, price[1]),
             "year": (1990, 1992),
             "editions": (1, 3),
+            "shelf": (7, 8),
         }
         assert (found["price"]["values"], found["price"]["n_values"]) == ([], 0)
         assert {"genre", "colour", "edition", "is new"} <= set(found) - set(ranges)

@@ -57,7 +57,7 @@ def _ranges(live: LiveCatalogue) -> pl.DataFrame:
     """
     found, listed, attributes = [], _listed(live.catalogue), live.catalogue.attributes
     for column in () if attributes is None else attributes.iter_columns():
-        if column.dtype.is_temporal() or column.dtype in (pl.Boolean, pl.Struct):
+        if not _may_hold_numbers(column.dtype):
             continue
         numbers, items = live.attributes.numbers(column.name)
         numbers = numbers[listed[items]]
@@ -66,6 +66,12 @@ def _ranges(live: LiveCatalogue) -> pl.DataFrame:
         if 2 * len(numbers) > n_given and n_distinct > 1 and not is_identifier:
             found.append((column.name, numbers[0], numbers[-1]))
     return pl.DataFrame(found, schema={ATTRIBUTE: pl.String, "low": pl.Float64, "high": pl.Float64}, orient="row")
+
+
+def _may_hold_numbers(dtype: pl.DataType) -> bool:
+    while isinstance(dtype, pl.List | pl.Array):
+        dtype = dtype.inner  # type: ignore[assignment]
+    return dtype.is_numeric() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
 
 
 def _listed(catalogue: Catalogue) -> BoolArray:
