@@ -104,3 +104,13 @@ def test_it_says_how_to_use_both(tmp_path: Path) -> None:
         "one of 2 GPUs is used; torchrun --nproc-per-node 2 -m flr train ... uses all, and takes the same steps with "
         "gradient_accumulation_steps divided by 2"
     ]
+
+
+def test_bfloat16_where_there_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("Your setup doesn't support bf16/gpu. You need Ampere+ GPU with cuda>=11.0\nmore")
+
+    monkeypatch.setattr("flr.training.journey._arguments", refuse)
+    config = small_config("training.mixed_precision=bf16")
+    with pytest.raises(ConfigError, match=r"cannot train so: Your setup .* cuda>=11\.0; see training\.mixed_precision"):
+        training_arguments(config, config.training, RunFolder(tmp_path))

@@ -5,9 +5,9 @@
 3. Weights are counted on the real modules, built on a device that stores nothing.
 4. Hours are operations over what a device does: its dense peak times the share of it that is put to use.
 
-Not counted: the assistant (small networks, minutes), validation, ranking by rewards, reading of data, the device's own
-context (about 1 GB on a GPU) and what its allocator wastes. Activations under autocast over float32 weights count as
-float32, an upper bound.
+Not counted: the assistant (small networks, minutes), validation, ranking by rewards, reading of data, a second copy of
+gradients that several processes keep, the device's own context (about 1 GB on a GPU) and what its allocator wastes.
+Activations under autocast over float32 weights count as float32, an upper bound.
 """
 
 from __future__ import annotations

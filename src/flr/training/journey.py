@@ -75,6 +75,8 @@ class Journey:
     def train(self, trainer: PackedTrainer) -> float:
         """Train, and return how many seconds it took."""
         started = time.perf_counter()
+        if distributed.is_initialized():  # dropout is to differ from process to process
+            torch.manual_seed(self.arguments.seed + distributed.get_rank())
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # by accelerate
@@ -169,6 +171,15 @@ def _check_alike(config: Config, prepared: PreparedData) -> None:
             )
 
 
+def of_first_process(value: T) -> T:
+    """Return the first process's value in all of them."""
+    if not distributed.is_initialized():
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box)
+    return box[0]
+
+
 def share_weights(module: nn.Module) -> None:
     """Give all processes the first one's weights, where there are several."""
     if distributed.is_initialized():
@@ -198,8 +209,16 @@ def on_first_process(action: Callable[[], T]) -> T:
 
 def training_arguments(config: Config, stage: TrainingConfig | PolicyConfig, folder: RunFolder) -> TrainingArguments:
     """Return the Trainer's arguments; stage one keeps its best checkpoint, stage two leaves that to its guard."""
-    settings = config.training
     transformers_logging.set_verbosity_error()
+    try:
+        return _arguments(config, stage, folder)
+    except ValueError as error:  # bfloat16 on a GPU that has none
+        said = str(error).strip().splitlines()[0]
+        raise ConfigError(f"this machine cannot train so: {said}; see training.mixed_precision") from error
+
+
+def _arguments(config: Config, stage: TrainingConfig | PolicyConfig, folder: RunFolder) -> TrainingArguments:
+    settings = config.training
     return _OneDevice(
         output_dir=str(folder.checkpoints),
         restore_callback_states_from_checkpoint=True,  # patience that is used up stays used up
