@@ -215,6 +215,43 @@ def test_the_heat_map_follows_a_history_that_is_steered_at_once(site: Site, open
     expect(page.locator("#heat tbody th").nth(1)).to_have_text(HISTORY[1])
 
 
+def test_the_heat_map_comes_back_with_a_history_that_is_left_for_a_moment(site: Site, open_page: Open) -> None:
+    page, lists = open_page(site.url), list[Route]()
+    page.route("**/v1/explain", lambda route: None)  # which is never answered
+    add(page, HISTORY[0])
+    expect(page.locator("#heat-body")).to_have_attribute("aria-busy", "true")
+    page.route("**/v1/recommend", lambda route: lists.append(route))  # noqa: PLW0108
+    page.fill("#search", HISTORY[1])
+    page.press("#search", "Enter")
+    page.locator("#history > li").nth(1).locator("[data-act=remove]").click()
+    page.wait_for_function("document.querySelectorAll('#history > li').length === 1")
+    page.unroute("**/v1/explain")
+    page.wait_for_timeout(500)
+    lists[-1].continue_()
+    expect(page.locator("#heat tbody th").first).to_have_text(HISTORY[0])
+
+
+def test_a_list_waits_for_more_steering_whatever_is_steered(site: Site, open_page: Open) -> None:
+    page, asked = open_page(site.url), list[str]()
+    add(page, HISTORY[0])
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("recommend") else None)
+    # Three changes in a row: only the list of the last one is asked for.
+    page.evaluate(
+        """async () => {
+          const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+          for (const length of ["5", "20", "5"]) {
+            const items = document.getElementById("k");
+            items.value = length;
+            items.dispatchEvent(new Event("change"));
+            await pause(50);
+          }
+          await pause(1000);
+        }"""
+    )
+    expect(page.locator("#list > li")).to_have_count(5)
+    assert len(asked) == 1
+
+
 def test_why_an_item_with_the_list_before_and_after(site: Site, open_page: Open) -> None:
     page = open_page(site.url)
     add(page, *HISTORY)

@@ -112,6 +112,7 @@ function recommend(delay, isNewHistory = false) {
   if (isNewHistory) {
     closeWhy();
     begin("heat");
+    state.heat = ""; // what was under way for this very history may have been ended
   }
   if (isEmpty) {
     byId("heat").hidden = byId("list-note").hidden = true;

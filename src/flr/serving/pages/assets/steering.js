@@ -72,7 +72,7 @@ function wireList(model, changed) {
   const usual = lengths.includes(10) ? 10 : lengths[lengths.length - 1];
   const option = (length) => el("option", { value: length, selected: length === usual }, String(length));
   byId("k").replaceChildren(...lengths.map(option));
-  for (const id of ["k", "diversify", "exclude-seen"]) byId(id).onchange = changed;
+  for (const id of ["k", "diversify", "exclude-seen"]) byId(id).onchange = () => changed();
 }
 
 /** Wire the filters; returns where(), the conditions that are set: [name, values and ranges], one of which must hold. */
