@@ -242,7 +242,7 @@ def _normalised(logits: Tensor, hidden: Tensor, table: ChildTable, output: Tenso
 
 
 def _over_vocabulary(hidden: Tensor, output: Tensor) -> Tensor:
-    """Return the log of the sum over the vocabulary of exponential logits, [n, D] -> [n, 1] float32.
+    """Return the log of the sum over the vocabulary of exponential logits, [..., D] -> [..., 1] float32.
 
     Thousands of nodes times a vocabulary of 150,000 tokens would be gigabytes, so some are looked at at a time.
     """
@@ -251,7 +251,8 @@ def _over_vocabulary(hidden: Tensor, output: Tensor) -> Tensor:
     def summed(rows: Tensor) -> Tensor:
         return torch.logsumexp((rows @ output.T).float(), -1, keepdim=True)
 
-    return torch.cat([by_block(summed, rows) for rows in torch.split(hidden, n_at_once)])
+    parts = torch.split(hidden.flatten(0, -2), n_at_once)
+    return torch.cat([by_block(summed, rows) for rows in parts]).view(*hidden.shape[:-1], 1)
 
 
 def _logits_of_queries(hidden: Tensor, place: Tensor, part: SizeClass, weights: Tensor) -> Tensor:
@@ -298,9 +299,7 @@ def write_edge_log_probs(out: Tensor, hidden: Tensor, row_of_node: Tensor, table
         # One [B, D] x [D, c] product per node, batched over the nodes of the class.
         logits = torch.matmul(states.transpose(0, 1), output[part.tokens[chosen]].transpose(-1, -2)).float()
         if table.normalise == "vocabulary":
-            log_probs = logits - _over_vocabulary(states.flatten(0, 1), output).view(*states.shape[:2], 1).transpose(
-                0, 1
-            )
+            log_probs = logits - _over_vocabulary(states, output).transpose(0, 1)
         else:
             log_probs = torch.log_softmax(logits.masked_fill(~real[:, None], -torch.inf), dim=-1)
         out[:, part.edges[chosen][real]] = log_probs.transpose(0, 1)[:, real]

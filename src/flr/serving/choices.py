@@ -27,8 +27,7 @@ class AttributeChoices:
         """
         if live.catalogue.attributes is None:
             return []
-        counts, found = self._counts.of(live), list[Attribute]()
-        ranges = {name: Range(min=low, max=high) for name, low, high in self._ranges.of(live).iter_rows()}
+        counts, ranges, found = self._counts.of(live), self._ranges.of(live), list[Attribute]()
         for name in live.catalogue.attributes.columns:
             values = counts.filter(pl.col(ATTRIBUTE) == name)
             best = values.head(limit).select(VALUE, "n_items").iter_rows()
@@ -50,12 +49,12 @@ def _counts(live: LiveCatalogue) -> pl.DataFrame:
     return counts.sort("n_items", VALUE, descending=[True, False])
 
 
-def _ranges(live: LiveCatalogue) -> pl.DataFrame:
-    """Return the attributes that are numbers for most items which have one, with the lowest and the highest.
+def _ranges(live: LiveCatalogue) -> dict[str, Range]:
+    """Return the lowest and the highest of the attributes that are numbers for most items which have one.
 
     Whole numbers of which no two are the same are identifiers, and a number that all share leaves nothing to choose.
     """
-    found, listed, attributes = [], _listed(live.catalogue), live.catalogue.attributes
+    found, listed, attributes = dict[str, Range](), _listed(live.catalogue), live.catalogue.attributes
     for column in () if attributes is None else attributes.iter_columns():
         if not _may_hold_numbers(column.dtype):
             continue
@@ -64,8 +63,8 @@ def _ranges(live: LiveCatalogue) -> pl.DataFrame:
         n_distinct, n_given = len(np.unique(numbers)), listed.sum() - column.filter(listed).null_count()
         is_identifier = n_distinct == len(numbers) and bool((numbers % 1 == 0).all())
         if 2 * len(numbers) > n_given and n_distinct > 1 and not is_identifier:
-            found.append((column.name, numbers[0], numbers[-1]))
-    return pl.DataFrame(found, schema={ATTRIBUTE: pl.String, "low": pl.Float64, "high": pl.Float64}, orient="row")
+            found[column.name] = Range(min=float(numbers[0]), max=float(numbers[-1]))
+    return found
 
 
 def _may_hold_numbers(dtype: pl.DataType) -> bool:

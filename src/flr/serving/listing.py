@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import polars as pl
 
 from flr.live import LiveCatalogue
 from flr.serving.contract import Item
 
+T = TypeVar("T")
 
-class PerCatalogue:
-    """A table of what is recommended, made once per edit of the catalogue.
+
+class PerCatalogue(Generic[T]):
+    """Something known of what is recommended, made once per edit of the catalogue.
 
     Args:
         make: Makes it.
     """
 
-    def __init__(self, make: Callable[[LiveCatalogue], pl.DataFrame]) -> None:
+    def __init__(self, make: Callable[[LiveCatalogue], T]) -> None:
         self._make = make
-        self._made: tuple[LiveCatalogue, pl.DataFrame] | None = None
+        self._made: tuple[LiveCatalogue, T] | None = None
 
-    def of(self, live: LiveCatalogue) -> pl.DataFrame:
+    def of(self, live: LiveCatalogue) -> T:
         made = self._made  # once: another thread may ask for that of a newer catalogue meanwhile
         if made is None or made[0] is not live:
             made = self._made = (live, self._make(live))

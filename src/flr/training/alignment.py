@@ -13,7 +13,7 @@ from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.seeding import derive_seed
 from flr.training.finished import finished_run_data
-from flr.training.folder import RunSummary
+from flr.training.folder import RunSummary, step_in_name
 from flr.training.grpo import PolicyModule, PolicyTrainer
 from flr.training.guard import Guard
 from flr.training.journey import Journey, open_journey
@@ -88,7 +88,7 @@ def _align(journey: Journey, source: Path, facts: dict[str, str], reward: Reward
         guard.begin(stage_one)
         progress.message(f"stage one: valid NDCG@10 {stage_one['ndcg@10']:.4f}, HR@10 {stage_one['hr@10']:.4f}")
         if journey.checkpoint is not None:
-            guard.load(journey.folder.checkpoints, int(journey.checkpoint.rsplit("-", 1)[1]))
+            guard.load(journey.folder.checkpoints, step_in_name(journey.checkpoint))
         seconds = journey.train(trainer)
     guard.restore()
     n_parameters, n_trained_parameters = recommender.model.count_parameters()

@@ -35,7 +35,7 @@ from flr.seeding import derive_seed, generator
 from flr.sequential.assistant import LEAST, SequenceAssistant, build_assistant, sequence_networks
 from flr.sequential.fitting import fit_network
 from flr.sequential.windows import TrainingWindows
-from flr.training.journey import of_first_process, share_weights
+from flr.training.journey import on_first_process, share_weights
 from flr.training.validation import Validation, summed_over_processes, validation_users
 
 #: What alpha, beta and gamma may be, and what alpha and beta may be together; ties go to the smaller.
@@ -108,8 +108,9 @@ def give_assistant(
     if assistant is None:
         return Say()
     model.assistant = assistant
+    mine = _best(recommender, validation.sequences, users, accelerator)
     # Processors that differ may round to another say, and all must take the same way from here.
-    say = of_first_process(_best(recommender, validation.sequences, users, accelerator))
+    say = on_first_process(lambda: mine)
     assistant.weights.copy_(torch.tensor(say.weights))
     assistant.discount.fill_(say.discount)
     if not say:

@@ -152,7 +152,7 @@ class RunFolder:
             )
         self.hold()
         last = _last_whole_checkpoint(self.checkpoints)
-        _trim_log(self.log, 0 if last is None else _number_of(last))
+        _trim_log(self.log, 0 if last is None else step_in_name(last))
         return None if last is None else str(last)
 
     def holds_anything(self) -> bool:
@@ -235,7 +235,7 @@ def named_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, A
 
 def _last_whole_checkpoint(folder: Path) -> Path | None:
     """Return the latest checkpoint that was written to its end; later ones, which a kill cut short, go."""
-    for path in sorted(folder.glob("checkpoint-*"), key=_number_of, reverse=True):
+    for path in sorted(folder.glob("checkpoint-*"), key=step_in_name, reverse=True):
         try:
             json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))  # the last file that is written
         except (OSError, ValueError):
@@ -245,8 +245,13 @@ def _last_whole_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def _number_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rsplit("-", 1)[1])
+def step_in_name(path: Path | str) -> int:
+    """Return the optimiser step that a checkpoint, or a file beside it, is named by.
+
+    >>> step_in_name("checkpoints/checkpoint-50"), step_in_name("guard-50.json")
+    (50, 50)
+    """
+    return int(Path(path).stem.rsplit("-", 1)[1])
 
 
 def _trim_log(path: Path, last_step: int) -> None:

@@ -248,10 +248,10 @@ class PolicyTrainer(PackedTrainer):
 
     def _roll_out(self, batches: list[PolicyBatch]) -> list[Rollout] | None:
         """Return rollouts with advantages; None where any process found no probabilities."""
-        rollouts = list[Rollout]()
+        rollouts: list[Rollout]
         try:
             with torch.no_grad(), self.accelerator.autocast():
-                rollouts += [self.model.roll_out(batch, self.environment, self.reward) for batch in batches]
+                rollouts = [self.model.roll_out(batch, self.environment, self.reward) for batch in batches]
         except DivergedError:
             rollouts = []
         if float(summed_over_processes(torch.tensor([float(not rollouts)]), self.accelerator)):

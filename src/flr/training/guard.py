@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from flr.persistence import read_json, write_json
+from flr.training.folder import step_in_name
 from flr.training.validation import BEST_METRIC
 
 
@@ -91,7 +92,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         save_file({name: tensor.contiguous().cpu() for name, tensor in self._best.items()}, weights)
         names = ("best_step", "best_metrics", "n_rollbacks", "n_worse")
         write_json(facts, {name: getattr(self, name) for name in names})
-        saved = sorted(int(path.stem.rsplit("-", 1)[1]) for path in folder.glob("guard-*.json"))
+        saved = sorted(step_in_name(path) for path in folder.glob("guard-*.json"))
         for old in saved[:-2]:  # the checkpoint before this one must stay usable until this one is whole
             for path in _files(folder, old):
                 path.unlink(missing_ok=True)

@@ -171,15 +171,6 @@ def _check_alike(config: Config, prepared: PreparedData) -> None:
             )
 
 
-def of_first_process(value: T) -> T:
-    """Return the first process's value in all of them."""
-    if not distributed.is_initialized():
-        return value
-    box = [value]
-    distributed.broadcast_object_list(box)
-    return box[0]
-
-
 def share_weights(module: nn.Module) -> None:
     """Give all processes the first one's weights, where there are several."""
     if distributed.is_initialized():
