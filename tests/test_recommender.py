@@ -240,6 +240,16 @@ def test_a_full_disk_leaves_the_old_model(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_loaded_model_no_longer_needs_its_files(recommender: Recommender, tmp_path: Path) -> None:
+    recommender.save(tmp_path)
+    loaded = Recommender.load(tmp_path, device="cpu")
+    path = tmp_path / "model.safetensors"
+    with path.open("r+b") as file:  # in place, where a view of the file would see it
+        file.write(bytes(path.stat().st_size))
+    histories = Histories(np.array([0, 2, 1]), np.array([0, 3]))
+    assert np.array_equal(loaded.score(histories), recommender.score(histories))
+
+
 def test_an_assistant_saved_when_it_had_one_network_is_read(tmp_path: Path) -> None:
     recommender = make("reasoner.memory=transitions", "assistant.networks=[sasrec]")
     recommender.save(tmp_path)

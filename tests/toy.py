@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from flr.backbone.loading import compact_backbone
 from flr.building import build_memory, build_reasoner
@@ -181,13 +175,11 @@ SHAPE = {
 }
 
 
-def save_pretrained(folder: Path, kind: str = "llama", *, tied: bool = True) -> PreTrainedModel:
+def save_pretrained(folder: Path, kind: str = "llama", *, tied: bool = True, **settings: Any) -> PreTrainedModel:
     """Write a tiny pretrained model of random weights with a tokenizer, as a Hub folder holds them."""
     torch.manual_seed(0)
-    if kind == "llama":
-        model = LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=tied))
-    else:
-        model = Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=tied))
+    config = AutoConfig.for_model(kind, **SHAPE, tie_word_embeddings=tied, **settings)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     model.eval().save_pretrained(folder)
     trained = TitleTokenizer.train(TITLES, 300)
     PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="< eoi >").save_pretrained(folder)

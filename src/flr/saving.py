@@ -11,6 +11,7 @@ items.parquet             item_id, title and attributes, in the order of item in
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flr.backbone.loading import architecture, backbone_from_config, cast_weights, merge_lora
+from flr.backbone.loading import architecture, empty_backbone, merge_lora
 from flr.building import build_memory, build_reasoner
 from flr.catalogue.titles import build_catalogue
 from flr.config import Config, parse_saved
@@ -161,15 +162,13 @@ def _read_transitions(path: Path) -> Transitions:
 
 
 def _build(meta: dict[str, Any], config: Config, transitions: Transitions | None) -> FLRModel:
-    # LoRA matrices are folded into float32.
-    dtype = torch.bfloat16 if config.backbone.dtype == "bfloat16" and config.backbone.train != "lora" else torch.float32
-    backbone = backbone_from_config(meta["architecture"], tied=meta["tied"])
-    cast_weights(backbone, dtype)
+    """Return a model of the saved one's shapes, whose weights are to be assigned."""
+    backbone = empty_backbone(meta["architecture"], tied=meta["tied"])
     memory = build_memory(config.reasoner, backbone, transitions)
     assistant = None
     if transitions is not None and meta.get("assisted", False):  # older folders, and what is not trained, have none
         assistant = build_assistant(config.assistant, transitions.n_items, config.text.window)
-    return FLRModel(backbone, build_reasoner(config.reasoner, backbone), memory, assistant)
+    return FLRModel(backbone, build_reasoner(config.reasoner, backbone, embedding_rms=1.0), memory, assistant)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -188,8 +187,13 @@ def _load_weights(model: FLRModel, path: Path) -> None:
     }
     if "assistant.weight" in weights:
         weights["assistant.weights"] = weights.pop("assistant.weight")[None]
+    of_backbone = {name for name in weights if name.startswith("backbone.")}
+    # Float32 where LoRA matrices were folded into some weights beside others in bfloat16.
+    dtype = functools.reduce(torch.promote_types, (weights[name].dtype for name in of_backbone), torch.bfloat16)
+    # Copies: what safetensors gives are views of the file, which somebody may replace.
+    own = {name: of.to(dtype if name in of_backbone else of.dtype, copy=True) for name, of in weights.items()}
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(own, assign=True)
     except RuntimeError as error:
         first = str(error).splitlines()[0]
         raise ArtifactError(f"{str(path)!r} does not fit the model that recommender.json describes: {first}") from error

@@ -12,6 +12,7 @@ from flr.backbone.loading import (
     architecture,
     backbone_from_config,
     compact_backbone,
+    empty_backbone,
     merge_lora,
     pretrained_backbone,
     pretrained_tokenizer,
@@ -64,6 +65,20 @@ def test_the_first_layers_can_be_kept(tmp_path: Path) -> None:
     again = backbone_from_config(architecture(backbone))
     again.load_state_dict(backbone.state_dict())
     torch.testing.assert_close(logits_of(again), logits_of(backbone), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3_text"])
+def test_an_empty_backbone_has_what_its_settings_tell_and_takes_weights(kind: str, tmp_path: Path) -> None:
+    special = {"head_dim": 8, "query_pre_attn_scalar": 8} if kind == "gemma3_text" else {}
+    save_pretrained(tmp_path, kind, **special)
+    backbone = pretrained_backbone(BackboneConfig(source=str(tmp_path)))
+    empty = empty_backbone(architecture(backbone), tied=True)
+    assert kind != "llama" or all(weight.is_meta for weight in empty.parameters())
+    tables, expected = dict(empty.named_buffers()), dict(backbone.named_buffers())
+    assert tables.keys() == expected.keys()
+    assert all(torch.equal(table, expected[name]) for name, table in tables.items())
+    empty.load_state_dict(backbone.state_dict(), assign=True)
+    torch.testing.assert_close(logits_of(empty), logits_of(backbone), rtol=0, atol=0)
 
 
 def test_lora_trains_little_and_folds_into_plain_weights(tmp_path: Path) -> None:

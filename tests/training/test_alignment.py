@@ -12,11 +12,12 @@ from test_run import InterruptedAt
 
 from flr.config import Config, load_config
 from flr.errors import ArtifactError, ConfigError, FlrError
+from flr.recommender import Recommender
 from flr.training.alignment import align_run
 from flr.training.finished import evaluate_run
 from flr.training.run import train_run
 from processes import train_in_two_processes
-from toy import TINY, UNSET, prepared_ring
+from toy import TINY, UNSET, prepared_ring, save_pretrained
 
 STAGE_ONE = [*TINY, "training.max_steps=30", "training.eval_steps=15"]
 STAGE_TWO = ["grpo.max_steps=4", "grpo.eval_steps=2", "grpo.batch_tokens=400", "grpo.group_size=4", "grpo.sigma=2"]
@@ -100,6 +101,19 @@ def test_no_learning_rate_ends_below_stage_one(rate: float, stage_one: Path, tmp
         assert summary.winner == "sft"
         kept, started = weights(tmp_path / "run"), weights(stage_one)
         assert all(torch.equal(kept[name], started[name]) for name in started)
+
+
+def test_what_lora_learnt_beside_bfloat16_is_loaded_as_it_was_saved(data: Path, tmp_path: Path) -> None:
+    save_pretrained(tmp_path / "model", "qwen2", tied=True)
+    held = [f"backbone.source={tmp_path / 'model'}", "backbone.dtype=bfloat16"]
+    train_run(load_config(None, [*TINY, *held, "training.max_steps=2"]), data, tmp_path / "sft")
+    adapted = config(*held, "training.max_steps=2", "training.eval_steps=15", "grpo.train=lora")
+    align_run(adapted, tmp_path / "sft", tmp_path / "grpo")
+    for run, folded in ((tmp_path / "sft", torch.bfloat16), (tmp_path / "grpo", torch.float32)):
+        saved = weights(run)
+        loaded = Recommender.load(run, device="cpu").model.backbone.state_dict()
+        assert {tensor.dtype for tensor in loaded.values()} == {folded}
+        assert all(torch.equal(tensor.float(), saved[f"backbone.{name}"].float()) for name, tensor in loaded.items())
 
 
 def test_a_step_that_leaves_no_probabilities_is_taken_back_before_the_next_validation(

@@ -90,6 +90,22 @@ def test_stage_two_trains_the_reasoner(data: Path, tmp_path: Path) -> None:
     assert by_token.peak_bytes > found.peak_bytes
 
 
+def test_lora_beside_bfloat16_is_saved_and_aligned_in_float32(data: Path, tmp_path: Path) -> None:
+    save_pretrained(tmp_path / "model", "qwen2", tied=True)
+    source = f"backbone.source={tmp_path / 'model'}"
+    config = tiny(source, "backbone.train=lora", "backbone.dtype=bfloat16", "grpo.train=lora")
+    train_run(config, data, tmp_path / "sft")
+    align_run(config, tmp_path / "sft", tmp_path / "grpo")
+    saved = [(tmp_path / name / "model" / "model.safetensors").stat().st_size for name in ("sft", "grpo")]
+    first, second = estimated(config, data), estimated(config, data, "grpo")
+    checkpoints = [2 * (found.weight_bytes + found.optimizer_bytes) for found in (first, second)]
+    for found, checkpoint, size in zip((first, second), checkpoints, saved, strict=True):
+        assert found.disk_bytes - checkpoint == pytest.approx(size, rel=0.3)
+        assert found.disk_bytes - checkpoint > 0.95 * size
+    assert second.weight_bytes == 4 * second.n_parameters, "stage two holds in float32 what was folded into it"
+    assert first.weight_bytes < 4 * first.n_parameters
+
+
 def test_the_papers_model_is_counted_from_its_config_alone(data: Path) -> None:
     config = load_config(PAPER / "cds-latentr3.yaml", [f"backbone.source={PAPER / 'qwen2.5-1.5b'}"])
     found = estimated(config, data)

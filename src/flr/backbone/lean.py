@@ -124,16 +124,15 @@ class LeanLlama:
 
 def is_plain(transformer: Any) -> bool:
     """Return whether `LeanLlama` computes what a decoder does: a float32 Llama without biases, LoRA or quantisation."""
-    config = transformer.config
+    if type(transformer).__name__ != "LlamaModel" or not len(transformer.layers):
+        return False
+    config, first = transformer.config, transformer.layers[0]
     rope = getattr(config, "rope_parameters", None) or {}
-    first = transformer.layers[0] if len(transformer.layers) else None
     return (
-        type(transformer).__name__ == "LlamaModel"
-        and config.hidden_act == "silu"
+        config.hidden_act == "silu"
         and not config.attention_bias
         and not config.mlp_bias
         and rope.get("rope_type", "default") == "default"
-        and first is not None
         and all(type(module) is nn.Linear for module in _projections(first))
         and first.self_attn.q_proj.weight.dtype == torch.float32
     )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from flr.backbone.reading import check_reading
 from flr.backbone.streams import Backbone
 from flr.config import BackboneConfig
 from flr.errors import ArtifactError, ConfigError, FetchError
@@ -103,13 +104,13 @@ def pretrained_backbone(config: BackboneConfig) -> Backbone:
     """Return a pretrained decoder, with fewer layers and LoRA where the config says so.
 
     Raises:
-        ConfigError: More layers are asked for than there are, LoRA without the `llm` extra, or a name that is nearly
-            one of ours.
+        ConfigError: More layers are asked for than there are, LoRA without the `llm` extra, a name that is nearly
+            one of ours, or a decoder of another kind (`check_reading`).
         FetchError: The weights are neither in the cache nor reachable.
         ArtifactError: A local folder or file holds no model that transformers can read.
     """
     folder, extra = _resolve(config.source)
-    dtype = _DTYPES[config.dtype]
+    dtype = weights_dtype(config)
     model = _load(AutoModelForCausalLM, config.source, folder, dtype=dtype, **extra)
     transformer: PreTrainedModel = model.base_model
     output = model.get_output_embeddings()
@@ -117,11 +118,17 @@ def pretrained_backbone(config: BackboneConfig) -> Backbone:
     _keep_layers(transformer, config)
     backbone = Backbone(transformer, None if tied else output.weight, dropout=config.dropout)
     cast_weights(backbone, dtype)
+    check_reading(backbone, model, config.source)
     if config.train == "frozen":
         backbone.requires_grad_(False)
     elif config.train == "lora":
         add_lora(backbone, config)
     return backbone
+
+
+def weights_dtype(config: BackboneConfig) -> torch.dtype:
+    """Return the type that a backbone's weights are trained in; LoRA matrices are float32 in any case."""
+    return _DTYPES[config.dtype]
 
 
 def cast_weights(backbone: Backbone, dtype: torch.dtype) -> None:
@@ -157,7 +164,7 @@ def pretrained_architecture(config: BackboneConfig) -> tuple[dict[str, Any], boo
 
 
 def backbone_from_config(settings: dict[str, Any], *, dropout: float = 0.0, tied: bool = True) -> Backbone:
-    """Return a backbone of the given architecture with random weights, to load saved ones into.
+    """Return a backbone of the given architecture with random weights.
 
     Args:
         settings: What `architecture` gave.
@@ -166,10 +173,22 @@ def backbone_from_config(settings: dict[str, Any], *, dropout: float = 0.0, tied
     """
     kind = str(settings["model_type"])
     architecture = AutoConfig.for_model(**settings)
-    transformer = AutoModel.from_config(architecture, attn_implementation="sdpa")
+    transformer = AutoModel.from_config(architecture)
     output = None if tied else nn.Parameter(torch.empty(architecture.vocab_size, architecture.hidden_size))
     assert transformer.config.model_type == kind
     return Backbone(transformer, output, dropout=dropout)
+
+
+def empty_backbone(settings: dict[str, Any], *, tied: bool) -> Backbone:
+    """Return a backbone without memory for its weights, which are to be assigned; see `backbone_from_config`."""
+    with torch.device("meta"):
+        backbone = backbone_from_config(settings, tied=tied)
+    transformer = backbone.transformer
+    if hasattr(transformer, "rotary_emb"):
+        transformer.rotary_emb = type(transformer.rotary_emb)(config=transformer.config)
+    if any(buffer.is_meta for buffer in backbone.buffers()):  # tables that only the model itself can compute
+        return backbone_from_config(settings, tied=tied)
+    return backbone
 
 
 def architecture(backbone: Backbone) -> dict[str, Any]:
@@ -258,9 +277,11 @@ def _load(kind: Any, source: str, folder: str, **arguments: Any) -> Any:
 
 
 def _keep_layers(transformer: PreTrainedModel, config: BackboneConfig) -> None:
-    layers: nn.ModuleList = transformer.layers
     if config.n_layers is None:
         return
+    layers: nn.ModuleList | None = getattr(transformer, "layers", None)
+    if layers is None:
+        raise ConfigError(f"backbone.n_layers = {config.n_layers}, but {config.source!r} has no layers that can be cut")
     if config.n_layers > len(layers):
         raise ConfigError(f"backbone.n_layers = {config.n_layers}, but {config.source!r} has {len(layers)} layers")
     transformer.layers = layers[: config.n_layers]

@@ -104,6 +104,8 @@ class Backbone(nn.Module):
         self.output = output
         self.dropout = nn.Dropout(dropout)
         self._lean_of = None
+        config = transformer.config
+        self._logit_scale = float(getattr(config, "logit_scale", None) or 1 / getattr(config, "logits_scaling", 1))
 
     def train(self, mode: bool = True) -> Backbone:
         """Set the mode; prepared weights are dropped before training, as fused optimizers change theirs unseen."""
@@ -117,8 +119,9 @@ class Backbone(nn.Module):
 
     @property
     def output_weight(self) -> Tensor:
-        """Output embeddings, [V, D]."""
-        return self.embedding.weight if self.output is None else self.output
+        """Output embeddings, [V, D], times what some decoders (Cohere, Granite) scale their logits by."""
+        weight = self.embedding.weight if self.output is None else self.output
+        return weight if self._logit_scale == 1 else weight * self._logit_scale
 
     @property
     def embedding(self) -> nn.Embedding:

@@ -21,8 +21,10 @@ from torch import nn
 from flr.backbone.loading import (
     add_lora,
     backbone_from_config,
+    cast_weights,
     compact_architecture,
     pretrained_architecture,
+    weights_dtype,
 )
 from flr.building import build_reasoner, title_tokenizer
 from flr.catalogue.titles import build_catalogue
@@ -58,6 +60,7 @@ class Weights:
     all_bytes: int
     trained_bytes: int
     cast_bytes: int
+    saved_bytes: int
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def estimate_run(
         activation_bytes=held,
         cache_bytes=cached,
         peak_bytes=fixed + held,
-        disk_bytes=3 * weights.all_bytes + 4 * weights.trained_bytes,
+        disk_bytes=2 * (weights.all_bytes + 2 * weights.trained_bytes) + weights.saved_bytes,
         hours=None if device_tflops is None else total / (device_tflops * 1e12 * utilisation) / 3600,
     )
 
@@ -230,12 +233,13 @@ def outline(config: Config, settings: dict[str, Any], *, tied: bool, stage: str)
         tied: Whether its output weights are the input embeddings.
         stage: ``"sft"`` or ``"grpo"``; the latter trains the reasoner, or LoRA along, and keeps a copy of the former.
     """
-    dtype = torch.bfloat16 if config.backbone.dtype == "bfloat16" else torch.float32
+    is_merged = stage == "grpo" and config.backbone.train == "lora"  # LoRA matrices were folded into float32
     with torch.device("meta"):
-        backbone = backbone_from_config(settings, tied=tied).to(dtype)
+        backbone = backbone_from_config(settings, tied=tied)
+        cast_weights(backbone, torch.float32 if is_merged else weights_dtype(config.backbone))
         reasoner = build_reasoner(config.reasoner, backbone, embedding_rms=1.0)
         model = FLRModel(backbone, reasoner)
-        train = config.backbone.train if stage == "sft" else {"reasoner": "frozen", "lora": "lora"}[config.grpo.train]
+        train = _trains(config, stage)
         if train == "frozen":
             backbone.requires_grad_(False)
         elif train == "lora":
@@ -247,9 +251,18 @@ def outline(config: Config, settings: dict[str, Any], *, tied: bool, stage: str)
         return nn.ModuleList([model, copy.requires_grad_(False)])
 
 
+def _trains(config: Config, stage: str) -> str:
+    """Return what a stage trains of the backbone: full, lora or frozen."""
+    if stage == "sft":
+        return config.backbone.train
+    return "lora" if config.grpo.train == "lora" else "frozen"
+
+
 def count_weights(module: nn.Module, config: Config) -> Weights:
-    """Return numbers and bytes of a module's weights."""
+    """Return numbers and bytes of a module's weights; LoRA matrices are saved within what they change, in float32."""
     parameters = list(module.parameters())
+    others = [p for name, p in module.named_parameters() if ".lora_" not in name]
+    is_folded = len(others) < len(parameters)
     trained = [p for p in parameters if p.requires_grad]
     casts = config.training.mixed_precision == "bf16"
     linear = {id(m.weight): m.weight for m in module.modules() if isinstance(m, nn.Linear)}
@@ -259,6 +272,7 @@ def count_weights(module: nn.Module, config: Config) -> Weights:
         all_bytes=sum(p.numel() * p.element_size() for p in parameters),
         trained_bytes=sum(p.numel() * p.element_size() for p in trained),
         cast_bytes=sum(2 * w.numel() for w in linear.values() if casts and w.dtype == torch.float32),
+        saved_bytes=sum(p.numel() * (4 if is_folded else p.element_size()) for p in others),
     )
 
 
