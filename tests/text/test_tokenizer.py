@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from flr.errors import ArtifactError, ConfigError, DataError
 from flr.text.tokenizer import TitleTokenizer
@@ -80,6 +80,22 @@ def test_a_pretrained_tokenizer_closes_titles_with_a_line_break() -> None:
     assert list(tokenizer.preamble_ids) == backend.encode("Items:").ids
     with pytest.raises(DataError, match=r"the title 'two\\nlines' holds the end-of-item token"):
         tokenizer.encode_titles(["one", "two\nlines"], 20)
+
+
+def test_prompts_begin_as_the_tokenizer_begins_texts() -> None:
+    # As Llama's and Mistral's do: a token before every text, a space before every word, bytes for what is unknown.
+    pieces = ["<s>", "</s>", "\u2581", *(f"<0x{byte:02X}>" for byte in range(256)), *"abcdefghijklmnopqrstuvwxyz:"]
+    backend = Tokenizer(models.BPE(vocab={piece: n for n, piece in enumerate(pieces)}, merges=[], byte_fallback=True))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    both = [("<s>", 0), ("</s>", 1)]
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=both)
+    tokenizer = TitleTokenizer.pretrained(backend, preamble="items:", suffix="next:", end_id=1)
+    assert tokenizer.eoi_id == pieces.index("<0x0A>")
+    assert [pieces[token] for token in tokenizer.preamble_ids] == ["<s>", "\u2581", *"items:"]
+    assert [pieces[token] for token in tokenizer.suffix_ids] == ["\u2581", *"next:"]
+    assert TitleTokenizer.pretrained(backend, preamble="", end_id=1).preamble_ids == (0,)
+    titles = tokenizer.encode_titles(["ab"], 20)
+    assert [pieces[token] for token in titles.ids] == ["\u2581", "a", "b", "<0x0A>"]
 
 
 def test_without_a_line_break_token_the_end_of_text_token_closes_titles() -> None:

@@ -70,6 +70,8 @@ class TitleTokenizer:
     def pretrained(cls, tokenizer: Tokenizer, *, preamble: str, suffix: str = "", end_id: int | None) -> TitleTokenizer:
         """Return a pretrained model's tokenizer, with a line break closing each title.
 
+        Prompts begin with whatever the tokenizer puts before a text by itself: many decoders know no other beginning.
+
         Args:
             tokenizer: The model's own tokenizer.
             preamble: Text before the first title.
@@ -79,11 +81,12 @@ class TitleTokenizer:
         Raises:
             ConfigError: A line break is not one token and the model has no end-of-text token.
         """
-        line_break = tokenizer.encode("\n", add_special_tokens=False).ids
+        word, line = (tokenizer.encode(text, add_special_tokens=False).ids for text in ("a", "a\n"))
+        line_break = line[len(word) :]  # after a word: some put a space before every text
         eoi_id = line_break[0] if len(line_break) == 1 else end_id
         if eoi_id is None:
             raise ConfigError(f"a line break is {len(line_break)} tokens here and there is no end-of-text token")
-        preamble_ids = tokenizer.encode(preamble, add_special_tokens=False).ids or [eoi_id]
+        preamble_ids = _begun(tokenizer, preamble) or [eoi_id]
         suffix_ids = tokenizer.encode(suffix, add_special_tokens=False).ids
         return cls(tokenizer, preamble_ids=preamble_ids, suffix_ids=suffix_ids, eoi_id=eoi_id)
 
@@ -167,6 +170,13 @@ class TitleTokenizer:
             raise ArtifactError(
                 f"the saved tokenizer cannot be read ({error!r}); save or train the model again"
             ) from error
+
+
+def _begun(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the tokens of a text after the special ones that the tokenizer puts before it, without those after it."""
+    whole, plain = (tokenizer.encode(text or "a", add_special_tokens=special).ids for special in (True, False))
+    n_before = next((n for n in range(len(whole)) if whole[n : n + len(plain)] == plain), 0)
+    return [*whole[:n_before], *(plain if text else [])]
 
 
 def _cut(rows: list[list[int]], length: int) -> list[list[int]]:
