@@ -194,13 +194,16 @@ class FLRModel(nn.Module):
         ends: Tensor,
         factor_weights: Tensor | None = None,
         *,
+        fixed_gates: Tensor | None = None,
         edit: FactorEdit | None = None,
         places: Tensor | None = None,
     ) -> Thought | None:
         if self.reasoner is None:
             return None
         hidden = hidden.to(self.reasoner.out.weight.dtype)
-        thought: Thought = self.reasoner(hidden, readable, ends, factor_weights, edit=edit, places=places)
+        thought: Thought = self.reasoner(
+            hidden, readable, ends, factor_weights, fixed_gates=fixed_gates, edit=edit, places=places
+        )
         return thought
 
     def _branches(self, batch: PackedBatch, streams: EncodedStreams, embeddings: Tensor) -> Tensor:
@@ -276,6 +279,7 @@ class FLRModel(nn.Module):
         streams: EncodedStreams,
         factor_weights: Tensor | None = None,
         *,
+        fixed_gates: Tensor | None = None,
         edit: FactorEdit | None = None,
         vectors: Tensor | None = None,
         foresee: Foresight | None = None,
@@ -286,6 +290,7 @@ class FLRModel(nn.Module):
         Args:
             streams: Encoded histories, one per row.
             factor_weights: Multipliers of the gates, [K] or [B, 1, K].
+            fixed_gates: Gates of every refinement step instead of the model's own, [K].
             edit: Replaces the factors of each refinement step.
             vectors: Thoughts that are fed instead of the model's own, [B, n_thoughts, D].
             foresee: Where titles are going to be searched: which beginnings, so that they are read along.
@@ -299,7 +304,15 @@ class FLRModel(nn.Module):
             if streams.places is None:
                 raise ValueError("factors that read items need to know them; see `EncodedStreams.of_items`")
             readable = item_ends(streams.places, torch.zeros_like(streams.places))[:, None]
-        thought = self._think(streams.hidden, readable, ends, factor_weights, edit=edit, places=streams.places)
+        thought = self._think(
+            streams.hidden,
+            readable,
+            ends,
+            factor_weights,
+            fixed_gates=fixed_gates,
+            edit=edit,
+            places=streams.places,
+        )
         if thought is None:
             root = streams.hidden.gather(1, ends[..., None].expand(-1, -1, streams.hidden.shape[-1]))[:, 0]
             return ThoughtState(streams, root, n_of_read, None)

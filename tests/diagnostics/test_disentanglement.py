@@ -17,6 +17,7 @@ from flr.diagnostics.disentanglement import (
     gate_entropy,
     item_overlap,
     pair_cosines,
+    permuted_users,
     voted_overlap,
 )
 
@@ -101,3 +102,34 @@ def test_one_factor_has_no_pairs() -> None:
     table = disentanglement(records_of(rng.normal(size=(5, 1, 1, 3))), rng, n_resamples=5)
     assert not set(table["statistic"]) & {"cosine", "linear_cka", "top_item_overlap"}
     assert value(table, "gate", "0")["value"] == 1
+
+
+def test_places_without_attention_are_nobodys_choice() -> None:
+    rng = np.random.default_rng(0)
+    attention = np.zeros((300, 9, 1, 2))
+    attention[np.arange(300), rng.integers(0, 4, 300), 0, 0] = 1
+    attention[np.arange(300), 4 + rng.integers(0, 4, 300), 0, 1] = 1  # never the same item
+    records = records_of(rng.normal(size=(300, 1, 2, 3)), item_attention=list(attention))
+    chance = chance_overlap(np.full(300, 9), 3)[0]
+    assert item_overlap(records, 3).mean() < 1.2 * chance
+
+
+def test_users_change_places_as_a_whole() -> None:
+    users = np.array([3, 5, 3, 3, 9, 5])
+    found = permuted_users(users, np.random.default_rng(0))
+    assert (users[found] != users).all()
+    partner = dict(zip(users.tolist(), users[found].tolist(), strict=True))
+    assert all(partner[user] == users[place] for user, place in zip(users.tolist(), found, strict=True))
+    assert sorted(partner.values()) == [3, 5, 9]
+    assert found[[0, 2, 3]].tolist() in ([1, 5, 1], [4, 4, 4]), "target by target"
+
+
+def test_what_is_stable_within_a_user_is_no_relation_between_factors() -> None:
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(60), 10)
+    factors = rng.normal(size=(60, 1, 2, 8))[users] + 0.1 * rng.normal(size=(600, 1, 2, 8))
+    table = disentanglement(records_of(factors, users=users.tolist()), np.random.default_rng(1), n_resamples=40)
+    row = table.filter((pl.col("statistic") == "correlation") & (pl.col("part") == "0-1")).row(0, named=True)
+    assert row["null"] == pytest.approx(row["value"], rel=0.25)
+    cka = table.filter((pl.col("statistic") == "linear_cka") & (pl.col("part") == "0-1")).row(0, named=True)
+    assert cka["low"] < 0 < cka["high"]

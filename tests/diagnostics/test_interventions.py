@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 import torch
 
+from factor_worlds import records_of
 from flr.backbone.streams import EncodedStreams
 from flr.data.storage import load_prepared
 from flr.diagnostics.disentanglement import dead_factors, disentanglement
@@ -17,6 +19,7 @@ from flr.diagnostics.interventions import (
     KINDS,
     IntervenedScorer,
     Intervention,
+    InTurn,
     all_interventions,
     factor_oracle,
     intervened_values,
@@ -31,6 +34,7 @@ from flr.evaluation.protocol import evaluate
 from flr.evaluation.robustness import robustness_curves
 from flr.evaluation.slices import slice_labels
 from flr.model import FLRModel
+from flr.reasoner.memory import items_in_order
 from flr.recommender import Recommender
 from flr.records import TEST, FloatArray, Histories, UserSequences
 from flr.text.template import TokenStreams
@@ -40,8 +44,7 @@ from toy import TINY, prepared_ring, small_config, toy_catalogue, toy_model, toy
 
 @pytest.fixture(scope="module")
 def recommender() -> Recommender:
-    model, compiled, config = toy_model()
-    return Recommender(model, toy_tokenizer(compiled.catalogue, config), toy_catalogue(), config)
+    return recommender_of()
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,11 @@ def sequences() -> UserSequences:
 @pytest.fixture(scope="module")
 def records(recommender: Recommender, sequences: UserSequences) -> FactorRecords:
     return collect_factors(recommender, sequences)
+
+
+def recommender_of(*settings: str) -> Recommender:
+    model, compiled, config = toy_model(*settings)
+    return Recommender(model, toy_tokenizer(compiled.catalogue, config), toy_catalogue(), config)
 
 
 def histories_of(sequences: UserSequences) -> Histories:
@@ -72,17 +80,51 @@ def test_removal_is_a_weight_of_zero(
 ) -> None:
     expected = recommender.score(histories_of(sequences), factor_weights=[1, 1, 0, 1])
     np.testing.assert_allclose(scores(recommender, records, "remove", 2), expected, atol=1e-5)
-    expected = recommender.score(histories_of(sequences), factor_weights=[0, 0, 1, 0])
-    np.testing.assert_allclose(scores(recommender, records, "only", 2), expected, atol=1e-5)
 
 
-def test_swapping_with_oneself_changes_nothing(
-    recommender: Recommender, records: FactorRecords, sequences: UserSequences, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("memory", ["none", "transitions"])
+def test_one_factor_only_is_a_gate_that_has_chosen_it(
+    sequences: UserSequences, monkeypatch: pytest.MonkeyPatch, memory: str
 ) -> None:
-    monkeypatch.setattr("flr.diagnostics.interventions.other_users", lambda users, _: np.arange(len(users)))
+    """At every step its gate is 1, so that K f_k enters the thought: not what the gate happened to leave it."""
+    recommender = recommender_of(f"reasoner.memory={memory}", "reasoner.n_steps=3")
+    records = collect_factors(recommender, sequences)
+    found = [scores(recommender, records, "only", k) for k in range(4)]
+    for k in range(4):
+        monkeypatch.setattr(
+            "flr.reasoner.factors.MultiFactorAttention._gates",
+            lambda self, factor, state, k=k: torch.eye(4)[k].expand(factor.shape[:-1]),
+        )
+        expected = recommender.score(histories_of(sequences))
+        np.testing.assert_allclose(found[k], expected, atol=1e-5)
+        monkeypatch.undo()
+    assert abs(found[0] - recommender.score(histories_of(sequences), factor_weights=[1, 0, 0, 0])).max() > 1e-2
+
+
+def test_the_only_factor_alone_is_the_model_as_it_is(sequences: UserSequences) -> None:
+    recommender = recommender_of("reasoner.memory=transitions", "reasoner.n_factors=1")
+    records = collect_factors(recommender, sequences)
+    np.testing.assert_allclose(
+        scores(recommender, records, "only", 0), recommender.score(histories_of(sequences)), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("reads", ["tokens", "items"])
+@pytest.mark.parametrize("n_steps", [2, 3])
+@pytest.mark.parametrize("memory", ["none", "transitions"])
+def test_swapping_with_oneself_changes_nothing(
+    sequences: UserSequences, monkeypatch: pytest.MonkeyPatch, memory: str, n_steps: int, reads: str
+) -> None:
+    recommender = recommender_of(
+        f"reasoner.memory={memory}", f"reasoner.n_steps={n_steps}", f"reasoner.reads={reads}", "reasoner.reads_age=true"
+    )
+    assert recommender.model.reasoner is not None
+    torch.nn.init.normal_(recommender.model.reasoner.query.weight, std=0.6)  # factors that read, and vote, differently
+    records = collect_factors(recommender, sequences)
+    monkeypatch.setattr("flr.diagnostics.interventions.other_users", lambda records, _: np.arange(len(records)))
     plain = recommender.score(histories_of(sequences))
     for factor in (None, 0, 3):
-        np.testing.assert_allclose(scores(recommender, records, "swap", factor), plain, atol=1e-4)
+        assert abs(scores(recommender, records, "swap", factor) - plain).max() < 1e-5
 
 
 def test_a_swapped_thought_is_the_other_users(recommender: Recommender, records: FactorRecords) -> None:
@@ -102,8 +144,7 @@ def test_a_swapped_thought_is_the_other_users(recommender: Recommender, records:
 @pytest.fixture(scope="module")
 def voter() -> Recommender:
     """Return a model whose factors vote."""
-    model, compiled, config = toy_model("reasoner.memory=transitions")
-    return Recommender(model, toy_tokenizer(compiled.catalogue, config), toy_catalogue(), config)
+    return recommender_of("reasoner.memory=transitions")
 
 
 def test_a_swapped_thought_brings_its_votes_along(voter: Recommender, sequences: UserSequences) -> None:
@@ -122,17 +163,20 @@ def test_a_swapped_factor_brings_its_votes_along(voter: Recommender, sequences: 
     records = collect_factors(voter, sequences)
     scorer = IntervenedScorer(voter, records, Intervention("swap", 2), seed=1)
     assert scorer._donors is not None
+    memory = voter.model.memory
+    assert memory is not None
     with torch.inference_mode():
         state = scorer._think(records.histories, np.arange(5))
-        alone = [voter.think(records.histories, torch.eye(4)[k]).votes for k in range(4)]
-    assert state.votes is not None and state.thought is not None
-    gates = state.thought.gates[-1][:, 0]
-    expected = sum(
-        gates[:, k, None] * votes.probs[scorer._donors if k == 2 else np.arange(5)]
-        for k, votes in enumerate(alone)
-        if votes is not None
-    )
-    np.testing.assert_allclose(state.votes.probs, expected, atol=2e-3)
+        streams = voter.snapshot.read(records.histories)
+        thought = voter.model.think(streams).thought
+        assert state.votes is not None and state.thought is not None and thought is not None
+        assert streams.items is not None and streams.places is not None
+        places = items_in_order(streams.items, streams.places), streams.places
+        mine, theirs = memory.of_each(state.thought, *places), memory.of_each(thought, *places)[scorer._donors]
+    gates = state.thought.gates[-1][:, 0, :, None]
+    expected = (gates * mine).sum(1) + gates[:, 2] * (theirs - mine)[:, 2]
+    np.testing.assert_allclose(state.votes.probs, expected, atol=1e-6)
+    assert abs(theirs - mine)[:, 2].max() > 1e-3
 
 
 def test_the_best_items_alone_are_scored_as_all_are(
@@ -169,11 +213,61 @@ def test_shuffled_coordinates_keep_their_length(recommender: Recommender, record
 
 
 def test_swaps_are_between_users() -> None:
-    users = np.array([0, 0, 0, 0, 1, 2])
-    donors = other_users(users, np.random.default_rng(0))
-    assert (users[donors] != users).all()
+    records = records_of(np.zeros((6, 1, 2, 2)), users=[0, 0, 0, 0, 1, 2])
+    donors = other_users(records, np.random.default_rng(0))
+    assert (records.users[donors] != records.users).all()
     with pytest.raises(DataError, match="all 2 targets are of one user"):
-        other_users(np.array([3, 3]), np.random.default_rng(0))
+        other_users(records.take(np.array([0, 1])), np.random.default_rng(0))
+
+
+def test_nobody_is_swapped_with_an_equal_history_where_there_is_another() -> None:
+    read = [[1, 2]] * 6 + [[2, 1], [1]]
+    items, offsets = np.concatenate(read), np.cumsum([0, *map(len, read)])
+    records = replace(records_of(np.zeros((8, 1, 2, 2))), histories=Histories(items, offsets))
+    for seed in range(20):
+        donors = other_users(records, np.random.default_rng(seed))
+        assert all(read[donor] != own for donor, own in zip(donors, read, strict=True))
+    alike = records.take(np.arange(6))  # there is no other: still somebody else
+    assert (other_users(alike, np.random.default_rng(0)) != np.arange(6)).all()
+    # All but one's own are of equal histories.
+    mine = replace(records.take(np.array([0, 1, 6])), users=np.array([0, 1, 1]))
+    assert other_users(mine, np.random.default_rng(0))[:2].tolist() == [2, 0]
+
+
+@pytest.fixture(scope="module")
+def alike() -> UserSequences:
+    """Return six users with one window of history, one of them with an item before it, and two others."""
+    world = toy_sequences([3, 3, 7, 3, 3, 3, 9, 5])
+    world.split[world.offsets[1:] - 1] = TEST
+    for user in range(6):
+        end = world.offsets[user + 1] - 1
+        world.item_index[end - 2 : end] = [1, 2]
+    return world
+
+
+@pytest.mark.parametrize("n_at_once", [1, 3, 1000])
+def test_users_of_equal_histories_have_each_their_own_change(
+    alike: UserSequences, monkeypatch: pytest.MonkeyPatch, n_at_once: int
+) -> None:
+    recommender = recommender_of("reasoner.memory=transitions", "text.window=2")
+    records = collect_factors(recommender, alike)
+    plain = recommender.score(records.histories)
+    np.testing.assert_allclose(plain[:6], plain[[0] * 6], atol=1e-5)  # they are as one
+    monkeypatch.setattr("flr.diagnostics.interventions._N_AT_ONCE", n_at_once)
+    chosen = [Intervention("swap", None), Intervention("shuffle", None), Intervention("swap", 1)]
+    frame = intervened_values(
+        recommender, records, alike, interventions=chosen, metric="ndcg@20", seed=1, seen_items="include"
+    )
+    for each in chosen:
+        scorer = IntervenedScorer(recommender, records, each, seed=1)
+        changed = scorer.score(records.histories)
+        assert (abs(changed - plain).max(1) > 1e-5).all()
+        assert len(np.unique(changed[:6].round(4), axis=0)) > 1
+        for place in range(len(records)):
+            alone = scorer.score(records.histories.take(np.array([place])), records.rows[[place]])
+            np.testing.assert_allclose(alone[0], changed[place], atol=1e-5)
+        better = (changed > np.take_along_axis(changed, records.items[:, None], 1)).sum(1)
+        assert frame[str(each)].to_list() == pytest.approx((1 / np.log2(better + 2)).tolist())
 
 
 @pytest.mark.parametrize(("kind", "factor"), [("remove", 4), ("remove", None), ("burn", 0), ("swap", -1)])
@@ -186,8 +280,14 @@ def test_impossible_interventions_are_refused(
 
 def test_an_unknown_history_is_refused(recommender: Recommender, records: FactorRecords) -> None:
     scorer = IntervenedScorer(recommender, records, Intervention("mean", 0))
-    with pytest.raises(DataError, match="a history is not in the records"):
-        scorer.score(Histories(np.array([1, 1, 1, 1, 1]), np.array([0, 5])))
+    for read, rows in (
+        (Histories(np.array([1, 1, 1, 1, 1]), np.array([0, 5])), records.rows[:1]),
+        (records.histories.take(np.array([0])), records.rows[1:2]),
+        (records.histories.take(np.array([0])), records.rows[:1] + 1),
+        (records.histories.take(np.array([0])), None),
+    ):
+        with pytest.raises(DataError, match=r"got 1 histories, expected what the records read before rows \["):
+            scorer.score(read, rows)
 
 
 @pytest.mark.slow
@@ -233,7 +333,9 @@ def test_values_per_target_and_what_stays_of_the_list(
     frame = intervened_values(recommender, records, sequences, **options)
     assert frame.columns[:3] == ["row", "user_index", "none"]
     scorer = IntervenedScorer(recommender, records, chosen[0])
-    after = evaluate(scorer, sequences, 11, seen_items="include", cutoffs=(3, 5)).per_target
+    after = evaluate(
+        InTurn(scorer, sequences, records.rows), sequences, 11, seen_items="include", cutoffs=(3, 5)
+    ).per_target
     before = evaluate(recommender, sequences, 11, seen_items="include", cutoffs=(3, 5)).per_target
     assert frame["remove 2"].equals(after["ndcg@3"].alias("remove 2"))
     lists = zip(before["top_items"], after["top_items"], strict=True)
@@ -274,7 +376,9 @@ def test_values_are_the_same_however_many_are_read_at_once(
     frame = intervened_values(voter, records, sequences, **options)
     for each in all_interventions(4):
         scorer = IntervenedScorer(voter, records, each, seed=3)  # reads for itself, all at once
-        alone = evaluate(scorer, sequences, 11, seen_items="include", cutoffs=(3, 5)).per_target
+        alone = evaluate(
+            InTurn(scorer, sequences, records.rows), sequences, 11, seen_items="include", cutoffs=(3, 5)
+        ).per_target
         assert frame["row"].equals(alone["row"])
         assert frame[str(each)].to_list() == pytest.approx(alone["ndcg@3"].to_list())
     some = intervened_values(voter, records, sequences, users=np.array([4, 1]), **options)

@@ -10,8 +10,8 @@ import torch
 from factor_worlds import records_of
 from flr.diagnostics.disentanglement import item_overlap, pair_cosines
 from flr.diagnostics.factor_records import FactorRecords
-from flr.diagnostics.resampling import half_sampled_information, resampled_figures
-from flr.diagnostics.similarity import correlation, linear_cka
+from flr.diagnostics.resampling import half_sampled_alignment, half_sampled_information, resampled_figures
+from flr.diagnostics.similarity import correlation
 from flr.errors import DataError
 from flr.reasoner.policy import effective_rank
 
@@ -34,7 +34,6 @@ def test_the_first_row_is_that_of_the_pairwise_instruments() -> None:
     records = world(0.5)
     found = figures(records).row(0, named=True)
     pairs = [(records.factors[:, -1, j], records.factors[:, -1, k]) for j, k in zip(*records.pairs(), strict=True)]
-    assert found["linear_cka"] == pytest.approx(np.mean([linear_cka(*pair) for pair in pairs]), rel=1e-6)
     assert found["correlation"] == pytest.approx(np.mean([correlation(*pair) for pair in pairs]), rel=1e-6)
     assert found["absolute_cosine"] == pytest.approx(abs(pair_cosines(records)[:, -1]).mean(), rel=1e-6)
     assert found["top_item_overlap"] == pytest.approx(item_overlap(records, 2)[:, -1].mean())
@@ -51,20 +50,20 @@ def test_a_resample_is_the_figure_of_repeated_users() -> None:
         (records.factors[rows, -1, j], records.factors[rows, -1, k]) for j, k in zip(*records.pairs(), strict=True)
     ]
     found = figures(records).row(1, named=True)
-    assert found["linear_cka"] == pytest.approx(np.mean([linear_cka(*pair) for pair in pairs]), rel=1e-6)
+    assert found["correlation"] == pytest.approx(np.mean([correlation(*pair) for pair in pairs]), rel=1e-6)
 
 
 def test_runs_see_the_same_users_so_their_difference_is_sharp() -> None:
     """The same records give the same resamples, and what is shared more is shared more in every one of them."""
     assert figures(world(0.3)).equals(figures(world(0.3)))
     shared, apart = figures(world(0.6)), figures(world(0.1))
-    difference = shared["linear_cka"].to_numpy() - apart["linear_cka"].to_numpy()
+    difference = shared["correlation"].to_numpy() - apart["correlation"].to_numpy()
     assert (difference > 0).all()
 
 
 def test_one_factor_has_no_pairs() -> None:
     found = figures(records_of(np.random.default_rng(0).normal(size=(80, 1, 1, 4)), users=USERS)).row(0, named=True)
-    assert np.isnan([found["linear_cka"], found["absolute_cosine"], found["top_item_overlap"]]).all()
+    assert np.isnan([found["correlation"], found["absolute_cosine"], found["top_item_overlap"]]).all()
     assert found["effective_rank"] > 3
     assert found["dead_factors"] == 0
 
@@ -84,3 +83,19 @@ def test_halves_spread_about_the_information() -> None:
     assert len(found) == 13
     assert found[0] == pytest.approx(expected, abs=0.12)
     assert 0 < found[1:].std() < 0.15
+
+
+def test_wide_factors_are_no_more_alike_than_narrow_ones_where_all_are_independent() -> None:
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(150), 4)
+    for width in (2, 48):
+        of_users = rng.normal(size=(150, 1, 2, width))[users]  # a user's targets are nearly the same
+        records = records_of(of_users + 0.1 * rng.normal(size=of_users.shape), users=users.tolist())
+        whole, *halves = half_sampled_alignment(records, np.random.default_rng(1))
+        assert abs(whole) < 0.02
+        assert np.std(halves) < 0.03
+
+
+def test_the_alignment_of_one_factor_is_unknown() -> None:
+    records = records_of(np.random.default_rng(0).normal(size=(80, 1, 1, 4)), users=USERS)
+    assert np.isnan(half_sampled_alignment(records, np.random.default_rng(0))).all()

@@ -13,7 +13,6 @@ from flr.evaluation.comparison import (
     compare,
     compare_values,
     holm,
-    minimum_detectable_difference,
     signed_rank_z,
 )
 
@@ -69,7 +68,7 @@ def test_a_model_does_not_differ_from_itself() -> None:
     frames = [run([0, 1, 0.5, 0.25])]
     found = compare(frames, frames, "ndcg@10", np.random.default_rng(0))
     assert (found.difference.mean, found.t_p_value, found.signed_rank_p_value) == (0, 1, 1)
-    assert found.minimum_detectable == 0
+    assert found.minimum_detectable(0.05) == 0
 
 
 def test_a_difference_that_is_the_same_for_everyone_is_certain() -> None:
@@ -136,10 +135,49 @@ def test_signed_ranks_find_nothing_in_seeds_that_agree_and_seeds_that_do_not() -
 def test_the_detectable_difference_is_detected_four_times_in_five() -> None:
     rng = np.random.default_rng(1)
     noise = rng.normal(0, 1, size=(2000, 50))
-    effect = minimum_detectable_difference(stats.norm.ppf((np.arange(50) + 0.5) / 50), np.arange(50))
+    values = stats.norm.ppf((np.arange(50) + 0.5) / 50)
+    measured = compare_values(np.zeros((1, 50)), values[None], np.arange(50), rng, n_resamples=2)
+    effect = measured.minimum_detectable(0.05)
+    assert measured.minimum_detectable(0.01) > 1.2 * effect
     found = np.mean(stats.ttest_1samp(noise + effect, 0.0, axis=1).pvalue < 0.05)
     # 0.8 give or take three standard errors of 2000 trials and the difference of 50 quantiles' deviation from 1.
     assert 0.76 < found < 0.84
+
+
+@pytest.mark.parametrize(("n_first", "n_second"), [(5, 5), (5, 3), (1, 5)])
+def test_runs_that_are_lucky_for_everybody_are_no_evidence(n_first: int, n_second: int) -> None:
+    """Two equal models whose runs differ by luck: an interval, and a test, that know of users alone miss it."""
+    rng = np.random.default_rng(6)
+    n_worlds, users = 400, np.arange(200)
+    rejected, missed, by_users = 0, 0, 0
+    for _ in range(n_worlds):
+        of_users = rng.normal(0, 0.3, 200)
+        luck = [rng.normal(0, 0.02, (n, 1)) if n > 1 else np.zeros((1, 1)) for n in (n_first, n_second)]
+        first, second = (of_users + of_runs + rng.normal(0, 0.05, (len(of_runs), 200)) for of_runs in luck)
+        found = compare_values(first, second, users, rng, n_resamples=200)
+        rejected += found.t_p_value < 0.05
+        missed += found.difference.excludes_zero
+        by_users += stats.ttest_1samp(second.mean(0) - first.mean(0), 0).pvalue < 0.05
+    assert by_users / n_worlds > 0.3
+    assert rejected / n_worlds < 0.075
+    assert missed / n_worlds < 0.08
+
+
+def test_runs_that_come_in_pairs_are_compared_in_pairs() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.random((4, 60)) + rng.normal(0, 0.5, (4, 1))
+    found = compare_values(first, first + 0.01, np.arange(60), rng, n_resamples=50)
+    assert found.difference.low == pytest.approx(found.difference.high)
+    assert found.standard_error == pytest.approx(0, abs=1e-12)
+
+
+def test_with_few_users_all_signs_are_gone_through() -> None:
+    rng = np.random.default_rng(0)
+    found = compare_values(np.zeros((1, 5)), np.full((1, 5), 0.1), np.arange(5), rng, n_resamples=50)
+    assert found.signed_rank_p_value == 2 / 32
+    values = np.array([0.4, -0.1, 0.3, 0.2, 0.6, -0.5, 0.7])
+    exact = stats.wilcoxon(values, method="exact").pvalue
+    assert compare_values(np.zeros((1, 7)), values[None], np.arange(7), rng).signed_rank_p_value == pytest.approx(exact)
 
 
 def test_holm_by_hand() -> None:

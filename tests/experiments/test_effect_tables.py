@@ -85,6 +85,35 @@ def test_the_oracle_picks_target_by_target(tmp_path: Path) -> None:
     assert (row["seeds"], row["full"]) == (1, pytest.approx(plain(0).mean()))
 
 
+def alone(folder: Path, values: dict[str, np.ndarray], users: np.ndarray, seed: int) -> Subject:
+    frame = pl.DataFrame({"row": np.arange(len(users)), "user_index": users, **values})
+    assert SETTINGS.interventions is not None
+    return planted(folder, "interventions", SETTINGS.interventions, {"interventions": frame}, seed)
+
+
+def test_a_single_vector_is_its_own_best_factor(tmp_path: Path) -> None:
+    """Of runs that ask about unlike numbers of targets, too."""
+    models = {}
+    for seed, n in ((0, 10), (1, 90)):
+        values = np.random.default_rng(seed).random(n) ** (1 + 9 * seed)
+        models[seed] = alone(tmp_path / str(seed), {"none": values, "only 0": values}, np.arange(n) // 2, seed)
+    (row,) = oracle_table({"single": models}, SETTINGS).to_dicts()
+    assert row["full"] == pytest.approx(row["best_fixed"]) == pytest.approx(row["oracle"])
+    assert row["seeds"] == 2
+
+
+def test_the_best_factor_is_judged_on_other_users_than_it_was_chosen_on(tmp_path: Path) -> None:
+    """Factors that are all luck: none is better than another, whatever the best of sixteen seems on its own targets."""
+    rng = np.random.default_rng(0)
+    models = {}
+    for seed in range(20):
+        luck = {f"only {k}": np.repeat(rng.normal(0.5, 0.5, 30), 2) for k in range(16)}
+        models[seed] = alone(tmp_path / str(seed), {"none": np.full(N, 0.5), **luck}, USERS, seed)
+    (row,) = oracle_table({"flr": models}, SETTINGS).to_dicts()
+    assert row["best_fixed"] == pytest.approx(0.5, abs=0.05)  # 0.66 where they are judged on what they were chosen on
+    assert row["oracle"] > 1
+
+
 def damaged(folder: Path, loss: float, seed: int, items: np.ndarray) -> Subject:
     none = plain(seed)
     columns = {"none": none, "drop 0.2": none * (1 - loss), "drop 0.5": none * (1 - 2 * loss)}
@@ -154,14 +183,18 @@ def test_slices_are_the_reference_less_the_model() -> None:
 def test_disentanglement_of_models_is_compared_resample_by_resample(tmp_path: Path) -> None:
     """The same luck of users moves both models, so the difference is known better than either figure."""
     luck = np.concatenate([[0.0], np.random.default_rng(0).normal(0, 0.05, 200)])
-    pairs = pl.DataFrame({"statistic": ["linear_cka"] * 2, "step": [1, 2], "part": ["0-1"] * 2, "null": [0.9, 0.01]})
+    pairs = pl.DataFrame({"statistic": ["correlation"] * 2, "step": [1, 2], "part": ["0-1"] * 2, "null": [0.9, 0.01]})
     models = {
         model: {
             seed: planted(
                 tmp_path / f"{model}-{seed}",
                 "factors",
                 SETTINGS.disentanglement,
-                {"figures": pl.DataFrame({"linear_cka": value + luck, "dead_factors": seed}), "factors": pairs},
+                {
+                    "figures": pl.DataFrame({"correlation": value + luck, "dead_factors": seed}),
+                    "factors": pairs,
+                    "alignment": pl.DataFrame({"linear_cka": np.full(5, np.nan)}),
+                },
                 seed,
             )
             for seed in (0, 1)
@@ -171,26 +204,27 @@ def test_disentanglement_of_models_is_compared_resample_by_resample(tmp_path: Pa
     }
     table = disentanglement_table(models, SETTINGS)
     rows = {(row["model"], row["statistic"]): row for row in table.to_dicts()}
-    ours = rows["flr", "linear_cka"]
+    ours = rows["flr", "correlation"]
     assert (ours["value"], ours["null"], ours["seeds"]) == (pytest.approx(0.2), pytest.approx(0.01), 2)
     assert ours["high"] - ours["low"] > 0.15
     assert (ours["difference_low"], ours["difference_high"]) == pytest.approx((-0.3, -0.3))
-    assert rows["heads", "linear_cka"]["difference"] is None
+    assert rows["heads", "correlation"]["difference"] is None
     dead = rows["flr", "dead_factors"]
     assert (dead["value"], dead["low"]) == (0.5, None)  # of two seeds there is no interval
 
 
 def test_figures_of_factors_are_compared_on_the_seeds_that_both_have(tmp_path: Path) -> None:
     """Seed 1 is unlike seed 0, so who has it alone would seem different from who has not."""
-    pairs = pl.DataFrame({"statistic": ["linear_cka"], "step": [1], "part": ["0-1"], "null": [0.01]})
+    names = ["linear_cka", "correlation"]
+    pairs = pl.DataFrame({"statistic": names, "step": [1, 1], "part": ["0-1"] * 2, "null": [0.01] * 2})
     nats = pl.DataFrame({"estimator": ["neighbours", "infonce"], "nats": [1.0, 1.0], "null_mean": [0.0, 0.0]})
     assert SETTINGS.disentanglement is not None
     assert SETTINGS.mutual_information is not None
 
     def run(model: str, seed: int, value: float) -> Subject:
-        figures = pl.DataFrame({"linear_cka": np.full(5, value)})
+        figures = pl.DataFrame({"correlation": np.full(5, value)})
         folder = tmp_path / f"{model}-{seed}"
-        tables = {"figures": figures, "factors": pairs}
+        tables = {"figures": figures, "factors": pairs, "alignment": pl.DataFrame({"linear_cka": np.full(5, value)})}
         planted(folder, "factors", SETTINGS.disentanglement, tables, seed)
         tables = {"information": nats, "halves": pl.DataFrame({"nats": np.full(5, value)})}
         return planted(folder, "information", SETTINGS.mutual_information, tables, seed)
@@ -202,7 +236,7 @@ def test_figures_of_factors_are_compared_on_the_seeds_that_both_have(tmp_path: P
     }
     table = disentanglement_table(models, SETTINGS)
     rows = {(row["model"], row["statistic"]): row for row in table.to_dicts()}
-    for statistic in ("linear_cka", "mutual_information"):
+    for statistic in ("linear_cka", "correlation", "mutual_information"):
         ours, strangers = rows["flr", statistic], rows["stranger", statistic]
         assert (ours["difference"], ours["seeds_compared"], ours["seeds"]) == (pytest.approx(-0.1), 1, 3)
         assert (ours["difference_low"], ours["difference_high"]) == pytest.approx((-0.1, -0.1))

@@ -169,6 +169,40 @@ def test_users_are_drawn_whole_and_more_hold_fewer() -> None:
     assert set(drawn_users(world, 20, 4)) != set(many)
 
 
+def test_who_has_many_targets_is_drawn_as_often_as_others() -> None:
+    world = toy_sequences([40, *[6] * 30])
+    world.split[world.offsets[1:] - 1] = TEST
+    world.split[world.offsets[0] + 10 : world.offsets[1]] = TEST  # half of all targets are one user's
+    drawn = [drawn_users(world, 20, seed) for seed in range(300)]
+    assert {len(users) for users in drawn} == {10}
+    assert 0.25 < np.mean([0 in users for users in drawn]) < 0.4
+
+
+def test_records_of_the_model_before_its_training_are_kept(gathered: Subject) -> None:
+    before = load_records(gathered, SETTINGS.disentanglement, "untrained")
+    after = load_records(gathered, SETTINGS.disentanglement)
+    assert before is not None
+    assert after is not None
+    np.testing.assert_array_equal(before.rows, after.rows)
+    assert not np.allclose(before.factors, after.factors)
+
+
+def test_evidence_of_other_weights_is_gone_even_where_gathering_fails(
+    gathered: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(gathered, tmp_path / "run")
+    other = toy_run(tmp_path / "other", gathered.data, seed=1)
+    shutil.copytree(other.folder / "model", run.folder / "model", dirs_exist_ok=True)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise ArtifactError("no")
+
+    monkeypatch.setattr(evidence, "collect_factors", broken)
+    with pytest.raises(ArtifactError):
+        gather(run, SETTINGS)
+    assert load_table(run, "robustness", SETTINGS.robustness) is None
+
+
 def test_missing_weights_and_damaged_tables_are_told(gathered: Subject, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"there are no weights .*nowhere"):
         gather(subject_of(tmp_path / "nowhere", gathered.data, 0, is_baseline=True), SETTINGS)

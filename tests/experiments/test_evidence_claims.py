@@ -63,6 +63,9 @@ def test_whether_the_list_depends_on_the_thought(low: float | None, high: float 
         ([(-0.03, -0.01), (-0.02, -0.005)], "holds", "2 of 2 factors"),
         ([(-0.03, -0.01), (0.0, 0.0)], "does not hold", "1 of 2 factors"),  # a dead factor
         ([(-0.03, -0.01), (-0.02, 0.001)], "undecided", "1 of 2 factors"),
+        ([(-0.03, -0.01)] * 19 + [(0.0, 0.0)], "undecided", "19 of 20 factors"),  # one in twenty is chance
+        ([(-0.03, -0.01)] * 17 + [(0.0, 0.0)] * 3, "does not hold", "17 of 20 factors"),
+        ([(-0.0009, -0.0001)] * 2, "does not hold", "0 of 2 factors"),  # surely something, and surely not much
     ],
 )
 def test_whether_each_factor_matters(ends: list[tuple[float, float]], verdict: str, told: str) -> None:
@@ -88,7 +91,7 @@ def test_whether_factors_are_disentangled(
     found = claims(disentanglement=shared(cka, information), interventions=removals(ends))
     (claim,) = [claim for claim in found if claim.source == "disentanglement"]
     assert claim.verdict == verdict
-    assert claim.claim == "Factors of flr are disentangled on held-out users, more than those of heads"
+    assert claim.claim == "Factors of flr share less than those of heads on held-out users, and each matters"
     assert "Linear CKA 0.200 (null 0.010), less that of heads" in claim.told
 
 
@@ -106,20 +109,25 @@ def test_whether_flr_is_more_robust(low: float, high: float, verdict: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("attention", "output", "verdict"),
+    ("attention", "output", "before", "verdict"),
     [
-        ((0.7, 0.9), (0.6, 0.8), "holds"),
-        ((0.7, 0.9), (0.1, 0.3), "does not hold"),
-        ((0.7, 0.9), (0.3, 0.8), "undecided"),
-        ((None, None), (None, None), "undecided"),
+        ((0.7, 0.9), (0.6, 0.8), 0.0, "holds"),
+        ((0.7, 0.9), (0.1, 0.3), 0.0, "does not hold"),
+        ((0.7, 0.9), (0.3, 0.8), None, "undecided"),
+        ((None, None), (None, None), 0.1, "undecided"),
+        ((0.7, 0.9), (0.7, 0.9), 1.0, "does not hold"),  # training parted what had been the same
+        ((0.7, 0.9), (0.7, 0.9), 0.8, "undecided"),
     ],
 )
 def test_whether_factors_are_the_same(
-    attention: tuple[float | None, float | None], output: tuple[float | None, float | None], verdict: str
+    attention: tuple[float | None, float | None],
+    output: tuple[float | None, float | None],
+    before: float | None,
+    verdict: str,
 ) -> None:
+    known = {"model": "flr", "seeds": "all", "matched": 0.8, "random": 0.2, "identity": 0.75, "untrained": before}
     rows = [
-        {"model": "flr", "seeds": "all", "measure": measure, "matched": 0.8, "random": 0.2, "identity": 0.75}
-        | {"low": ends[0], "high": ends[1]}
+        known | {"measure": measure, "low": ends[0], "high": ends[1]}
         for measure, ends in (("attention", attention), ("output", output))
     ]
     (claim,) = claims(stability=rows)

@@ -43,7 +43,8 @@ def test_others_are_compared_with_the_first_as_a_study_does(tmp_path: Path) -> N
     assert first.figure.mean == pytest.approx(np.mean([run["ndcg@10"].mean() for run in ours]))
     assert first.first_less_this is None
     assert [folder.name for folder in third.folders] == ["alike-0", "alike-1", "alike-2"]
-    expected = [compare(theirs, ours, "ndcg@10", generator(0, "side by side")) for theirs in ([worse], alike)]
+    in_order = (alike[2], alike[1], alike[0])
+    expected = [compare(theirs, ours, "ndcg@10", generator(0, "side by side")) for theirs in ([worse], in_order)]
     assert [second.first_less_this, third.first_less_this] == expected
     assert [second.corrected, third.corrected] == holm([found.p_value for found in expected]).tolist()
     assert second.corrected is not None and second.corrected < 1e-6

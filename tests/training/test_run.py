@@ -18,7 +18,7 @@ from flr.progress import Silent, Step
 from flr.recommender import Recommender
 from flr.training.finished import evaluate_run
 from flr.training.folder import RunFolder
-from flr.training.run import train_run
+from flr.training.run import train_run, untrained
 from processes import train_in_two_processes
 from toy import INSTRUCTION, TINY, TITLES, prepared_ring, save_pretrained
 
@@ -64,6 +64,19 @@ def test_the_ring_is_learned_exactly(trained: Path) -> None:
     assert report.metrics["hr@1"] == 1.0
     saved = json.loads((trained / "metrics.json").read_text())
     assert saved["test"]["ndcg@10"] == saved["valid"]["ndcg@10"] == 1.0
+
+
+def test_a_model_before_its_training_is_made_again(data: Path, tmp_path: Path) -> None:
+    hardly = ["training.max_steps=1", "training.eval_steps=1", "training.learning_rate=1e-12", "assistant.networks=[]"]
+    train_run(load_config(None, [*TINY, *hardly, "seed=3"]), data, tmp_path / "run")
+    trained = Recommender.load(tmp_path / "run", device="cpu")
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    first = untrained(trained).model.state_dict()
+    assert torch.equal(state, torch.get_rng_state())
+    for name, tensor in trained.model.state_dict().items():
+        if name != "memory.trust.bias":  # settled on validation
+            torch.testing.assert_close(first[name], tensor, rtol=0, atol=1e-9)
 
 
 def test_the_ring_is_learned_from_instructions_too(data: Path, tmp_path: Path) -> None:

@@ -28,9 +28,10 @@ def compare(
 ) -> None:
     """Compare evaluated models target by target: nothing is ranked again.
 
-    Differences are those of the first model less each other one, with a 95 % interval over resampled users. p is the
-    larger of a paired t test and a signed-rank test, both clustered by user, after Holm's correction for all models
-    given; beside it, the smallest true difference that these targets would show four times in five.
+    Differences are those of the first model less each other one, with a 95 % interval over resampled users that allows
+    for other seeds where there are several. p is the larger of a paired t test and a signed-rank test, both clustered
+    by user, after Holm's correction for all models given; beside it, the smallest true difference that the t test would
+    find four times in five.
 
     \b
     Examples:
@@ -57,7 +58,7 @@ def _row(model: ComparedModel) -> tuple[object, ...]:
         return (*shown, None, None, None, None, None)
     difference = model.first_less_this.difference
     found = (difference.mean, difference.low, difference.high)
-    return (*shown, *found, model.corrected, model.first_less_this.minimum_detectable)
+    return (*shown, *found, model.corrected, model.detectable)
 
 
 def _title(compared: list[ComparedModel], split: str) -> str:
@@ -71,4 +72,6 @@ def _told(model: ComparedModel) -> dict[str, object]:
     told = {"model": model.name, "folders": model.folders, **vars(model.figure)}
     if model.first_less_this is None:
         return told
-    return {**told, "p_holm": model.corrected, "first_less_this": vars(model.first_less_this)}
+    comparison = model.first_less_this
+    tests = {"p_value": comparison.p_value, "t_p_value": comparison.t_p_value, "detectable": model.detectable}
+    return {**told, "p_holm": model.corrected, "first_less_this": {**vars(comparison), **tests}}

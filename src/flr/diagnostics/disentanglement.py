@@ -1,7 +1,8 @@
 """Are the factors different from each other on held-out users? Every answer with an interval over users.
 
-What is compared between two factors has a null beside it: the same figure when one factor's targets are permuted
-(or, for attended items, when they are chosen at random). A cosine or an alignment is only evidence beyond that.
+What is compared between two factors has a null beside it: the same figure when one factor is another user's (or, for
+attended items, when they are chosen at random). A cosine or an alignment is only evidence beyond that. Linear CKA is
+debiased and takes one target of each user: plain CKA is larger for wider factors and fewer targets.
 
 Source: METHOD 9. Compare with a model trained without the three regularisers; a figure alone says little.
 """
@@ -18,8 +19,15 @@ import torch
 from scipy import stats
 
 from flr.diagnostics.factor_records import FactorRecords
-from flr.diagnostics.similarity import correlation, cosines, linear_cka
-from flr.evaluation.significance import Interval, bootstrap_statistic, clustered_bootstrap
+from flr.diagnostics.mutual_information import one_per_user
+from flr.diagnostics.similarity import correlation, cosines, debiased_cka
+from flr.evaluation.significance import (
+    Interval,
+    bootstrap_statistic,
+    clustered_bootstrap,
+    half_interval,
+    half_sampled,
+)
 from flr.reasoner.policy import effective_rank
 from flr.reasoner.regularizers import step_distances
 from flr.records import FloatArray, IntArray
@@ -46,8 +54,8 @@ def pair_cosines(records: FactorRecords) -> FloatArray:
 def item_overlap(records: FactorRecords, n_top: int) -> FloatArray:
     """Return the Jaccard index of the items that each factor pair attends to most, [n, R, pairs].
 
-    ``|A and B| / |A or B|`` of the `n_top` places of the history with most attention. Histories with no more than
-    `n_top` items give NaN: there all factors hold all items.
+    ``|A and B| / |A or B|`` of the `n_top` places of the history with most attention, ties broken at random. Histories
+    with no more than `n_top` items give NaN: there all factors hold all items.
 
     Args:
         records: What was thought.
@@ -58,7 +66,10 @@ def item_overlap(records: FactorRecords, n_top: int) -> FloatArray:
     place = np.arange(len(owner)) - records.histories.offsets[owner]
     attention = np.full(chosen.shape, -1.0, dtype=np.float32)
     attention[owner, place] = records.item_attention
-    best = np.argsort(-attention, axis=1, kind="stable")[:, :n_top]
+    # Of equal ones any: many places have no attention at all, and the oldest of them would be all factors' choice.
+    drawn = np.random.default_rng(0).random(attention.shape).argsort(axis=1)
+    ranked = np.argsort(-np.take_along_axis(attention, drawn, axis=1), axis=1, kind="stable")[:, :n_top]
+    best = np.take_along_axis(drawn, ranked, axis=1)
     np.put_along_axis(chosen, best, True, axis=1)
     first, second = records.pairs()
     shared = (chosen[..., first] & chosen[..., second]).sum(1)
@@ -157,7 +168,9 @@ def disentanglement(
         chance = chance_overlap(records.histories.lengths[has_choice], n_top).mean()
         table.add("top_item_overlap", overlap, pairs, np.full(overlap.shape[1:], chance))
     if records.voted.shape[-1] and pairs:
-        permuted = np.stack([voted_overlap(records, rng.permutation(len(records))) for _ in range(_N_PERMUTATIONS)])
+        permuted = np.stack(
+            [voted_overlap(records, permuted_users(records.users, rng)) for _ in range(_N_PERMUTATIONS)]
+        )
         # Votes are cast once, after the last step.
         table.add("voted_overlap", voted_overlap(records)[:, None], pairs, permuted.mean((0, 1))[None])
     table.add("attention_entropy", records.token_entropy, factors)
@@ -202,18 +215,26 @@ class _Table:
         found = bootstrap_statistic(statistic, self.users, self.rng, n_resamples=self.n_resamples)
         self._row(name, self.n_steps, part, found, null)
 
+    def add_halved(self, name: str, part: str, statistic: Callable[[IntArray], float], n: int, null: float) -> None:
+        """Add a statistic of n targets of as many users, at the last step, with an interval by halves of them."""
+        whole, *halves = half_sampled(statistic, n, self.rng)
+        self._row(name, self.n_steps, part, half_interval(whole, np.array(halves)), null)
+
     def _row(self, name: str, step: int, part: str, found: Interval, null: float) -> None:
         self.rows.append((name, step, part, found.mean, found.low, found.high, null))
 
 
 def _add_alignments(table: _Table, records: FactorRecords, rng: np.random.Generator) -> None:
-    """Add what compares the clouds of two factors over all targets."""
+    """Add what compares the clouds of two factors: of all targets, or where that would not be fair of one per user."""
     last = records.factors[:, -1]
+    alone = last[one_per_user(records.users, rng)]
     for j, k in zip(*records.pairs(), strict=True):
-        others = [rng.permutation(len(records)) for _ in range(_N_PERMUTATIONS)]
-        for name, measure in (("correlation", correlation), ("linear_cka", linear_cka)):
-            null = float(np.mean([measure(last[:, j], last[other, k]) for other in others]))
-            table.add_whole(name, f"{j}-{k}", partial(_of_rows, measure, last[:, j], last[:, k]), null)
+        others = [permuted_users(records.users, rng) for _ in range(_N_PERMUTATIONS)]
+        null = float(np.mean([correlation(last[:, j], last[other, k]) for other in others]))
+        table.add_whole("correlation", f"{j}-{k}", partial(_of_rows, correlation, last[:, j], last[:, k]), null)
+        first, second = alone[:, j], alone[:, k]
+        null = float(np.mean([debiased_cka(first, second[rng.permutation(len(alone))]) for _ in others]))
+        table.add_halved("linear_cka", f"{j}-{k}", partial(_of_rows, debiased_cka, first, second), len(alone), null)
 
 
 def _of_rows(
@@ -227,7 +248,30 @@ def _effective_rank(vectors: FloatArray, rows: IntArray) -> float:
 
 
 def permuted_cosines(records: FactorRecords, rng: np.random.Generator) -> FloatArray:
-    """Return `pair_cosines` when the second factor of each pair is another target's, [n, R, pairs]."""
+    """Return `pair_cosines` when the second factor of each pair is another user's, [n, R, pairs]."""
     first, second = records.pairs()
-    other = rng.permutation(len(records))
+    other = permuted_users(records.users, rng)
     return cosines(records.factors[:, :, first], records.factors[other][:, :, second])
+
+
+def permuted_users(users: IntArray, rng: np.random.Generator) -> IntArray:
+    """Return a target of another user for each, [n]: users change places as a whole, so that what is stable within a
+    user stays so.
+
+    >>> permuted_users(np.array([7, 7, 7, 9]), np.random.default_rng(1)).tolist()
+    [3, 3, 3, 0]
+
+    Args:
+        users: User index of each target, [n].
+        rng: Draws whose place each user takes; all move on by one in a random order.
+    """
+    _, user, counts = np.unique(users, return_inverse=True, return_counts=True)
+    order = np.argsort(user, kind="stable")
+    starts = np.cumsum(counts) - counts
+    number = np.empty(len(users), dtype=np.int64)
+    number[order] = np.arange(len(users)) - np.repeat(starts, counts)  # which of its user's targets each is
+    drawn = rng.permutation(len(counts))
+    partner = np.empty_like(drawn)
+    partner[drawn] = np.roll(drawn, 1)
+    of_partner = partner[user]
+    return order[starts[of_partner] + number % counts[of_partner]]

@@ -8,9 +8,9 @@ thought can be ignored).
 kind        what the gate and the thought see instead of factor k, at every refinement step
 ==========  ==================================================================================================
 remove      nothing: its gate is 0 (the others keep theirs)
-only        nothing of all others: their gates are 0
+only        nothing of all others, and all of factor k, as if the gate had chosen it: its gate is 1, theirs are 0
 mean        the mean of factor k over all targets: no news of the person, but nothing unusual either
-swap        factor k of another user's target, drawn once: the news of somebody else
+swap        factor k of another user's target, with another history, drawn once: the news of somebody else
 shuffle     its own coordinates in another order, drawn once per target: its length without its content
 ==========  ==================================================================================================
 
@@ -33,6 +33,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from flr.backbone.streams import EncodedStreams
 from flr.diagnostics.factor_records import FactorRecords
 from flr.diagnostics.readings import Reading, Readings, user_blocks
 from flr.errors import ConfigError, DataError
@@ -41,8 +42,9 @@ from flr.evaluation.metrics import cutoff_of
 from flr.evaluation.protocol import Scorer, evaluate
 from flr.evaluation.significance import clustered_bootstrap
 from flr.evaluation.slices import change_table
+from flr.reasoner.memory import items_in_order
 from flr.recommender import Recommender
-from flr.records import SPLITS, USER_INDEX, FloatArray, Histories, IntArray, UserSequences
+from flr.records import SPLITS, USER_INDEX, FloatArray, Histories, IntArray, Thought, UserSequences
 from flr.seeding import generator
 from flr.thoughts import ThoughtState
 
@@ -78,7 +80,7 @@ def all_interventions(n_factors: int) -> list[Intervention]:
 class IntervenedScorer:
     """A recommender whose thoughts on known targets are changed.
 
-    Targets are known by the items that were read of their histories, so only histories of the records can be scored.
+    Targets are known by their row, as many may have equal histories; `InTurn` tells it to `evaluate`.
 
     Args:
         recommender: The model.
@@ -116,18 +118,21 @@ class IntervenedScorer:
         self.recommender, self.records, self.intervention = recommender, records, intervention
         self.n_best, self.exclude_seen, self._readings = n_best, exclude_seen, readings
         rng = generator(seed, "intervention", 0 if factor is None else factor + 1)
-        self._donors = other_users(records.users, rng) if kind == "swap" else None
+        self._donors = other_users(records, rng) if kind == "swap" else None
         self._replacements = None if kind in ("remove", "only") else self._replaced(rng)
-        read = records.histories
-        self._place = {_key(read, place): place for place in range(len(records))}
+        self._place = {row: place for place, row in enumerate(records.rows.tolist())}
 
-    def score(self, histories: Histories) -> FloatArray:
-        """Return log p(item | history, changed thought) of the whole catalogue, [B, N]."""
-        recent = histories.window(self.recommender.config.text.window)
-        try:
-            places = np.array([self._place[_key(recent, row)] for row in range(len(recent))])
-        except KeyError:
-            raise DataError("a history is not in the records; collect them on the split that is evaluated") from None
+    def score(self, histories: Histories, of_rows: IntArray | None = None) -> FloatArray:
+        """Return log p(item | history, changed thought) of the whole catalogue, [B, N].
+
+        Args:
+            histories: What was taken before some targets.
+            of_rows: Rows of these targets, [B]; None takes all of the records, in their order.
+
+        Raises:
+            DataError: These are not the targets of the records or their histories.
+        """
+        places = self._places(histories, self.records.rows if of_rows is None else of_rows)
 
         def think(read: Histories, rows: IntArray) -> ThoughtState:
             return self._think(read, places[rows])
@@ -140,8 +145,11 @@ class IntervenedScorer:
         reading = (self._readings or Readings(self.recommender)).of(read)
         think = partial(self.recommender.model.think, reading.streams, advised=reading.advised)
         kind, factor = self.intervention.kind, self.intervention.factor
-        if self._replacements is None:
-            return think(self._weights(kind == "only"))
+        if kind == "remove":
+            return think(1 - self._one_hot())
+        if kind == "only":
+            return think(fixed_gates=self._one_hot())
+        assert self._replacements is not None
         replaced = torch.from_numpy(self._replacements[places]).to(self.recommender.model.device)
 
         def edit(step: int, factors: Tensor) -> Tensor:
@@ -159,23 +167,40 @@ class IntervenedScorer:
         assert self._donors is not None and state.thought is not None and state.votes is not None
         model, factor = self.recommender.model, self.intervention.factor
         donors = self.records.histories.take(self._donors[places])
-        theirs = model.read(self.recommender.compiled.template.streams(donors))
+        streams = model.read(self.recommender.compiled.template.streams(donors))
         # An assistant is heard on this user's history; nobody needs to ask it about the other's.
-        think = partial(model.think, advised=reading.advised)
+        theirs = model.think(streams, advised=reading.advised)
         if factor is None:
-            return replace(state, votes=think(theirs).votes)
-        mine, other = (
-            think(read, self._weights(alone)).votes for read, alone in ((reading.streams, False), (theirs, True))
-        )
-        assert mine is not None and other is not None
-        gate = state.thought.gates[-1][:, 0, factor, None].float()
-        return replace(state, votes=replace(state.votes, probs=(1 - gate) * mine.probs + gate * other.probs))
+            return replace(state, votes=theirs.votes)
+        assert theirs.thought is not None
+        one, gates = self._one_hot(), state.thought.gates
+        mine = self._votes(replace(state.thought, gates=gates * (1 - one)), reading.streams)
+        other = self._votes(replace(theirs.thought, gates=one.expand_as(gates)), streams)
+        gate = gates[-1][:, 0, factor, None].float()
+        return replace(state, votes=replace(state.votes, probs=(1 - gate) * mine + gate * other))
 
-    def _weights(self, is_alone: bool) -> Tensor:
-        """Return gates' multipliers that leave the factor alone, or leave it out, [K]."""
-        weights = torch.full((self.records.n_factors,), float(not is_alone), device=self.recommender.model.device)
-        weights[self.intervention.factor] = float(is_alone)
-        return weights
+    def _votes(self, thought: Thought, streams: EncodedStreams) -> Tensor:
+        """Return what factors vote for that read some histories, in proportion to their last gates, [B, N]."""
+        memory = self.recommender.model.memory
+        assert memory is not None and streams.items is not None and streams.places is not None
+        return memory.on_items(thought, items_in_order(streams.items, streams.places), streams.places).probs
+
+    def _one_hot(self) -> Tensor:
+        """Return the gates that are all on the factor, [K]."""
+        gates = torch.zeros(self.records.n_factors, device=self.recommender.model.device)
+        gates[self.intervention.factor] = 1
+        return gates
+
+    def _places(self, histories: Histories, rows: IntArray) -> IntArray:
+        """Return the places of targets in the records, [B]."""
+        places = np.array([self._place[row] for row in rows.tolist() if row in self._place], dtype=np.int64)
+        recent, read = histories.window(self.recommender.config.text.window), self.records.histories.take(places)
+        if not (np.array_equal(recent.offsets, read.offsets) and np.array_equal(recent.item_index, read.item_index)):
+            raise DataError(
+                f"got {len(histories)} histories, expected what the records read before rows {rows.tolist()[:5]} and "
+                "so on; collect them on the split that is evaluated, and give the rows of its targets"
+            )
+        return places
 
     def _replaced(self, rng: np.random.Generator) -> FloatArray:
         """Return the thought [n, n_thoughts, D] or the factor [n, R, d_f] that each target gets."""
@@ -190,18 +215,49 @@ class IntervenedScorer:
         return np.take_along_axis(own, np.broadcast_to(order, own.shape), axis=2)
 
 
-def other_users(users: IntArray, rng: np.random.Generator) -> IntArray:
+class InTurn:
+    """A scorer for `evaluate`, which says nothing of rows: it asks about those with the longest histories first.
+
+    Args:
+        scorer: Scores; it refuses histories that are not those of their rows.
+        sequences: All interactions.
+        rows: Those of the targets that are evaluated, in the order of `UserSequences.targets`.
+    """
+
+    def __init__(self, scorer: IntervenedScorer, sequences: UserSequences, rows: IntArray) -> None:
+        self.name, self._scorer = scorer.name, scorer
+        starts = sequences.offsets[np.searchsorted(sequences.offsets, rows, side="right") - 1]
+        self._left = rows[np.argsort(starts - rows, kind="stable")]
+
+    def score(self, histories: Histories) -> FloatArray:
+        """Return what the scorer does for the next rows, [B, N]."""
+        rows, self._left = np.split(self._left, [len(histories)])
+        return self._scorer.score(histories, rows)
+
+
+def other_users(records: FactorRecords, rng: np.random.Generator) -> IntArray:
     """Return for each target the place of a random target of another user, [n].
+
+    It has another history than the target, where another user has one: what is thought of equal ones is the same.
 
     Raises:
         DataError: All targets are of one user.
     """
+    users, n = records.users.astype(np.int64), len(records)
     if len(np.unique(users)) < 2:
-        raise DataError(f"all {len(users)} targets are of one user, so there is nobody to swap with")
-    donors = rng.permutation(len(users))
-    while (own := users[donors] == users).any():
-        donors[own] = rng.integers(0, len(users), int(own.sum()))
+        raise DataError(f"all {n} targets are of one user, so there is nobody to swap with")
+    alike = np.unique(records.histories.padded(-1), axis=0, return_inverse=True)[1].reshape(n)
+    has_other = _sizes(users) + _sizes(alike) - _sizes(users * n + alike) < n
+    donors = rng.permutation(n)
+    while (unfit := (users[donors] == users) | (has_other & (alike[donors] == alike))).any():
+        donors[unfit] = rng.integers(0, n, int(unfit.sum()))
     return donors
+
+
+def _sizes(groups: IntArray) -> IntArray:
+    """Return how many are in the group of each, [n]."""
+    _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    return counts[inverse]
 
 
 def intervention_table(
@@ -274,12 +330,15 @@ def intervened_values(
     readings = Readings(recommender)
     given = {"seed": seed, "n_best": n_best, "exclude_seen": exclude_seen, "readings": readings}
     scorers = {str(each): IntervenedScorer(recommender, records, each, **given) for each in chosen}
-    asked: list[Scorer] = [BestItems(recommender, n_best, exclude_seen), *scorers.values()]
+    users_of, rows = sequences.targets(split)
     parts = []
     for block in list(user_blocks(sequences, split, users, _N_AT_ONCE)) or [users]:  # nobody is refused by `evaluate`
+        asked = rows[np.isin(users_of, block)]
+        in_turn = (InTurn(scorer, sequences, asked) for scorer in scorers.values())
+        everybody: list[Scorer] = [BestItems(recommender, n_best, exclude_seen), *in_turn]
         results = [
             evaluate(scorer, sequences, recommender.catalogue.n_items, users=block, **options).per_target
-            for scorer in asked
+            for scorer in everybody
         ]
         parts.append(_values(metric, results[0], dict(zip(scorers, results[1:], strict=True))))
         readings.forget()
@@ -304,7 +363,8 @@ class Oracle:
     Attributes:
         full: The metric of the model as it is.
         single: Of each factor alone, [K].
-        best: Of the best single factor of every target, known from the answer: no gate can do better with one factor.
+        best: Of the best single factor of every target, known from the answer: no gate that chooses one factor for all
+            steps can do better. One that mixes factors could.
         gain, low, high: `best` less `full`, with its interval over users. Some of it is luck: the best of K unequal
             rankings is better than any, even where none knows more than another.
     """
@@ -326,7 +386,7 @@ def factor_oracle(
     seed: int = 0,
     **options: Any,
 ) -> Oracle:
-    """Return the ceiling of gating: the best single factor of every target; arguments as `intervention_table`."""
+    """Return the ceiling of choosing one factor: the best of every target; arguments as `intervention_table`."""
     alone = [Intervention("only", k) for k in range(records.n_factors)]
     frame = intervened_values(recommender, records, sequences, interventions=alone, metric=metric, seed=seed, **options)
     return oracle_of(frame, [str(each) for each in alone], generator(seed, "oracle"))
@@ -345,8 +405,3 @@ def oracle_of(frame: pl.DataFrame, alone: Sequence[str], rng: np.random.Generato
     gain = clustered_bootstrap(best - full, frame[USER_INDEX].to_numpy(), rng)
     single = tuple(float(value) for value in by_factor.mean(0))
     return Oracle(float(full.mean()), single, float(best.mean()), gain.mean, gain.low, gain.high)
-
-
-def _key(histories: Histories, row: int) -> bytes:
-    items = histories.item_index[histories.offsets[row] : histories.offsets[row + 1]]
-    return np.ascontiguousarray(items, dtype=np.int64).tobytes()

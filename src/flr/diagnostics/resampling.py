@@ -4,7 +4,8 @@
 the last step, and comes once for all targets and once per resample of users. Runs asked about the same targets with the
 same generator see the same resamples: the difference of two runs has an interval, and runs of several seeds average.
 
-Linear CKA and correlation come from one weighted covariance of all factors, so that a resample is one product.
+Correlation comes from one weighted covariance of all factors, so that a resample is one product. Linear CKA and mutual
+information would take repeated targets for likeness, and have random halves of users instead.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from flr.diagnostics.disentanglement import (
 )
 from flr.diagnostics.factor_records import FactorRecords
 from flr.diagnostics.mutual_information import neighbours, one_per_user, principal_components
+from flr.diagnostics.similarity import debiased_cka
 from flr.errors import DataError
+from flr.evaluation.significance import half_sampled
 from flr.records import FloatArray, IntArray
 
 
@@ -40,7 +43,7 @@ def resampled_figures(
         n_resamples: Resamples of users.
 
     Returns:
-        ``absolute_cosine``, ``correlation``, ``linear_cka``, ``top_item_overlap`` and ``voted_overlap`` (NaN with one
+        ``absolute_cosine``, ``correlation``, ``top_item_overlap`` and ``voted_overlap`` (NaN with one
         factor, the last without votes too), ``attention_entropy``, ``gate_entropy``, ``effective_rank`` (of the
         thought), ``dead_factors`` (of all targets, not resampled) and D(r) as ``distance 1`` to ``distance R``.
 
@@ -54,8 +57,9 @@ def resampled_figures(
     rows = []
     for weights in _weights(user, len(users), rng, n_resamples):
         row = {name: _mean(values, weights) for name, values in of_targets.items()}
-        rows.append(row | _alignments(records, weights) | {"effective_rank": _effective_rank(records, weights)})
-    names = ("absolute_cosine", "correlation", "linear_cka", "top_item_overlap", "voted_overlap")
+        row |= {"correlation": _correlation(records, weights), "effective_rank": _effective_rank(records, weights)}
+        rows.append(row)
+    names = ("absolute_cosine", "correlation", "top_item_overlap", "voted_overlap")
     frame = pl.DataFrame(rows)
     frame = frame.with_columns(pl.lit(float(len(dead_factors(records)))).alias("dead_factors"))
     return frame.select(*names, pl.all().exclude(names))
@@ -91,26 +95,17 @@ def _mean(values: FloatArray, weights: FloatArray) -> float:
     return float(weights[known] @ values[known] / total) if total else float("nan")
 
 
-def _alignments(records: FactorRecords, weights: FloatArray) -> dict[str, float]:
-    """Return correlation and linear CKA, means over pairs; see `flr.diagnostics.similarity`."""
+def _correlation(records: FactorRecords, weights: FloatArray) -> float:
+    """Return the correlation of factors, the mean over pairs; see `flr.diagnostics.similarity`."""
     k, width = records.n_factors, records.factors.shape[-1]
     if k < 2:
-        return {"correlation": float("nan"), "linear_cka": float("nan")}
+        return float("nan")
     covariance = _covariance(records.factors[:, -1].reshape(len(records), -1), weights)
     deviation = np.sqrt(covariance.diagonal())
     scale = np.where(deviation > 1e-12, deviation, np.inf)
-    blocks = covariance.reshape(k, width, k, width)
     correlations = abs(covariance / scale / scale[:, None]).reshape(k, width, k, width).mean((1, 3))
-    shared = np.square(blocks).sum((1, 3))
-    own = np.sqrt(shared.diagonal())
-    product = own[:, None] * own
-    cka = np.divide(shared, product, out=np.full_like(shared, np.nan), where=product > 1e-24)
     first, second = records.pairs()
-    known = ~np.isnan(cka[first, second])
-    return {
-        "correlation": float(correlations[first, second].mean()),
-        "linear_cka": float(cka[first, second][known].mean()) if known.any() else float("nan"),
-    }
+    return float(correlations[first, second].mean())
 
 
 def _effective_rank(records: FactorRecords, weights: FloatArray) -> float:
@@ -135,21 +130,41 @@ def half_sampled_information(
 ) -> FloatArray:
     """Return the mean mutual information of all pairs (`neighbours`), of all users and of random halves.
 
-    A bootstrap repeats targets, which nearest neighbours mistake for knowledge; halves drawn without replacement
-    do not, and spread about as much as the estimate from all users does (Politis, Romano and Wolf 1999).
-
     Args:
         records: Thoughts on held-out targets, of two factors at least.
         rng: Draws one target per user, and the halves.
         n_components: Principal components of each factor.
-        n_halves: Halves.
+        n_halves: Halves; see `flr.evaluation.significance.half_sampled`.
 
     Returns:
         That of all users first, [1 + n_halves].
     """
     last = records.factors[one_per_user(records.users, rng), -1]
     reduced = [principal_components(last[:, k], n_components) for k in range(records.n_factors)]
-    every = np.arange(len(last))
-    chosen = [every, *(np.sort(rng.permutation(len(last))[: len(last) // 2]) for _ in range(n_halves))]
     pairs = list(zip(*records.pairs(), strict=True))
-    return np.array([np.mean([neighbours(reduced[j][rows], reduced[k][rows]) for j, k in pairs]) for rows in chosen])
+
+    def information(rows: IntArray) -> float:
+        return float(np.mean([neighbours(reduced[j][rows], reduced[k][rows]) for j, k in pairs]))
+
+    return half_sampled(information, len(last), rng, n_halves=n_halves)
+
+
+def half_sampled_alignment(records: FactorRecords, rng: np.random.Generator, *, n_halves: int = 20) -> FloatArray:
+    """Return the mean linear CKA of all pairs (`debiased_cka`, last step), of all users and of random halves.
+
+    Args:
+        records: Thoughts on held-out targets.
+        rng: Draws one target per user, and the halves.
+        n_halves: Halves; see `flr.evaluation.significance.half_sampled`.
+
+    Returns:
+        That of all users first, [1 + n_halves]; NaN where no pair has one.
+    """
+    last = records.factors[one_per_user(records.users, rng), -1]
+    pairs = list(zip(*records.pairs(), strict=True))
+
+    def alignment(rows: IntArray) -> float:
+        found = np.array([debiased_cka(last[rows, j], last[rows, k]) for j, k in pairs])
+        return float("nan") if np.isnan(found).all() else float(np.nanmean(found))
+
+    return half_sampled(alignment, len(last), rng, n_halves=n_halves)

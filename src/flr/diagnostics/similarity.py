@@ -49,9 +49,9 @@ def _standardised(values: FloatArray) -> FloatArray:
 def linear_cka(first: FloatArray, second: FloatArray) -> float:
     """Return linear centred kernel alignment, in [0, 1]; 1 for representations that differ by a rotation and a scale.
 
-    ``|Y'X|_F^2 / (|X'X|_F |Y'Y|_F)`` of centred X and Y (Kornblith et al. 2019). Random representations have more than
-    0 when n is not much larger than their width: compare it with the value of permuted targets. NaN when one
-    representation is the same for all targets.
+    ``|Y'X|_F^2 / (|X'X|_F |Y'Y|_F)`` of centred X and Y (Kornblith et al. 2019). Independent representations have more
+    than 0, the more the wider they are and the fewer the targets, so that models are compared by `debiased_cka`. NaN
+    when one representation is the same for all targets.
 
     Args:
         first, second: [n, d] and [n, e].
@@ -64,3 +64,43 @@ def linear_cka(first: FloatArray, second: FloatArray) -> float:
     y = second.astype(np.float64) - second.mean(0, dtype=np.float64)
     scale = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
     return float(np.square(y.T @ x).sum() / scale) if scale > 1e-24 else float("nan")
+
+
+def debiased_cka(first: FloatArray, second: FloatArray) -> float:
+    """Return linear centred kernel alignment with unbiased estimates of dependence: about 0 for independent ones.
+
+    ``HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))`` of the linear kernels, each HSIC the U-statistic of Song et al. 2012
+    (Eq. 5), as Nguyen, Raghu and Kornblith 2021 do; it can be a little below 0. NaN with fewer than four targets, or
+    where a representation varies no more than chance.
+
+    Args:
+        first, second: [n, d] and [n, e]; targets must be independent of each other, one of a user.
+
+    >>> x = np.random.default_rng(0).normal(size=(50, 4))
+    >>> round(debiased_cka(x, x @ np.linalg.qr(x[:4])[0]), 6)
+    1.0
+    """
+    if len(first) < 4:
+        return float("nan")
+    kernels = [_hollow_kernel(values) for values in (first, second)]
+    own = [_dependence(kernel, kernel) for kernel in kernels]
+    if min(own) <= 1e-24:
+        return float("nan")
+    return float(_dependence(*kernels) / np.sqrt(own[0] * own[1]))
+
+
+def _hollow_kernel(values: FloatArray) -> FloatArray:
+    """Return the products of all rows with each other, 0 on the diagonal; centred first, for rounding's sake."""
+    centred = values.astype(np.float64) - values.mean(0, dtype=np.float64)
+    kernel: FloatArray = centred @ centred.T
+    np.fill_diagonal(kernel, 0.0)
+    return kernel
+
+
+def _dependence(first: FloatArray, second: FloatArray) -> float:
+    n = len(first)
+    sums = [kernel.sum(0) for kernel in (first, second)]
+    whole = (
+        (first * second).sum() + sums[0].sum() * sums[1].sum() / ((n - 1) * (n - 2)) - 2 * sums[0] @ sums[1] / (n - 2)
+    )
+    return float(whole) / (n * (n - 3))

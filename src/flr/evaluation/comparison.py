@@ -1,14 +1,16 @@
 """Two models on the same targets: how large the difference is, how sure it is, and how small a one could be seen.
 
-Targets are paired, and every run of one model with every run of the other. Everything is clustered by user: neither a
-user's targets nor several seeds' answers to one are independent evidence. Runs are taken as they are: that a seed may
-be lucky for all users at once shows in the deviation over seeds (`over_seeds`), not here.
+Targets are paired. Everything is clustered by user: neither a user's targets nor several seeds' answers to one are
+independent evidence. A seed may be lucky for all users at once, so where models have several runs, intervals, the t
+test and what could be detected allow for other runs too; a single run says nothing of that.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -19,27 +21,33 @@ from flr.evaluation.metrics import clustered_standard_error
 from flr.evaluation.significance import Interval, clustered_bootstrap
 from flr.records import USER_INDEX, FloatArray, IntArray
 
+#: With so few users the signs of their ranks are all gone through instead of taking z for normal.
+_FEW_USERS: Final = 12
+
 
 @dataclass(frozen=True)
 class Comparison:
     """The second model's metric less the first's.
 
     Attributes:
-        difference: Mean over targets, with a bootstrap interval over users.
-        t_p_value: Two-sided t test of that mean, its standard error clustered by user (U - 1 degrees of freedom): the
-            paired t test where each user has one target.
+        difference: Mean over targets, with a bootstrap interval over users that allows for other runs.
+        standard_error: Of that mean, clustered by user, and of runs where there are several (`compare_values`).
+        degrees: Its degrees of freedom.
         signed_rank: z of a signed-rank test clustered by user, above 0 where the second model is better; see
             `signed_rank_z`.
-        minimum_detectable: The smallest true difference that these targets show with power .8 at level .05.
+        signed_rank_p_value: Two-sided; exact with twelve users or fewer.
         n_users, n_targets: How many were compared.
+        n_runs: Of the first and of the second model.
     """
 
     difference: Interval
-    t_p_value: float
+    standard_error: float
+    degrees: float
     signed_rank: float
-    minimum_detectable: float
+    signed_rank_p_value: float
     n_users: int
     n_targets: int
+    n_runs: tuple[int, int]
 
     @property
     def p_value(self) -> float:
@@ -49,9 +57,25 @@ class Comparison:
         return max(self.t_p_value, self.signed_rank_p_value)
 
     @property
-    def signed_rank_p_value(self) -> float:
-        """Two-sided."""
-        return float(2 * stats.norm.sf(abs(self.signed_rank)))
+    def t_p_value(self) -> float:
+        """Two-sided: the paired t test where each user has one target and each model one run."""
+        if not self.standard_error:
+            return float(self.difference.mean == 0)
+        return float(2 * stats.t.sf(abs(self.difference.mean / self.standard_error), self.degrees))
+
+    def minimum_detectable(self, level: float, *, power: float = 0.8) -> float:
+        """Return the smallest true difference that the t test would find with the given power.
+
+        ``(t_{1 - level / 2} + t_power) * SE``. A gain below it may be real, but these targets and runs could hardly
+        tell.
+
+        Args:
+            level: Chance that one is found where there is none; what is corrected for m comparisons by Holm's procedure
+                is found at ``level / m`` in any case.
+            power: Chance that the difference is found.
+        """
+        quantiles = stats.t.ppf(1 - level / 2, self.degrees) + stats.t.ppf(power, self.degrees)
+        return float(quantiles) * self.standard_error
 
 
 def compare(
@@ -106,6 +130,10 @@ def compare_values(
 ) -> Comparison:
     """Return the same as `compare` from values.
 
+    The variance of the mean is that over users (clustered) and that over runs, ``var(d_s) / S`` of the runs' mean
+    differences where both models have as many, paired in order, and the sum of both models' own where not; degrees of
+    freedom are Satterthwaite's. What differs by user and run alike is in both, so this errs on the careful side.
+
     Args:
         first, second: The metric of each target in each run, finite, [runs of the model, n].
         users: User index of each target, [n].
@@ -115,23 +143,32 @@ def compare_values(
     Raises:
         DataError: There are fewer than two users, or a value is not finite.
     """
+    differences = second.mean(0) - first.mean(0)
     by_pair = (second[:, None] - first[None]).reshape(-1, first.shape[1])
-    differences = by_pair.mean(0)
+    n_users = len(np.unique(users))
+    of_users = clustered_standard_error(differences, users) ** 2
+    of_runs = _run_variances(first, second)
+    variance = of_users + sum(part for part, _ in of_runs)
+    spent = of_users**2 / max(n_users - 1, 1) + sum(part**2 / degrees for part, degrees in of_runs)
+    of_ranks = _signed_rank_sums(by_pair, users)
     return Comparison(
-        difference=clustered_bootstrap(differences, users, rng, n_resamples=n_resamples),
-        t_p_value=_t_p_value(differences, users),
-        signed_rank=signed_rank_z(by_pair, users),
-        minimum_detectable=minimum_detectable_difference(differences, users),
-        n_users=len(np.unique(users)),
+        difference=clustered_bootstrap(differences, users, rng, n_resamples=n_resamples, further=of_runs),
+        standard_error=variance**0.5,
+        degrees=variance**2 / spent if spent else max(n_users - 1, 1),
+        signed_rank=_z(of_ranks),
+        signed_rank_p_value=_signed_rank_p_value(of_ranks),
+        n_users=n_users,
         n_targets=len(differences),
+        n_runs=(len(first), len(second)),
     )
 
 
-def _t_p_value(differences: FloatArray, users: IntArray) -> float:
-    mean, error = differences.mean(), clustered_standard_error(differences, users)
-    if not error:
-        return float(mean == 0)
-    return float(2 * stats.t.sf(abs(mean / error), len(np.unique(users)) - 1))
+def _run_variances(first: FloatArray, second: FloatArray) -> list[tuple[float, int]]:
+    """Return the parts of the variance of a mean difference that are due to runs, with their degrees of freedom."""
+    means = [of_model.mean(1) for of_model in (first, second)]
+    if len(first) == len(second):
+        means = [means[1] - means[0]]
+    return [(float(mean.var(ddof=1)) / len(mean), len(mean) - 1) for mean in means if len(mean) > 1]
 
 
 def signed_rank_z(differences: FloatArray, users: IntArray) -> float:
@@ -151,31 +188,27 @@ def signed_rank_z(differences: FloatArray, users: IntArray) -> float:
         differences: Of each run or pair of runs, and target, [S, n].
         users: User index of each target, [n].
     """
+    return _z(_signed_rank_sums(differences, users))
+
+
+def _signed_rank_sums(differences: FloatArray, users: IntArray) -> FloatArray:
+    """Return every user's sum of signed ranks, [U]."""
     flat = differences.ravel()
     signed = np.sign(flat) * stats.rankdata(np.abs(flat))
     _, user = np.unique(users, return_inverse=True)
-    of_users = np.bincount(np.tile(user, len(differences)), weights=signed)
+    return np.bincount(np.tile(user, len(differences)), weights=signed.astype(np.float64)).astype(np.float64)
+
+
+def _z(of_users: FloatArray) -> float:
     deviation = np.sqrt(np.square(of_users).sum())
     return float(of_users.sum() / deviation) if deviation else 0.0
 
 
-def minimum_detectable_difference(
-    differences: FloatArray, users: IntArray, *, power: float = 0.8, level: float = 0.05
-) -> float:
-    """Return the smallest true difference that a two-sided test would find with the given power.
-
-    ``(t_{1 - level / 2} + t_power) * SE``, quantiles of Student's t with U - 1 degrees of freedom, SE clustered by
-    user. A gain below it may be real, but these targets could hardly tell.
-
-    Args:
-        differences: One per target, [n].
-        users: User index of each target, [n].
-        power: Chance that the difference is found.
-        level: Chance that one is found where there is none.
-    """
-    degrees = len(np.unique(users)) - 1
-    quantiles = stats.t.ppf(1 - level / 2, degrees) + stats.t.ppf(power, degrees)
-    return float(quantiles) * clustered_standard_error(differences, users)
+def _signed_rank_p_value(of_users: FloatArray) -> float:
+    if len(of_users) > _FEW_USERS:
+        return float(2 * stats.norm.sf(abs(_z(of_users))))
+    signs = np.array(list(itertools.product((-1, 1), repeat=len(of_users))))
+    return float((np.abs(signs @ of_users) >= abs(of_users.sum()) * (1 - 1e-9)).mean())
 
 
 def holm(p_values: Sequence[float] | FloatArray) -> FloatArray:

@@ -15,7 +15,7 @@ import polars as pl
 from flr.diagnostics.interventions import oracle_of
 from flr.evaluation.damage import DAMAGES
 from flr.evaluation.robustness import damages_of, hardest
-from flr.evaluation.significance import Interval, percentile_interval, resampled_means
+from flr.evaluation.significance import Interval, hidden_loss, percentile_interval, resampled_means
 from flr.evaluation.slices import slice_masks
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.experiments.pooling import OfSeeds, cells_of, frame_of, tables_by_seed
@@ -25,6 +25,8 @@ from flr.seeding import generator
 #: Row of `robustness_table` that is the mean over all damages.
 ALL_DAMAGES: Final = "all damages"
 _NAN: Final = float("nan")
+#: With fewer users who lost anything, an interval takes into account what has not been seen.
+_FEW_LOSING: Final = 10
 
 
 def effects_table(models: Mapping[str, OfSeeds], settings: EvidenceSettings, labels: pl.DataFrame) -> pl.DataFrame:
@@ -32,7 +34,8 @@ def effects_table(models: Mapping[str, OfSeeds], settings: EvidenceSettings, lab
 
     Returns:
         ``model``, ``seed`` ("all" or one), ``intervention``, ``slice``, ``label``, ``change`` of NDCG@10 with ``low``
-        and ``high``, ``full`` (the metric as it is), ``kept`` (share of the ten that stay), ``targets``, ``users``.
+        and ``high``, ``full`` (the metric as it is), ``kept`` (share of the first five items that stay), ``targets``,
+        ``users``. Where few users lost anything ``low`` is what that can hide, see `hidden_loss`.
     """
     rows = []
     for model, frames in tables_by_seed(models, "interventions", settings.interventions).items():
@@ -72,6 +75,8 @@ def _changes(
     rows = []
     for (name, of_slice, label, mask), interval in zip(cells, found, strict=True):
         change, low, high = cells_of(interval)
+        if low is not None:
+            low = min(low, -_hidden(frame[name].to_numpy()[mask] - full[mask], full[mask], users[mask]))
         rows.append(
             about
             | {"intervention": name, "slice": of_slice, "label": label, "change": change, "low": low, "high": high}
@@ -79,6 +84,16 @@ def _changes(
             | {"targets": int(mask.sum()), "users": len(np.unique(users[mask]))}
         )
     return rows
+
+
+def _hidden(changes: FloatArray, full: FloatArray, users: IntArray) -> float:
+    """Return the loss that these targets may have missed, where a bootstrap has too few users who lost to draw from."""
+    _, user = np.unique(users, return_inverse=True)
+    n_losing = int((np.bincount(user, weights=changes) < 0).sum())
+    hits = full[full > 0]
+    if n_losing >= _FEW_LOSING or not len(hits):
+        return 0.0
+    return hidden_loss(n_losing, int(user.max()) + 1, float(hits.mean()))
 
 
 def _intervals(columns: FloatArray, users: IntArray, rng: np.random.Generator) -> list[Interval]:
@@ -97,24 +112,34 @@ def oracle_table(models: Mapping[str, OfSeeds], settings: EvidenceSettings) -> p
     """Return what choosing the best single factor of every target, known from the answer, would be worth.
 
     Returns:
-        ``model``, ``full``, ``best_fixed`` (one factor alone, the best of each run), ``oracle``, ``gain`` (oracle less
-        full) with ``low`` and ``high``, ``seeds``.
+        ``model``, ``full``, ``best_fixed`` (one factor alone, in each run the best on the other half of the users),
+        ``oracle``, ``gain`` (oracle less full) with ``low`` and ``high``, ``seeds``; means over targets of all runs.
     """
     rows = []
     for model, frames in tables_by_seed(models, "interventions", settings.interventions).items():
-        found = []
+        parts = []
         for frame in frames.values():
             alone = [name for name in frame.columns if name.startswith("only ")]
-            best = frame.select("none", USER_INDEX, best=pl.max_horizontal(alone))
-            found.append((best, max(float(frame[name].to_numpy().mean()) for name in alone)))
-        pooled = pl.concat([best for best, _ in found])
+            parts.append(
+                frame.select("none", USER_INDEX, best=pl.max_horizontal(alone), fixed=_cross_fitted(frame, alone))
+            )
+        pooled = pl.concat(parts)
         oracle = oracle_of(pooled, ["best"], generator(0, f"evidence oracle {model}"))
-        fixed = float(np.mean([value for _, value in found]))
+        fixed = float(np.mean(pooled["fixed"].to_numpy()))
         rows.append(
             {"model": model, "full": oracle.full, "best_fixed": fixed, "oracle": oracle.best}
-            | {"gain": oracle.gain, "low": oracle.low, "high": oracle.high, "seeds": len(found)}
+            | {"gain": oracle.gain, "low": oracle.low, "high": oracle.high, "seeds": len(parts)}
         )
     return frame_of(rows)
+
+
+def _cross_fitted(frame: pl.DataFrame, alone: Sequence[str]) -> pl.Series:
+    """Return of each target the metric of the factor that is best on the half of the users without its own."""
+    by_factor, users = frame.select(alone).to_numpy(), frame[USER_INDEX].to_numpy()
+    drawn = generator(0, "evidence oracle halves").permutation(np.unique(users))
+    is_first = np.isin(users, drawn[: len(drawn) // 2])
+    of_first, of_second = (by_factor[:, by_factor[half].mean(0).argmax()] for half in (~is_first, is_first))
+    return pl.Series(np.where(is_first, of_first, of_second))
 
 
 def robustness_table(
@@ -210,7 +235,8 @@ def slices_table(
         columns = [np.where(mask, values, _NAN) for values in (means[0], means[1] - means[0]) for *_, mask in masks]
         found = _intervals(np.stack(columns, axis=1), users, generator(0, "evidence slices"))
         for place, (name, label, mask) in enumerate(masks):
-            compared = None if model == reference else found[len(masks) + place]
+            # On all targets models are compared by `flr.experiments.verdicts`, which has other runs in mind.
+            compared = None if model == reference or name == "all" else found[len(masks) + place]
             row: dict[str, Any] = {"model": model, "slice": name, "label": label}
             row |= dict(zip(("value", "low", "high"), cells_of(found[place]), strict=True))
             row |= dict(zip(("difference", "difference_low", "difference_high"), cells_of(compared), strict=True))

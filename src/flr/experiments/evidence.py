@@ -21,7 +21,7 @@ from flr.diagnostics.disentanglement import disentanglement
 from flr.diagnostics.factor_records import FactorRecords, collect_factors
 from flr.diagnostics.interventions import Intervention, all_interventions, intervened_values
 from flr.diagnostics.mutual_information import factor_information
-from flr.diagnostics.resampling import half_sampled_information, resampled_figures
+from flr.diagnostics.resampling import half_sampled_alignment, half_sampled_information, resampled_figures
 from flr.errors import ArtifactError
 from flr.evaluation.decoding import BestItems, ranking_scorer
 from flr.evaluation.metrics import cutoff_of
@@ -34,6 +34,7 @@ from flr.recommender import Recommender
 from flr.records import TEST, IntArray, PreparedData, UserSequences
 from flr.seeding import generator
 from flr.training.folder import RunFolder
+from flr.training.run import untrained
 
 METRIC: Final = "ndcg@10"
 _WEIGHTS: Final = {True: "arrays.safetensors", False: "model/model.safetensors"}
@@ -47,6 +48,9 @@ def gather(subject: Subject, settings: EvidenceSettings) -> str:
         StorageError: The disk refused a write.
     """
     bench = _Bench(subject, settings)
+    for name, settings_of, _ in bench.instruments():  # what was made from other weights is nobody's evidence
+        if not is_made(path := subject.evidence / f"{name}.json", bench.key(settings_of)):
+            path.unlink(missing_ok=True)
     made = [name for name, settings_of, make in bench.instruments() if _make(bench, name, settings_of, make)]
     return f"gathered {', '.join(made)}" if made else "evidence is there already"
 
@@ -57,8 +61,7 @@ def _make(bench: _Bench, name: str, settings: BaseModel, make: Callable[[], None
     key = bench.key(settings)
     if is_made(path, key):
         return False
-    started = time.perf_counter()
-    path.unlink(missing_ok=True)  # Half-written tables are never taken for finished ones.
+    started = time.perf_counter()  # Half-written tables, which have no such file, are never taken for finished ones.
     make()
     write_json(path, {**key, "seconds": round(time.perf_counter() - started, 1)})
     return True
@@ -148,9 +151,15 @@ class _Bench:
         table = disentanglement(
             records, rng("evidence pairs"), n_top=settings.n_top, n_resamples=settings.n_resamples // 4
         )
+        halves = half_sampled_alignment(records, rng("evidence alignment"), n_halves=settings.n_halves)
+        save_table(self.subject, "alignment", pl.DataFrame({"linear_cka": halves}))
         save_table(self.subject, "figures", figures)
         save_table(self.subject, "factors", table)
         save_records(records, self.subject.evidence / "factors.npz")
+        if records.n_factors > 1:
+            users = np.unique(records.users)
+            before = collect_factors(untrained(self._recommender), self._prepared.sequences, users=users)
+            save_records(before, self.subject.evidence / "untrained.npz")
 
     def _information(self) -> None:
         settings = self.settings.mutual_information
@@ -213,14 +222,15 @@ class _Bench:
 
 
 def drawn_users(sequences: UserSequences, max_targets: int, seed: int) -> IntArray:
-    """Return random test users with at most so many targets between them, but two at least, ascending.
+    """Return random test users with about so many targets between them, two at least, ascending.
+
+    Their number is settled beforehand, by what a user has on average: who has many targets is drawn as often as others.
 
     Args:
         sequences: All interactions.
-        max_targets: Targets, together.
+        max_targets: Targets, together; how many they are in the end depends on who is drawn.
         seed: Of the draw; more targets of one seed are those of fewer and others.
     """
     users, counts = np.unique(sequences.targets(TEST)[0], return_counts=True)
-    order = generator(seed, "evidence users").permutation(len(users))
-    n = int(np.searchsorted(np.cumsum(counts[order]), max_targets, side="right"))
-    return np.sort(users[order[: max(n, 2)]])
+    n = max(2, round(max_targets * len(users) / counts.sum()))
+    return np.sort(generator(seed, "evidence users").permutation(users)[:n])

@@ -4,7 +4,9 @@
 RUN/evidence/ or BASELINE/evidence/
 ├── INSTRUMENT.json         what it was made from (settings, weights, data) and its seconds; written last
 ├── factors.npz             what was thought about held-out targets (not the thoughts themselves)
+├── untrained.npz           the same before the first step of training, where there are several factors
 ├── factors.parquet         disentanglement, pair by pair
+├── alignment.parquet       linear CKA, mean over pairs: of all users, then of random halves
 ├── figures.parquet         headline figures of all users, then of resamples
 ├── information.parquet     mutual information, pair by pair
 ├── halves.parquet          the same, mean over pairs: of all users, then of random halves
@@ -33,7 +35,7 @@ from flr.persistence import read_json, write_bytes
 from flr.records import Histories
 
 #: Raised when an instrument measures something else than before.
-EVIDENCE_VERSION: Final = 3
+EVIDENCE_VERSION: Final = 4
 #: Arrays of `FactorRecords` that no table needs once the headline figures are there.
 _NOT_KEPT: Final = ("vectors", "states")
 
@@ -130,13 +132,18 @@ def save_records(records: FactorRecords, path: Path) -> None:
     write_bytes(path, content.getvalue())
 
 
-def load_records(subject: Subject, settings: BaseModel | None) -> FactorRecords | None:
+def load_records(subject: Subject, settings: BaseModel | None, name: str = "factors") -> FactorRecords | None:
     """Return what `save_records` wrote, with empty thoughts and states; None as in `load_table`.
+
+    Args:
+        subject: Whose.
+        settings: Of the instrument ``factors`` now; None where it is off.
+        name: Of the file.
 
     Raises:
         ArtifactError: It is there and cannot be read.
     """
-    path = subject.evidence / "factors.npz"
+    path = subject.evidence / f"{name}.npz"
     if settings is None or not _is_made_by(subject, "factors", settings):
         return None
     try:

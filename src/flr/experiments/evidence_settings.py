@@ -20,15 +20,18 @@ class _Part(BaseModel):
 class DisentanglementSettings(_Part):
     """How different the factors are on held-out users."""
 
-    max_targets: int = Field(1000, ge=50, description="Test targets thought about, those of random users; all runs'.")
+    max_targets: int = Field(
+        1000, ge=50, description="About how many test targets are thought about, those of random users; all runs'."
+    )
     n_top: int = Field(3, ge=1, description="Items per factor whose overlap is counted.")
     n_resamples: int = Field(200, ge=20, description="Resamples of users.")
+    n_halves: int = Field(20, ge=5, description="Random halves of users that give the interval of linear CKA.")
 
 
 class InformationSettings(_Part):
     """Mutual information of factors."""
 
-    n_targets: int = Field(1000, ge=50, description="Targets, one per user, at most those of disentanglement.")
+    n_targets: int = Field(1000, ge=50, description="Test targets of random users, of which one of each user counts.")
     n_components: int = Field(3, ge=1, description="Principal components that nearest neighbours see.")
     n_permutations: int = Field(39, ge=1, description="Permutations of the neighbours' null.")
     n_permutations_infonce: int = Field(3, ge=1, description="The same for the critic, each a training.")
@@ -38,7 +41,9 @@ class InformationSettings(_Part):
 class InterventionSettings(_Part):
     """What the lists lose when thoughts are changed."""
 
-    max_targets: int = Field(100, ge=20, description="Test targets of each run, those of random users; new by seed.")
+    max_targets: int = Field(
+        100, ge=20, description="About how many test targets of each run, those of random users; new by seed."
+    )
     kinds: tuple[Literal["remove", "mean", "swap", "shuffle"], ...] = Field(
         ("remove", "swap", "shuffle"), min_length=1, description="Changes of one factor at a time."
     )
@@ -47,7 +52,9 @@ class InterventionSettings(_Part):
 class RobustnessSettings(_Part):
     """What is lost when histories are damaged."""
 
-    max_targets: int = Field(150, ge=20, description="Test targets of each run, those of random users; new by seed.")
+    max_targets: int = Field(
+        150, ge=20, description="About how many test targets of each run, those of random users; new by seed."
+    )
     strengths: dict[str, tuple[float, ...]] = Field(
         default={name: tuple(map(float, each)) for name, each in _STRENGTHS.items()},
         description="Strengths of each strain; selections of targets cost nothing.",

@@ -213,7 +213,10 @@ def _oracle(page: Page) -> Iterator[PageTable]:
         for row in table.to_dicts()
     ]
     head = ["model", "as it is", "best single factor", "best per target (ceiling)", "ceiling less as it is"]
-    title = "NDCG@10 with one factor alone; the ceiling knows the answer, and part of it is luck"
+    title = (
+        "NDCG@10 with one factor alone, chosen on other users, or for every target by its answer, which is luck in "
+        "part; the ceiling is that of choosing one, not of mixing them"
+    )
     yield PageTable(title, head, cells, "evidence-oracle.csv")
 
 
@@ -233,11 +236,12 @@ def stability(page: Page) -> Iterator[Section]:
             number(row, "matched", form=".3f"),
             number(row, "random", form=".3f"),
             number(row, "identity", BOTH, form=".2f"),
+            number(row, "untrained", form=".2f"),
             number(row, "agreement", form=".0%"),
         ]
         for row in pooled
     ]
-    head = ["model", "compared by", "matched", "random", "identity", "halves agree"]
+    head = ["model", "compared by", "matched", "random", "identity", "before training", "halves agree"]
     panels = [
         Rows(
             f"identity by {measure}",
@@ -248,7 +252,8 @@ def stability(page: Page) -> Iterator[Section]:
         )
         for measure in measures
     ]
-    described = "; ".join(f"{model}, {measure}: {row['identity']:.2f}" for (model, measure), row in rows.items())
+    known = {key: row["identity"] for key, row in rows.items() if row["identity"] is not None}
+    described = "; ".join(f"{model}, {measure}: {value:.2f}" for (model, measure), value in known.items())
     drawing = rows_figure(page.figure_name("identity"), panels, described)
     yield Section(
         "Are factors the same across seeds?",

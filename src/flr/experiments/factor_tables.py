@@ -10,7 +10,7 @@ import polars as pl
 from scipy import stats
 
 from flr.diagnostics.stability import factor_stability
-from flr.evaluation.significance import Interval, over_seeds, percentile_interval
+from flr.evaluation.significance import Interval, half_interval, over_seeds, percentile_interval
 from flr.experiments.evidence_files import load_records, load_table
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.experiments.pooling import OfSeeds, cells_of, frame_of
@@ -92,7 +92,7 @@ class _Headline:
             error = _NAN if len(values) < 3 else float(values.std(ddof=1) / np.sqrt(len(values)))
             reach = float(stats.t.ppf(0.975, max(len(values) - 1, 1))) * error
         elif halves:
-            reach = float(stats.t.ppf(0.975, len(resamples) - 1) * resamples.std(ddof=1))
+            return half_interval(mean, resamples)
         else:
             return percentile_interval(mean, resamples)
         return Interval(mean, mean - reach, mean + reach)
@@ -113,13 +113,16 @@ class _Headline:
 
 
 def _headlines(of_seeds: OfSeeds, settings: EvidenceSettings) -> dict[str, _Headline]:
-    tables, pairs, information, halves = {}, [], {}, {}
+    tables, pairs, alignment, information, halves = {}, [], {}, {}, {}
     for seed, subject in of_seeds.items():
         figures = load_table(subject, "factors", settings.disentanglement, "figures")
         factors = load_table(subject, "factors", settings.disentanglement)
         if figures is not None and factors is not None:
             tables[seed] = figures
             pairs.append(factors)
+        of_alignment = load_table(subject, "factors", settings.disentanglement, "alignment")
+        if of_alignment is not None:
+            alignment[seed] = of_alignment["linear_cka"].to_numpy()
         of_pairs = load_table(subject, "information", settings.mutual_information)
         of_halves = load_table(subject, "information", settings.mutual_information, "halves")
         if of_pairs is not None and of_halves is not None:
@@ -131,6 +134,9 @@ def _headlines(of_seeds: OfSeeds, settings: EvidenceSettings) -> dict[str, _Head
         if not any(np.isnan(each[0]) for each in drawn.values()):
             null = _null_of_pairs(pairs, name) if name in _WITH_NULL else _NAN
             found[name] = _Headline(drawn, null, resampled=name != "dead_factors")
+    alignment = {seed: drawn for seed, drawn in alignment.items() if not np.isnan(drawn).any()}
+    if alignment:
+        found["linear_cka"] = _Headline(alignment, _null_of_pairs(pairs, "linear_cka"), halves=True)
     if information:
         nulls = [_mean_of(list(information.values()), name, "null_mean") for name in ("neighbours", "infonce")]
         found[NEIGHBOURS] = _Headline(halves, nulls[0], halves=True)
@@ -158,7 +164,9 @@ def stability_table(models: Mapping[str, OfSeeds], settings: EvidenceSettings) -
     Returns:
         ``model``, ``seeds`` ("0 and 1", or "all"), ``measure``, ``matched``, ``random`` (similarities), ``p``,
         ``agreement``, and ``identity``: (matched - random) / (1 - random), 0 for random and 1 for equal factors,
-        with ``low`` and ``high`` for all seeds (jackknife over seeds, from three seeds on).
+        with ``low`` and ``high`` for all seeds (jackknife over seeds, from three seeds on), and ``untrained``, the same
+        before training: factors that are made to differ from the start are the same across seeds without having learnt
+        anything.
     """
     rows = []
     for model, of_seeds in models.items() if settings.stability else ():
@@ -168,18 +176,30 @@ def stability_table(models: Mapping[str, OfSeeds], settings: EvidenceSettings) -
             continue
         seeds = list(known)
         table = factor_stability(list(known.values()), generator(0, f"evidence stability {model}"))
+        first = [load_records(of_seeds[seed], settings.disentanglement, "untrained") for seed in seeds]
+        begun = factor_stability([of for of in first if of is not None], generator(0, f"evidence untrained {model}"))
         for measure in dict.fromkeys(table["measure"]):
             of_measure = table.filter(pl.col("measure") == measure)
-            identity = (of_measure["matched"] - of_measure["random"]) / (1 - of_measure["random"])
-            for pair, value in zip(of_measure.iter_rows(named=True), identity, strict=True):
+            identity, at_first = (_identity(of.filter(pl.col("measure") == measure)) for of in (table, begun))
+            pairs = zip(of_measure.iter_rows(named=True), identity, at_first, strict=True)
+            for pair, value, before in pairs:
                 names = f"{seeds[pair['first']]} and {seeds[pair['second']]}"
-                rows.append(_stability_row(model, names, measure, pair, Interval(value, _NAN, _NAN)))
+                rows.append(
+                    _stability_row(model, names, measure, pair | {"untrained": before}, Interval(value, _NAN, _NAN))
+                )
             means = {name: of_measure[name].to_numpy().mean() for name in ("matched", "random", "agreement")}
-            means["p_value"] = _NAN
-            pairs = of_measure.select("first", "second").to_numpy()
-            found = jackknife(identity.to_numpy(), pairs, len(seeds))
+            means |= {"p_value": _NAN, "untrained": at_first.mean()}
+            found = jackknife(identity, of_measure.select("first", "second").to_numpy(), len(seeds))
             rows.append(_stability_row(model, "all", measure, means, found))
     return frame_of(rows)
+
+
+def _identity(of_measure: pl.DataFrame) -> FloatArray:
+    """Return how far each pair of runs is from random factors to the same; NaN where even random ones are equal."""
+    matched, random = (of_measure[name].to_numpy() for name in ("matched", "random"))
+    left = 1 - random  # 0 where all read histories of one item
+    found: FloatArray = np.divide(matched - random, left, out=np.full(len(left), _NAN), where=left > 1e-9)
+    return found
 
 
 def _stability_row(model: str, seeds: str, measure: str, pair: Mapping[str, Any], identity: Interval) -> dict[str, Any]:
@@ -194,6 +214,7 @@ def _stability_row(model: str, seeds: str, measure: str, pair: Mapping[str, Any]
         "identity": value,
         "low": low,
         "high": high,
+        "untrained": None if np.isnan(pair["untrained"]) else float(pair["untrained"]),
     }
 
 

@@ -71,13 +71,18 @@ def robustness(page: Page) -> Iterator[Section]:
             number(rows[model, ALL_DAMAGES, 0.0], "loss", BOTH, form=".1f", scale=100),
             number(rows[model, ALL_DAMAGES, 0.0], "difference", ENDS, form="+.1f", scale=100),
             *(
-                number(rows[model, strain, strengths[-1]], "loss", form=".1f", scale=100)
+                number(rows[model, strain, strengths[-1]], "loss", BOTH, form=".1f", scale=100)
+                if model == page.reference
+                else number(rows[model, strain, strengths[-1]], "difference", ENDS, form="+.1f", scale=100)
                 for strain, strengths in strains.items()
             ),
         ]
         for model in models
     ]
-    title = "Loss of NDCG@10 in per cent of its own, at the strongest damage, and mean of all damages"
+    title = (
+        f"Loss of NDCG@10 in per cent of its own; at the strongest damage, {page.reference}'s, and by how many points "
+        "the others lose more of theirs on the same targets and seeds"
+    )
     yield Section(
         "Who is robust when histories are damaged or users are unusual?",
         NOTES["robustness"],

@@ -23,20 +23,23 @@ ENDS: Final = ("difference_low", "difference_high")
 NOTES: Final = {
     "disentanglement": (
         "Means over pairs of factors at the last step and over seeds, with 95 % intervals over users (of the "
-        "critic's: over seeds, from three on); differences are on the seeds that both have. The null permutes users: a "
-        "figure says something beyond it only. A small cosine or overlap is no evidence by itself, as attention to "
-        "single tokens gives both; CKA and mutual information do not depend on the factors' bases."
+        "critic's: over seeds, from three on); differences are on the seeds that both have. The null takes one factor "
+        "from another user: a figure says something beyond it only. Linear CKA is debiased. A small cosine or overlap "
+        "is no evidence by itself, as attention to single tokens gives both; CKA and mutual information do not depend "
+        "on the factors' bases."
     ),
     "interventions": (
         "The history is read and titles are written as before; only the thought is changed, at inference. Swapped: "
         "that of another user; mean: everybody's; shuffled: its own coordinates in another order; removed: its gate "
-        "is 0. Factors have no identity across seeds, so single ones stand by their run. Intervals are over users; of "
-        "five stay: the share of the first five items that is still among them."
+        "is 0. Factors have no identity across seeds, so single ones stand by their run. Intervals are over users; "
+        "where fewer than ten lost anything, the lower end is what so few can hide. Of five stay: the share of the "
+        "first five items that is still among them."
     ),
     "stability": (
         "Factors of two runs are matched one to one (Hungarian method) on half of the users and compared on the other "
         "half: by the items they attend to, and by linear CKA of their outputs. Identity is 0 for random matches and "
-        "1 for equal factors; its interval leaves out one seed at a time, and needs three."
+        "1 for equal factors; its interval leaves out one seed at a time, and needs three. Factors are not alike to "
+        "begin with (ages fade apart, relations are dealt in turn), so identity before training stands beside it."
     ),
     "robustness": (
         "All models are told the same damaged histories; damage falls on the last items, as many as the reference "
@@ -44,7 +47,8 @@ NOTES: Final = {
         "reference have; intervals are over users, and a loss below 0 is a gain."
     ),
     "slices": (
-        "Test targets cut by what is known before anyone ranks; two models on the seeds that both have. Many slices "
+        "Test targets cut by what is known before anyone ranks; two models on the seeds that both have; differences "
+        "on all targets stand in the first table. Intervals are over users, for these runs. Many slices "
         "are looked at and none is corrected for that: one interval in twenty misses its value by chance."
     ),
 }

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
+from flr.baselines.storage import META_FILE
 from flr.errors import ArtifactError, DataError, RequestError, nearest
 from flr.evaluation.comparison import Comparison, compare, holm
 from flr.evaluation.reports import TARGETS_FILE, load_report
@@ -15,6 +17,8 @@ from flr.records import ITEM_INDEX, USER_ID, Report
 from flr.seeding import generator
 from flr.training.folder import RunFolder
 
+#: Chance of a false difference among all models that are compared.
+LEVEL: Final = 0.05
 #: What makes a row the same target in two reports.
 _TARGET = ("row", USER_ID, ITEM_INDEX)
 
@@ -29,6 +33,7 @@ class ComparedModel:
         figure: The metric, mean and standard deviation over seeds.
         first_less_this: How much better the first model is; None for the first itself.
         corrected: The p-value of that after Holm's correction for all models that were given.
+        detectable: A true difference of this size is found four times in five, whatever the other models come to.
     """
 
     name: str
@@ -36,6 +41,7 @@ class ComparedModel:
     figure: Spread
     first_less_this: Comparison | None = None
     corrected: float | None = None
+    detectable: float | None = None
 
 
 def compare_folders(
@@ -75,11 +81,12 @@ def compare_folders(
     targets = {model: [report.per_target for report in of_model] for model, of_model in reports.items()}
     compared = [compare(targets[other], targets[first], metric, generator(0, "side by side")) for other in others]
     corrected = holm([comparison.p_value for comparison in compared])
+    detectable = [comparison.minimum_detectable(LEVEL / len(compared)) for comparison in compared]
     return [
         ComparedModel(first, folders[first], figures[first]),
         *(
-            ComparedModel(other, folders[other], figures[other], comparison, float(p_value))
-            for other, comparison, p_value in zip(others, compared, corrected, strict=True)
+            ComparedModel(other, folders[other], figures[other], comparison, float(p_value), smallest)
+            for other, comparison, p_value, smallest in zip(others, compared, corrected, detectable, strict=True)
         ),
     ]
 
@@ -116,13 +123,27 @@ def _check_apart(folders: dict[str, tuple[Path, ...]], reports: dict[str, list[R
                     f"{model!r} holds different models, such as {str(first)!r} and {str(other)!r}, no seeds of one; "
                     "give each by itself"
                 )
+        seeds = [seed for folder in of_model if (seed := _seed_of(folder)) is not None]
+        if len(set(seeds)) < len(seeds):
+            twice = max(seeds, key=seeds.count)
+            raise DataError(f"{model!r} holds seed {twice} more than once; a seed twice is no second run")
 
 
 def _kind(folder: Path, report: Report) -> object:
-    """Return what is the same for all seeds of a model: its name, and a run's stage and settings."""
-    path = RunFolder(folder).facts
-    facts = read_json(path, "run") if path.exists() else {}
-    return report.name, facts.get("stage"), {**facts.get("config", {}), "seed": None}
+    """Return what all seeds of a model have in common: name, a run's stage and settings, a baseline's chosen ones."""
+    run, baseline = (_facts(folder / name) for name in (RunFolder(folder).facts.name, META_FILE))
+    chosen = baseline["trials"][baseline["best"]]["settings"] if baseline else None
+    return report.name, run.get("stage"), {**run.get("config", {}), "seed": None}, chosen
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return read_json(path, "model") if path.exists() else {}
+
+
+def _seed_of(folder: Path) -> object:
+    """Return the seed of a run or a baseline; None where its folder does not say."""
+    run, baseline = (_facts(folder / name) for name in (RunFolder(folder).facts.name, META_FILE))
+    return run.get("config", {}).get("seed", baseline.get("seed"))
 
 
 def _check_alike(reports: dict[str, list[Report]]) -> None:

@@ -147,7 +147,7 @@ def _row(model: ModelFigures, claim: Claim | None) -> dict[str, Any]:
         "difference": None if claim is None else claim.comparison.difference.mean,
         "low": None if claim is None else claim.comparison.difference.low,
         "high": None if claim is None else claim.comparison.difference.high,
-        "detectable": None if claim is None else claim.comparison.minimum_detectable,
+        "detectable": None if claim is None else claim.detectable,
         "p t": None if claim is None else claim.comparison.t_p_value,
         "p signed ranks": None if claim is None else claim.comparison.signed_rank_p_value,
         "p (Holm)": None if claim is None else claim.corrected,
@@ -207,12 +207,13 @@ def _summary_of_factors(evidence: DataEvidence) -> list[str]:
 
 
 def _told(claim: Claim) -> dict[str, Any]:
-    difference, smallest = claim.comparison.difference, claim.comparison.minimum_detectable
+    difference = claim.comparison.difference
     figures = (
         f"{difference.mean:+.4f} {METRIC.upper()} on the {told_seeds(claim.n_seeds)}, 95 % interval "
-        f"{difference.low:+.4f} to {difference.high:+.4f}, "
-        f"p {shown_p(claim.corrected)} after Holm; one of {smallest:.4f} would be found four times in five"
+        f"{difference.low:+.4f} to {difference.high:+.4f}, p {shown_p(claim.corrected)} after Holm"
     )
+    if claim.detectable:
+        figures += f"; the t test would find one of {claim.detectable:.4f} four times in five"
     return {
         "data": claim.data,
         "claim": f"{claim.model} is better than {claim.rival}",

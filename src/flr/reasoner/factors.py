@@ -121,6 +121,7 @@ class MultiFactorAttention(nn.Module):
         ends: Tensor,
         factor_weights: Tensor | None = None,
         *,
+        fixed_gates: Tensor | None = None,
         edit: FactorEdit | None = None,
         places: Tensor | None = None,
     ) -> Thought:
@@ -131,6 +132,8 @@ class MultiFactorAttention(nn.Module):
             readable: True at the stream tokens that each target may read, at least one, [B, P, L].
             ends: Column of each target's last prompt token, [B, P].
             factor_weights: Multipliers of the gates, [K] or [B, 1, K]; None leaves them as they are.
+            fixed_gates: Aggregation weights of every step in place of Eq. 3, as interventions set them, [K]; None works
+                them out.
             edit: Replaces the factors of each step, as interventions do; None leaves them as they are.
             places: Which item of its segment each token belongs to, -1 outside titles, [B, L]; needed for ages only.
         """
@@ -142,7 +145,9 @@ class MultiFactorAttention(nn.Module):
             factor, attention = self._attend(state, keys, values, bias)
             if edit is not None:
                 factor = edit(step, factor)
-            gate = self._gates(factor, state)
+            gate = (
+                self._gates(factor, state) if fixed_gates is None else fixed_gates.to(factor).expand(factor.shape[:-1])
+            )
             if factor_weights is not None:
                 gate = gate * factor_weights
             weighted = self._in_order(self.n_factors * gate[..., None] * factor)

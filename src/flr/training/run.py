@@ -16,6 +16,7 @@ from flr.catalogue.titles import build_catalogue
 from flr.config import Config
 from flr.data.storage import load_prepared
 from flr.data.transitions import OthersEvidence, count_transitions
+from flr.devices import own_random_numbers
 from flr.errors import DataError
 from flr.model import FLRModel
 from flr.progress import SILENT, Progress
@@ -97,7 +98,7 @@ class _Learnt:
 def _learn(journey: Journey, progress: Progress) -> _Learnt:
     """Train a new model."""
     config, prepared = journey.config, journey.prepared
-    set_seed(derive_seed(config.seed, "weights") % 2**32)
+    set_seed(_seed_of_weights(config))
     catalogue = build_catalogue(prepared.items)
     if catalogue.n_leaves == 1:
         raise DataError(
@@ -170,6 +171,19 @@ def build_recommender(
         backbone, build_reasoner(config.reasoner, backbone), build_memory(config.reasoner, backbone, transitions)
     )
     return Recommender(model.to(device), tokenizer, catalogue, config)
+
+
+def untrained(recommender: Recommender) -> Recommender:
+    """Return a trained model as it was before its first step: of the same settings, seed, catalogue and counts."""
+    memory, config = recommender.model.memory, recommender.config
+    device = recommender.model.device
+    with own_random_numbers(_seed_of_weights(config), device):
+        catalogue, transitions = recommender.catalogue, None if memory is None else memory.transitions
+        return build_recommender(config, catalogue, device, transitions)
+
+
+def _seed_of_weights(config: Config) -> int:
+    return derive_seed(config.seed, "weights") % 2**32
 
 
 def _evidence(recommender: Recommender, prepared: PreparedData) -> tuple[Evidence, FloatArray] | None:
