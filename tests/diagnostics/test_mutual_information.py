@@ -117,3 +117,11 @@ def test_too_few_targets_are_refused() -> None:
         ksg(np.zeros((4, 1)), np.zeros((4, 1)))
     with pytest.raises(DataError, match="got 49 targets"):
         infonce(np.zeros((49, 1)), np.zeros((49, 1)))
+
+
+def test_with_few_users_or_one_factor_there_is_less_to_tell() -> None:
+    rng = np.random.default_rng(0)
+    few = factor_information(records_of(rng.normal(size=(40, 1, 2, 3))), rng, n_permutations=2)
+    assert few["estimator"].to_list() == ["neighbours"]
+    alone = factor_information(records_of(rng.normal(size=(80, 1, 1, 3))), rng, n_permutations=2)
+    assert alone.is_empty()

@@ -44,6 +44,8 @@ Estimator = Callable[[FloatArray, FloatArray], float]
 #: Shares of the targets that a critic learns from and that say when it should stop; it is judged on the rest.
 _TRAIN, _STOP = 0.6, 0.15
 _WIDTH, _BATCH, _PATIENCE = 64, 256, 20
+#: Targets that a critic needs.
+_FEWEST = 50
 #: Samples of Gaussians that tell how far entropies from neighbours are off.
 _N_REFERENCES = 20
 #: Columns of `factor_information`.
@@ -167,8 +169,8 @@ def infonce(first: FloatArray, second: FloatArray, *, seed: int = 0, max_epochs:
     Raises:
         DataError: There are fewer than 50 targets.
     """
-    if len(first) < 50:
-        raise DataError(f"got {len(first)} targets, expected at least 50 to train a critic on and judge it")
+    if len(first) < _FEWEST:
+        raise DataError(f"got {len(first)} targets, expected at least {_FEWEST} to train a critic on and judge it")
     generator = torch.Generator().manual_seed(derive_seed(seed, "critic"))
     order = torch.randperm(len(first), generator=generator)
     # What lies far out would cost an unseen pair everything; clipping can only lower what there is to know.
@@ -272,7 +274,7 @@ def factor_information(
     """Return the mutual information of every pair of factors at the last step, by both estimators.
 
     One target per user is drawn. `neighbours` sees the first principal components of each factor, so that it measures
-    what these share; `infonce` sees whole factors.
+    what these share; `infonce` sees whole factors, and is left out with fewer than 50 users.
 
     Args:
         records: Thoughts on held-out targets.
@@ -294,7 +296,9 @@ def factor_information(
         ("neighbours", neighbours, reduced, n_permutations),
         ("infonce", infonce, whole, n_permutations_infonce),
     )
-    for name, estimator, factors, n in estimators:
+    if records.n_factors < 2:
+        return pl.DataFrame(schema=SCHEMA)
+    for name, estimator, factors, n in estimators if len(last) >= _FEWEST else estimators[:1]:
         found = [with_null(estimator, factors[j], factors[k], rng, n) for j, k in zip(*records.pairs(), strict=True)]
         largest = np.max([each.null for each in found], axis=0)
         for j, k, each in zip(*records.pairs(), found, strict=True):

@@ -138,10 +138,14 @@ def _headlines(of_seeds: OfSeeds, settings: EvidenceSettings) -> dict[str, _Head
     if alignment:
         found["linear_cka"] = _Headline(alignment, _null_of_pairs(pairs, "linear_cka"), halves=True)
     if information:
-        nulls = [_mean_of(list(information.values()), name, "null_mean") for name in ("neighbours", "infonce")]
-        found[NEIGHBOURS] = _Headline(halves, nulls[0], halves=True)
-        of_critic = {seed: np.array([_mean_of([table], "infonce", "nats")]) for seed, table in information.items()}
-        found[CRITIC] = _Headline(of_critic, nulls[1], resampled=False)
+        found[NEIGHBOURS] = _Headline(
+            halves, _mean_of(list(information.values()), "neighbours", "null_mean"), halves=True
+        )
+        judged = {seed: table for seed, table in information.items() if "infonce" in table["estimator"]}
+        if judged:
+            of_critic = {seed: np.array([_mean_of([table], "infonce", "nats")]) for seed, table in judged.items()}
+            null = _mean_of(list(judged.values()), "infonce", "null_mean")
+            found[CRITIC] = _Headline(of_critic, null, resampled=False)
     return found
 
 
