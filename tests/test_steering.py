@@ -129,8 +129,14 @@ def test_weights_order_the_picking_and_silence_factors(recommender: Recommender)
     lists = recommender.recommend(HISTORIES, k=4, diversify="factors", factor_weights=weights)
     factors = [[item.factor for item in found] for found in lists]
     assert factors == [[2, 3, 2, 3], [1, 0, 1, 0], [3, 3, 3, 3]]
-    none = recommender.recommend(HISTORIES[:1], k=4, diversify="factors", factor_weights=[0, 0, 0, 0])
-    assert none == [[]]
+
+
+@pytest.mark.parametrize("weights", [[0, 0, 0, 0], [[1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 1, 0]]])
+def test_somebody_has_to_pick(weights: object, recommender: Recommender) -> None:
+    said = "all 4 factor weights of a history are 0, so no factor is left to pick; give one a weight above 0"
+    with pytest.raises(RequestError, match=said):
+        recommender.recommend(HISTORIES, k=4, diversify="factors", factor_weights=weights)  # type: ignore[arg-type]
+    assert [len(found) for found in recommender.recommend(HISTORIES, k=4, factor_weights=weights)] == [4, 4, 4]  # type: ignore[arg-type]
 
 
 def test_without_diversifying_no_factor_is_named(recommender: Recommender) -> None:

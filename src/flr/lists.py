@@ -117,9 +117,18 @@ def _plain_lists(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
 
 
 def _lists_by_factor(now: Snapshot, asked: Asked) -> list[list[Recommendation]]:
-    """Return k items for each history that its factors pick in turn; see `flr.steering.interleave`."""
+    """Return k items for each history that its factors pick in turn; see `flr.steering.interleave`.
+
+    Raises:
+        RequestError: All factors of a history have the weight 0, or the model has none.
+    """
     n = len(asked.histories)
     weights = check_factor_weights(asked.factor_weights, now.n_factors, n)
+    if weights is not None and now.n_factors and not weights.any(1).all():
+        raise RequestError(
+            f"all {now.n_factors} factor weights of a history are 0, so no factor is left to pick; "
+            "give one a weight above 0, or leave diversify out"
+        )
     lists = now.best_by_factor(asked.histories, asked.k, exclude_seen=asked.exclude_seen, allowed=asked.allowed)
     mixed = [interleave(lists, row, asked.k, None if weights is None else weights[row]) for row in range(n)]
     return [

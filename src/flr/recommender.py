@@ -148,7 +148,7 @@ class Recommender:
                 histories or one of them are no list, an item is no text, a history is empty, or shall have what is
                 popular of a model without a memory, filters are no `ItemFilter`, are not one per history or name an
                 unknown attribute or value, there is not one factor weight per factor (and history), one is negative or
-                not finite, or a model without factors shall diversify by them.
+                not finite, or factors shall pick of a model without any, or where all have the weight 0.
             UnknownItemError: An item is not in the catalogue and `unknown` is ``"error"``.
         """
         check_k(k)

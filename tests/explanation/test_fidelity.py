@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from flr.data.storage import load_prepared
 from flr.errors import DataError, RequestError
@@ -101,6 +102,33 @@ def test_what_is_steered_is_tested_as_it_is_steered(overrides: list[str], make: 
     assert by_measure["gated"] != pytest.approx(plain[1].importance, abs=1e-4)
     with pytest.raises(RequestError, match="got 2 factor weights, this model has 4 factors"):
         fidelity(recommender, history, np.array([8]), factor_weights=[1.0, 2.0])
+
+
+def test_what_says_the_same_of_all_items_explains_nothing(make: Make) -> None:
+    recommender = make("reasoner.memory=none", "reasoner.reads=items", "reasoner.reads_age=false")
+    reasoner = recommender.model.reasoner
+    assert reasoner is not None
+    torch.nn.init.zeros_(reasoner.query.weight)
+    history, target = histories_of([3, 7, 0, 5]), np.array([8])
+    (even,) = fidelity(recommender, history, target)
+    (off,) = fidelity(make("reasoner.memory=transitions"), history, target, factor_weights=[0.0] * 4)
+    for one in (even[0], even[1], off[1]):
+        assert one.importance == pytest.approx([one.importance[0]] * 4, abs=1e-6)
+        assert (one.score, one.deletion_gain, one.insertion_gain) == (0, 0, 0)
+        assert one.deletion == one.insertion == one.random
+    assert even[3].score != 0
+
+
+def test_a_tie_favours_no_place(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    importance = np.array([0.2, 0.6, 0.2 + 1e-9, 0.2])
+    monkeypatch.setattr(module, "_importances", lambda *_: [{"planted": importance}])
+    recommender, history, target = make(), [3, 7, 0, 5], 8
+    found = [fidelity(recommender, histories_of(history), np.array([target]), seed=seed)[0][0] for seed in range(60)]
+    firsts = [round(one.insertion[1], 4) for one in found]  # the second item and one of the others
+    expected = [round(log_prob(recommender, pair, target), 4) for pair in ([3, 7], [7, 0], [7, 5])]
+    assert set(firsts) == set(expected)
+    assert min(firsts.count(height) for height in expected) > 10
+    assert {round(one.insertion[0], 4) for one in found} == {round(log_prob(recommender, [7], target), 4)}
 
 
 def test_orders_are_drawn_from_the_seed(make: Make) -> None:

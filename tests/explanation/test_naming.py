@@ -59,6 +59,11 @@ def test_only_what_is_sure_and_large_gets_a_word(changes: dict[str, object], nam
     assert factor_names([replace(PLAIN, **changes)]) == [name]  # type: ignore[arg-type]
 
 
+def test_who_reads_items_reads_no_single_token() -> None:
+    profile = replace(PLAIN, token_spread=0.05)
+    assert factor_names([profile, replace(profile, spread=0.05)], reads_items=True) == ["unspecialised", "single item"]
+
+
 def test_names_are_told_apart_by_further_values_and_then_by_numbers() -> None:
     war = replace(PLAIN, attributes=(lift("War"), lift("Drama")))
     crime = replace(PLAIN, attributes=(lift("War"), lift("Drama"), lift("Crime")))

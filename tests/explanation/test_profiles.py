@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,20 @@ def test_what_was_kept_comes_back_from_the_model_and_from_its_run(model: Path) -
     assert save_profiles(model.parent, profiles()) == model / FILE_NAME
     assert load_profiles(model) == profiles()
     assert load_profiles(str(model.parent)) == profiles()
+
+
+def test_what_nobody_read_comes_back_as_no_number(model: Path) -> None:
+    nothing = Interval(float("nan"), float("nan"), float("nan"))
+    factors = tuple(
+        replace(one, spread=float("nan"), token_spread=float("nan"), recency=nothing) for one in profiles().factors
+    )
+    save_profiles(model, replace(profiles(), factors=factors))
+    found = load_profiles(model)
+    assert found is not None
+    assert all(math.isnan(value) for one in found.factors for value in (one.spread, one.token_spread, one.recency.low))
+    assert [replace(one, spread=0.5, token_spread=0.4, recency=nothing) for one in found.factors] == [
+        replace(one, spread=0.5, token_spread=0.4, recency=nothing) for one in profiles().factors
+    ]
 
 
 def _with(**changes: Any) -> Callable[[dict[str, Any]], Any]:

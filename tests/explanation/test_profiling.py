@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy.sparse import csr_array
 
 from factor_worlds import records_of
 from flr.data.storage import load_prepared
 from flr.diagnostics.factor_records import FactorRecords
 from flr.errors import ConfigError, DataError
+from flr.explanation.lifts import _chance
+from flr.explanation.looks import Looks
 from flr.explanation.profiles import FactorProfile, FactorProfiles
 from flr.explanation.profiling import profile_factors, profile_records
 from flr.recommender import Recommender
@@ -102,6 +105,110 @@ def test_many_targets_of_one_user_are_not_many_users() -> None:
     for many, single in zip(by_user.factors[0].attributes, once.factors[0].attributes, strict=True):
         assert many.lift == pytest.approx(single.lift)
         assert many.chance_high == pytest.approx(single.chance_high)
+
+
+def by_directors(n_items: int = 200) -> Catalogue:
+    """Return items by 100 directors, two by each, in four genres."""
+    whole = toy_catalogue([f"Title {n}" for n in range(n_items)])
+    directors = [f"director {n // 2}" for n in range(n_items)]
+    return replace(
+        whole, attributes=pl.DataFrame({"director": directors, "genre": [GENRES[n % 4] for n in range(n_items)]})
+    )
+
+
+def reading(liked: list[int], strength: float) -> FactorProfile:
+    """Return the profile of a factor that likes some items, each in every fifth history, whatever they are."""
+    rng = np.random.default_rng(0)
+    items = np.array([rng.choice(np.arange(10, 200), LENGTH, replace=False) for _ in range(300)])
+    for number, item in enumerate(liked):
+        items[np.arange(number, 300, 5), number] = item
+    items[299, -1] = 1  # so that the director of item 0 has two films
+    attention = np.where(np.isin(items, liked), strength, 1.0)
+    made = records((attention / attention.sum(1, keepdims=True))[..., None], items)
+    return profile_records(made, by_directors(), np.ones(200, dtype=np.int64), split="valid").factors[0]
+
+
+def test_a_factor_that_likes_one_item_is_not_named_after_what_it_has() -> None:
+    profile = reading([0], 8)
+    assert {lift.value for lift in profile.attributes if lift.lift > 1.2} == {"director 0", "Drama"}
+    assert sure(profile) == set()
+    # Nor is it said to avoid what the item has not.
+    assert not any(lift.is_sure for lift in reading([0], 1e3).attributes)
+    assert not any(lift.is_sure for lift in reading([0], 1e-3).attributes)
+    # What several items have is a reason.
+    assert sure(reading([0, 4, 8], 8)) == {"Drama"}
+
+
+def test_chance_without_an_item_is_that_of_histories_without_it() -> None:
+    items = random_items(80)
+    attention = np.where(items == 4, 5.0, 1.0) * np.random.default_rng(5).random(items.shape) ** (items % 4 > 0)
+    attention /= attention.sum(1, keepdims=True)
+    looks = Looks.of(records(attention[..., None], items, users=np.repeat(np.arange(40), 2).tolist()))
+    belongs = csr_array((np.arange(N_ITEMS) % 4 == 0).astype(float)[:, None])
+    has = belongs[looks.items]
+    found = _chance(looks, 0, belongs, has.T @ looks.attention[:, 0], n_compared=9)
+    gain = np.bincount(looks.items, looks.attention[:, 0] - looks.even[:, 0])
+    assert gain[::4].argmax() == 1
+    others = np.where(np.arange(N_ITEMS) % 4 == 0, np.inf, gain)
+    # Nothing is beyond chance where what is read is what chance gives.
+    least, most = _chance(looks, 0, belongs, has.T @ looks.even[:, 0], n_compared=9)
+    ranges = [least[0], most[0]]
+    for item, own in ((4, looks.attention[looks.items == 4, 0].sum()), (int(others.argmin()), 0.0)):
+        rest = looks.only(looks.items != item)
+        assert rest.by_user(rest.even[:, 0]) == pytest.approx(rest.by_user(rest.attention[:, 0]))
+        least, most = _chance(rest, 0, belongs, belongs[rest.items].T @ rest.even[:, 0], n_compared=9)
+        ranges += [own + least[0], own + most[0]]
+    assert (found[0][0], found[1][0]) == pytest.approx((min(ranges), max(ranges)))
+
+
+def test_every_user_counts_once() -> None:
+    users = [0] * 90 + list(range(1, 11))
+    attention = np.full((100, LENGTH, 2), 1 / LENGTH)
+    gates = np.repeat([[[0.9, 0.1]], [[0.1, 0.9]]], [90, 10], axis=0)
+    made = replace(records(attention, random_items(100), users), gates=gates, token_entropy=gates)
+    profile = profile_records(made, catalogue(), np.arange(N_ITEMS), split="valid").factors[0]
+    assert profile.gate == pytest.approx((0.9 + 10 * 0.1) / 11)
+    assert profile.token_spread == pytest.approx((0.9 + 10 * 0.1) / 11)
+
+
+def test_an_item_is_typical_of_what_several_users_read() -> None:
+    items = np.tile(np.arange(10, 20), (66, 1))
+    items[:6, 3] = 5  # in six histories of one user, who reads nothing else
+    items[6:11, 3] = 6  # in histories of five users
+    attention = np.full(items.shape, 0.1)
+    attention[:11] = np.eye(LENGTH)[3]
+    profile = profiled(attention[..., None], items, users=[0] * 6 + list(range(1, 61))).factors[0]
+    assert [(item.item_index, item.n_read) for item in profile.items] == [(6, 5)]
+
+
+def of_lengths(*attention: list[float], spread: float) -> FactorRecords:
+    """Return records of one factor, a user each, that reads histories so; spread where there are several items."""
+    item_attention = [np.array(one)[:, None, None] for one in attention]
+    plain = records_of(np.ones((len(attention), 1, 1, 2)), item_attention=item_attention)
+    of_several = np.array([len(one) > 1 for one in attention])[:, None, None]
+    return replace(plain, token_entropy=spread * of_several)
+
+
+def test_a_history_of_one_item_leaves_no_choice() -> None:
+    made = of_lengths(*[[1.0]] * 80, *[[0.0, 0.0, 1.0]] * 20, spread=0.25)
+    profile = profile_records(made, catalogue(), np.arange(N_ITEMS), split="valid").factors[0]
+    assert (profile.recency.mean, profile.recency.low, profile.recency.high) == (0.5, 0.5, 0.5)
+    assert (profile.spread, profile.token_spread) == (0, 0.25)
+    assert profile.name == "latest"
+    nothing = profile_records(of_lengths([1.0], [1.0], spread=1), catalogue(), np.arange(N_ITEMS), split="valid")
+    (factor,) = nothing.factors
+    assert np.isnan([factor.spread, factor.token_spread, factor.recency.mean]).all()
+    assert factor.name == "unspecialised"
+
+
+@pytest.mark.parametrize(("reads", "name"), [("items", "single item"), ("tokens", "single token")])
+def test_who_reads_items_does_not_read_a_single_token(
+    reads: str, name: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = of_lengths(*[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]] * 20, spread=0.01)
+    monkeypatch.setattr("flr.explanation.profiling.collect_factors", lambda *_, **__: made)
+    recommender = make("reasoner.memory=none", f"reasoner.reads={reads}", "reasoner.reads_age=false")
+    assert [one.name for one in profile_factors(recommender, toy_sequences([5, 6])).factors] == [name]
 
 
 def test_recency_and_popularity_are_of_what_is_read() -> None:

@@ -173,6 +173,7 @@ def test_a_field_that_is_wrong_is_named(body: dict[str, Any], where: str, client
     ("body", "said"),
     [
         ({**ONE, "factor_weights": [1.0]}, "got 1 factor weights, this model has 4 factors"),
+        ({**ONE, "factor_weights": [0, 0, 0, 0], "diversify": "factors"}, "all 4 factor weights of a history are 0"),
         ({**ONE, "filters": {"where": {"yeer": 1}}}, "no attribute 'yeer'; did you mean 'year'"),
         ({**ONE, "filters": {"where": {"year": 1900}}}, "no item has year = 1900"),
     ],

@@ -3,9 +3,11 @@
 1. Everything is measured by leaving out: an influence is the log-probability of the item as it is, less that without
    one purchase, one factor or one source. Attention is shown beside it, as what a factor reads, not as what it does:
    `fidelity` tells whether the two agree.
-2. Leaving out a factor sets its gate to 0 at every refinement step; the others keep theirs. Leaving out a source of
-   probabilities, titles or votes, leaves the say to the other, and an assistant that is left out is not heard. The
-   history is read once, and all these thoughts are rows of one forward.
+2. Leaving out a factor sets its gate to 0 at every refinement step; the others keep theirs. Votes of a memory are an
+   average by gates, so a contribution is against the other factors' average vote: by its votes, a factor that votes as
+   the others do has none, whatever its gate. Leaving out a source of probabilities, titles or votes, leaves the say to
+   the other, and an assistant that is left out is not heard. The history is read once, and all these thoughts are rows
+   of one forward.
 3. Leaving out a purchase takes it from the window that was read; nothing older moves in, so what is older than the
    window has no influence. All these histories are rows of one batch.
 4. The candidates stay the same throughout: a purchase that is left out is still not recommended where seen items are

@@ -4,7 +4,8 @@ Items of the history are ordered by a measure of importance. The deletion curve 
 are taken away first, the insertion curve while they are given first; both stop at a history of one item, for a model
 is never asked about nobody. The area under a curve is its mean height (trapezoids). A measure's gain is by how much
 deletion lies below, and insertion above, what random orders of the same items give: above 0 is better than chance,
-and an importance that gains nothing explains nothing.
+and an importance that gains nothing explains nothing. Items of one importance come in a random order, so that their
+places say nothing; an importance that is the same for all orders nothing, so its curves are those of random orders.
 
 ==============  =====================================================================================================
 measure         importance of a history item
@@ -39,6 +40,8 @@ MEASURES: Final = ("attention", "gated", "leave-one-out", "latest")
 MAX_POINTS: Final = 10
 #: Random orders of a history that a measure is compared with.
 N_RANDOM: Final = 10
+#: Differences in importance, in nats or shares of attention, that are rounding.
+_RESOLUTION: Final = 1e-5
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,9 @@ def fidelity(
     for row, importance in enumerate(importances):
         n = int(read.lengths[row])
         rng = generator(seed, "random orders", row)
-        orders = [np.argsort(-values, kind="stable") for values in importance.values()]
-        orders += [rng.permutation(n) for _ in range(n_random)]
+        random = [rng.permutation(n) for _ in range(n_random)]
+        tied = rng.permutation(n)
+        orders = [tied[np.argsort(-_levels(values)[tied], kind="stable")] for values in importance.values()] + random
         kept.append(_points(n))
         masks.append(_subsets(np.array(orders), kept[-1]))
     heights = _heights(scorer, read, items, masks)
@@ -169,6 +173,12 @@ def _points(n_items: int) -> IntArray:
     return np.unique(np.linspace(1, n_items, min(n_items, MAX_POINTS)).round().astype(np.int64))
 
 
+def _levels(importance: FloatArray) -> FloatArray:
+    """Return importance in steps above the least, so that what differs by rounding only is the same, [n]."""
+    levels: FloatArray = np.round((importance - importance.min()) / _RESOLUTION)
+    return levels
+
+
 def _importances(scorer: _Scorer, read: Histories, items: IntArray) -> list[dict[str, FloatArray]]:
     """Return measure -> importance of each item [n], for each history."""
     flat: dict[str, FloatArray] = {}
@@ -227,9 +237,9 @@ def _fidelity(
     measure: str, importance: FloatArray, n_kept: IntArray, curves: FloatArray, randoms: FloatArray
 ) -> Fidelity:
     """Return the fidelity of a measure of curves [2, points] beside those of random orders [n_random, 2, points]."""
-    deletion, insertion = curves
     # Deleting at random and inserting at random is the same.
     random = randoms.mean((0, 1))
+    deletion, insertion = curves if _levels(importance).any() else (random, random)
     below, above = _area(random - deletion, n_kept), _area(insertion - random, n_kept)
     return Fidelity(
         measure=measure,

@@ -8,19 +8,25 @@ The null of a lift: each history's attention falls on its items in any order. It
 ``sum_i (a_ti - m_t / n_t)^2 sum_i (x_ti - mean x_t)^2 / (n_t - 1)`` per target, targets of one user taken as wholly
 dependent. Bernstein's inequality then bounds what chance gives, for all values of all factors at once (Bonferroni),
 without trust in a normal approximation, which rare values and attention on single items would break.
+
+Users are many, but items may be few: a factor that likes one film of many histories is sure to read more of whatever
+that film has, and less of the rest. So a lift beyond chance has to remain when one item is taken out of all histories:
+the item of the value that does most for the lift, or the other item that does.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 import polars as pl
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 
 from flr.catalogue.attributes import ATTRIBUTE, VALUE
 from flr.diagnostics.factor_records import FactorRecords
 from flr.explanation.looks import CONFIDENCE, Looks
 from flr.explanation.profiles import AttributeLift
-from flr.records import ITEM_INDEX, FloatArray
+from flr.records import ITEM_INDEX, BoolArray, FloatArray
 
 _N_HIGHEST, _N_LOWEST = 8, 4
 
@@ -54,10 +60,8 @@ def attribute_lifts(
     has = belongs[looks.items]  # [E, V]
     read, even = has.T @ looks.attention[:, k], has.T @ looks.even[:, k]
     one_user = total / looks.n_users
-    reach = _bernstein(_null_variance(looks, k, has), n_compared)
-    lift, low, high = (
-        (np.maximum(mass, 0) + one_user) / (even + one_user) for mass in (read, even - reach, even + reach)
-    )
+    least, most = _chance(looks, k, belongs, read, n_compared=n_compared)
+    lift, low, high = ((np.maximum(mass, 0) + one_user) / (even + one_user) for mass in (read, least, most))
     found = [
         AttributeLift(
             attribute=attribute,
@@ -78,8 +82,62 @@ def attribute_lifts(
     return (*above, *below[:_N_LOWEST])
 
 
-def _null_variance(looks: Looks, k: int, has: csr_array) -> FloatArray:
-    """Return the variance of what a factor reads of each value if its attention fell in any order, [V]."""
+def _chance(
+    looks: Looks, k: int, belongs: csr_array, read: FloatArray, *, n_compared: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return the least and the most that a factor reads of each value if it looks at no attribute, [V] each.
+
+    Args:
+        looks: Where factors look.
+        k: The factor.
+        belongs: Which items have each value, [N, V].
+        read: What it reads of each value, [V]; where that is outside, it may also look at one item.
+        n_compared: Values of factors that are looked at.
+    """
+    even, variance = _null(looks, k, belongs)
+    reach = _bernstein(variance, n_compared)
+    least, most = even - reach, even + reach
+    beyond = np.flatnonzero((read < least) | (read > most))
+    more = looks.attention[:, k] - looks.even[:, k]
+    gain = np.bincount(looks.items, weights=more, minlength=belongs.shape[0]).astype(np.float64)
+    for item, places in _decisive_items(gain, (read > even)[beyond], belongs[:, beyond]).items():
+        some, is_it = beyond[places], looks.items == item
+        holds = np.zeros(looks.n_users, dtype=np.bool_)
+        holds[looks.users[is_it]] = True
+        whole = looks.only(holds[looks.users])  # what other users read stays as it is
+        rest = whole.only(whole.items != item)
+        (even_whole, variance_whole), (even_rest, variance_rest) = (
+            _null(part, k, belongs[:, some]) for part in (whole, rest)
+        )
+        own = belongs[[item]].toarray()[0, some] * looks.attention[is_it, k].sum()
+        middle = own + even[some] - even_whole + even_rest
+        reach = _bernstein(np.maximum(variance[some] - variance_whole + variance_rest, 0), n_compared)
+        least[some], most[some] = np.minimum(least[some], middle - reach), np.maximum(most[some], middle + reach)
+    return least, most
+
+
+def _decisive_items(gain: FloatArray, is_more: BoolArray, belongs: csr_array) -> dict[int, list[int]]:
+    """Return the items that do most for lifts -> places of the values; each has an item of its own, and another one.
+
+    Args:
+        gain: Attention that each item gets beyond an even look, [N].
+        is_more: Whether the factor reads more of each value than of an even look, [V]; else less.
+        belongs: Which items have each value, [N, V].
+    """
+    columns, found = csc_array(belongs), defaultdict[int, list[int]](list)
+    for place, more in enumerate(is_more):
+        members = columns.indices[columns.indptr[place] : columns.indptr[place + 1]]
+        leaning = gain if more else -gain
+        others = leaning.copy()
+        others[members] = np.inf
+        for item in (members[leaning[members].argmax()], others.argmin()):
+            found[int(item)].append(place)
+    return found
+
+
+def _null(looks: Looks, k: int, belongs: csr_array) -> tuple[FloatArray, FloatArray]:
+    """Return mean and variance of what a factor reads of each value if its attention fell in any order, [V] each."""
+    has = belongs[looks.items]  # [E, V]
     n_targets, n_users = len(looks.lengths), looks.n_users
     uneven = np.bincount(looks.targets, (looks.attention[:, k] - looks.even[:, k]) ** 2, minlength=n_targets)
     entries = np.arange(len(looks.targets))
@@ -91,7 +149,7 @@ def _null_variance(looks: Looks, k: int, has: csr_array) -> FloatArray:
     user_of_target = np.zeros(n_targets, dtype=np.int64)
     user_of_target[looks.targets] = looks.users
     of_user = csr_array((np.sqrt(variance), (user_of_target[target], value)), shape=(n_users, has.shape[1]))
-    return np.asarray(of_user.multiply(of_user).sum(axis=0)).ravel()
+    return has.T @ looks.even[:, k], np.asarray(of_user.multiply(of_user).sum(axis=0)).ravel()
 
 
 def _bernstein(variance: FloatArray, n_compared: int) -> FloatArray:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm
 
 from flr.diagnostics.factor_records import FactorRecords
 from flr.evaluation.significance import Interval
-from flr.records import FloatArray, IntArray
+from flr.records import BoolArray, FloatArray, IntArray
 
 #: Of all intervals and null ranges.
 CONFIDENCE = 0.95
@@ -27,6 +27,8 @@ class Looks:
         targets: Target of each entry, [E].
         users: User of each entry, 0..U-1, [E].
         lengths: Items of each target's history, [T].
+        weights: 1 by the number of its user's targets, of each target, [T].
+        n_users: U.
     """
 
     attention: FloatArray
@@ -36,6 +38,8 @@ class Looks:
     targets: IntArray
     users: IntArray
     lengths: IntArray
+    weights: FloatArray
+    n_users: int
 
     @classmethod
     def of(cls, records: FactorRecords) -> Looks:
@@ -43,21 +47,38 @@ class Looks:
         targets = np.repeat(np.arange(len(records)), lengths)
         _, users, n_targets = np.unique(records.users, return_inverse=True, return_counts=True)
         attention: FloatArray = records.item_attention[:, -1].astype(np.float64) / n_targets[users][targets][:, None]
-        on_titles = np.add.reduceat(attention, records.histories.offsets[:-1])
         within = np.arange(len(targets)) - records.histories.offsets[:-1][targets]
         return cls(
             attention=attention,
-            even=(on_titles / lengths[:, None])[targets],
+            even=_evenly(attention, targets, lengths),
             items=records.histories.item_index,
             places=np.where(lengths[targets] > 1, within / np.maximum(lengths[targets] - 1, 1) - 0.5, 0.0),
             targets=targets,
             users=users[targets],
             lengths=lengths,
+            weights=1 / n_targets[users],
+            n_users=len(n_targets),
         )
 
     @property
-    def n_users(self) -> int:
-        return int(self.users.max()) + 1
+    def of_several(self) -> BoolArray:
+        """Whether each target's history has two items or more, so that there is something to choose from, [T]."""
+        return self.lengths > 1
+
+    def only(self, kept: BoolArray) -> Looks:
+        """Return the same of some entries [E], as if histories held no others; places stay as they were."""
+        attention, targets = self.attention[kept], self.targets[kept]
+        lengths = np.bincount(targets, minlength=len(self.lengths))
+        return replace(
+            self,
+            attention=attention,
+            even=_evenly(attention, targets, lengths),
+            items=self.items[kept],
+            places=self.places[kept],
+            targets=targets,
+            users=self.users[kept],
+            lengths=lengths,
+        )
 
     def by_user(self, values: FloatArray) -> FloatArray:
         """Return sums over the entries of each user, [E] -> [U]."""
@@ -65,23 +86,48 @@ class Looks:
         np.add.at(sums, self.users, values)
         return sums
 
+    def mean(self, values: FloatArray) -> float:
+        """Return the mean of what each target has, [T]."""
+        return float(np.average(values, weights=self.weights))
+
+    def mean_of_several(self, values: FloatArray) -> float:
+        """Return the mean over histories of two items or more, [T]; not a number where there is none."""
+        weights = self.weights * self.of_several
+        return float(np.average(values, weights=weights)) if weights.any() else float("nan")
+
+    def n_read(self, n_items: int) -> IntArray:
+        """Return how many users' histories hold each item, [N]."""
+        return np.bincount(np.unique(self.users * n_items + self.items) % n_items, minlength=n_items)
+
     def recency(self, k: int) -> Interval:
-        return ratio_interval(self.by_user(self.attention[:, k] * self.places), self.by_user(self.attention[:, k]))
+        """Return the mean place of what is read, over histories of two items or more."""
+        chosen = self.attention[:, k] * self.of_several[self.targets]
+        return ratio_interval(self.by_user(chosen * self.places), self.by_user(chosen))
 
     def popularity(self, k: int, percentiles: FloatArray) -> Interval:
         more = (self.attention[:, k] - self.even[:, k]) * percentiles[self.items]
         return ratio_interval(self.by_user(more), self.by_user(self.attention[:, k]))
 
     def spread(self, k: int) -> float:
-        """Return the mean entropy over items by the logarithm of their number, by attention on titles."""
+        """Return the mean entropy over items by the logarithm of their number, by attention on titles.
+
+        Histories of one item are left out; not a number where no other is read.
+        """
         on_titles = self.even[:, k] * self.lengths[self.targets]
         share = np.divide(self.attention[:, k], on_titles, out=np.zeros_like(on_titles), where=on_titles > 0)
         entropy = -share * np.log(share, where=share > 0, out=np.zeros_like(share))
-        several = self.lengths[self.targets] > 1
+        several = self.of_several[self.targets]
         norms = np.log(np.maximum(self.lengths[self.targets], 2))
         # Every entry carries a share of its target's weight.
         weight = self.even[:, k][several].sum()
-        return float((entropy * on_titles / norms)[several].sum() / weight) if weight > 0 else 0.0
+        return float((entropy * on_titles / norms)[several].sum() / weight) if weight > 0 else float("nan")
+
+
+def _evenly(attention: FloatArray, targets: IntArray, lengths: IntArray) -> FloatArray:
+    """Return attention [E, K] spread evenly over the entries of its target, [E, K]."""
+    on_titles = [np.bincount(targets, weights=of_factor, minlength=len(lengths)) for of_factor in attention.T]
+    even: FloatArray = (np.stack(on_titles, axis=1) / np.maximum(lengths, 1)[:, None])[targets]
+    return even
 
 
 def ratio_interval(above: FloatArray, below: FloatArray) -> Interval:

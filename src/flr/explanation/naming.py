@@ -21,18 +21,23 @@ _SINGLE, _WHOLE = 0.1, 0.9
 _RELATIONS = {"": "", "next": "next after: ", "soon": "soon after: ", "together": "goes with: "}
 
 
-def factor_names(profiles: Sequence[FactorProfile]) -> list[str]:
+def factor_names(profiles: Sequence[FactorProfile], *, reads_items: bool = False) -> list[str]:
     """Return a name for each factor, such as ``"soon after: recent Sci-Fi, popular"``.
 
     The names in the profiles are not looked at.
     Only what is beyond chance and what is large enough to matter gets a word. A factor of which nothing can be
     said is named by how it looks: ``"single token"``, ``"single item"``, ``"whole history"``, ``"unspecialised"``, or
     ``"no title"`` where it looks outside all of them. Where all its votes are of one kind, the name begins with it.
+
+    Args:
+        profiles: Of all factors of a model.
+        reads_items: Whether they read items instead of tokens, so that none looks at a single token.
     """
-    names = [_name(profile, n_values=2) for profile in profiles]
+    names = [_name(profile, 2, reads_items) for profile in profiles]
     shared = Counter(names)
     names = [
-        _name(profile, n_values=4) if shared[name] > 1 else name for name, profile in zip(names, profiles, strict=True)
+        _name(profile, 4, reads_items) if shared[name] > 1 else name
+        for name, profile in zip(names, profiles, strict=True)
     ]
     seen: Counter[str] = Counter()
     unique = []
@@ -42,12 +47,12 @@ def factor_names(profiles: Sequence[FactorProfile]) -> list[str]:
     return unique
 
 
-def _name(profile: FactorProfile, n_values: int) -> str:
+def _name(profile: FactorProfile, n_values: int, reads_items: bool) -> str:
     if profile.elsewhere > _ELSEWHERE:
         return "no title"  # and votes for what is popular, whatever its relation
     liked = [lift.value for lift in profile.attributes if lift.is_sure and lift.lift >= _LIFT][:n_values]
     first = " ".join(filter(None, [_place(profile), "/".join(liked)]))
-    reading = ", ".join(filter(None, [first, _popularity(profile)])) or _look(profile)
+    reading = ", ".join(filter(None, [first, _popularity(profile)])) or _look(profile, reads_items)
     return _RELATIONS[profile.relation] + reading
 
 
@@ -67,8 +72,8 @@ def _popularity(profile: FactorProfile) -> str:
     return "popular" if popularity.mean > 0 else "niche"
 
 
-def _look(profile: FactorProfile) -> str:
-    if profile.token_spread < _SINGLE:
+def _look(profile: FactorProfile, reads_items: bool) -> str:
+    if profile.token_spread < _SINGLE and not reads_items:
         return "single token"
     if profile.spread < _SINGLE:
         return "single item"

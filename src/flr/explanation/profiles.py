@@ -30,7 +30,7 @@ class AttributeLift:
         base: Share of such items in the histories, mean over targets, 0..1.
         lift: `share` by `base`; 1 is no preference.
         chance_low, chance_high: What lifts chance gives to attention that looks at no attribute, 95 % for all values of
-            all factors at once.
+            all factors at once; where the lift is outside, also to such attention that likes or avoids one item.
     """
 
     attribute: str
@@ -53,7 +53,7 @@ class TypicalItem:
 
     Attributes:
         item_index, item_id, title: The item.
-        n_read: Histories that hold it.
+        n_read: Users whose histories hold it.
         lift: Attention on it by that of an even look at its histories, drawn towards 1 where `n_read` is small.
     """
 
@@ -74,8 +74,9 @@ class FactorProfile:
         gate: Mean aggregation weight, 0..1.
         elsewhere: Mean share of attention outside all titles, 0..1.
         spread: Mean entropy of its attention over the items of a history by the logarithm of their number: 0 looks at
-            one item, 1 at all alike.
-        token_spread: The same over the tokens of the prompt.
+            one item, 1 at all alike. This, `token_spread` and `recency` are over histories of two items or more, and
+            not a number where there is none.
+        token_spread: The same over what can be read: the tokens of the prompt, or items (`reasoner.reads`).
         recency: Mean place of what is read, 0.5 at the latest item, 0 in the middle, -0.5 at the oldest.
         popularity: Mean popularity percentile of what is read less that of the histories, -1..1.
         attributes: Values it reads more of than the histories hold, then some it reads less of; in each, those that are
@@ -187,7 +188,8 @@ def _parse(content: dict[str, Any]) -> FactorProfiles:
         FactorProfile(
             factor=int(one["factor"]),
             name=_text(one["name"]),
-            **{name: float(one[name]) for name in ("gate", "elsewhere", "spread", "token_spread")},
+            **{name: float(one[name]) for name in ("gate", "elsewhere")},
+            **{name: _number(one[name]) for name in ("spread", "token_spread")},
             recency=_interval(one["recency"]),
             popularity=_interval(one["popularity"]),
             attributes=tuple(_lift(lift) for lift in one["attributes"]),
@@ -225,5 +227,9 @@ def _text(value: Any) -> str:
 
 
 def _interval(value: dict[str, Any]) -> Interval:
-    # An interval over one user is not a number, which JSON writes as null.
-    return Interval(*(float("nan") if value[end] is None else float(value[end]) for end in ("mean", "low", "high")))
+    return Interval(*(_number(value[end]) for end in ("mean", "low", "high")))
+
+
+def _number(value: Any) -> float:
+    """Return a figure that is not a number where nothing was read, which JSON writes as null."""
+    return float("nan") if value is None else float(value)

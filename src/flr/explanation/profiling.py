@@ -2,6 +2,7 @@
 
 All figures are of the last refinement step and compare what a factor reads with an even look at the same histories.
 Every user counts once (each of T targets as 1 / T), and a target by the attention that falls on titles at all.
+A history of one item leaves no choice, so spreads and recency are of the others.
 Intervals of recency and popularity are of ratio estimators over users (linearised, 95 %).
 """
 
@@ -29,7 +30,7 @@ from flr.transitions import RELATIONS
 
 #: Users whose histories hold a value, for it to be compared.
 MIN_USERS = 20
-#: Histories that hold an item, for it to be typical of a factor.
+#: Users whose histories hold an item, for it to be typical of a factor.
 MIN_READ = 5
 _N_ITEMS = 8
 #: Weight from which a relation is all that a factor votes for.
@@ -59,8 +60,15 @@ def profile_factors(
     """
     records = collect_factors(recommender, sequences, split=split, progress=progress)
     counts = training_counts(sequences, recommender.catalogue.n_items)
+    reasoner = recommender.model.reasoner
     return profile_records(
-        records, recommender.catalogue, counts, split=split, min_users=min_users, relations=_relations(recommender)
+        records,
+        recommender.catalogue,
+        counts,
+        split=split,
+        min_users=min_users,
+        relations=_relations(recommender),
+        reads_items=reasoner is not None and reasoner.reads_items,
     )
 
 
@@ -72,6 +80,7 @@ def profile_records(
     split: str,
     min_users: int = MIN_USERS,
     relations: Sequence[str] = (),
+    reads_items: bool = False,
 ) -> FactorProfiles:
     """Return profiles of factor records; see `profile_factors`.
 
@@ -82,6 +91,7 @@ def profile_records(
         split: Whose targets the records are of, for the label.
         min_users: See `profile_factors`.
         relations: What each factor votes for (`FactorProfile.relation`); none of a model without a memory.
+        reads_items: Whether factors read items instead of tokens (`reasoner.reads`).
 
     Raises:
         DataError: The records are of fewer than two users.
@@ -92,23 +102,24 @@ def profile_records(
     values, belongs = compared_values(attribute_values(catalogue), records, catalogue.n_items, min_users)
     percentiles = (rankdata(counts) - 0.5) / len(counts)
     n_compared = max(1, len(values) * records.n_factors)
+    n_read = looks.n_read(catalogue.n_items)
     unnamed = [
         FactorProfile(
             factor=k,
             name="",
-            gate=float(records.gates[:, -1, k].mean()),
+            gate=looks.mean(records.gates[:, -1, k]),
             elsewhere=max(0.0, 1 - float(looks.attention[:, k].sum()) / looks.n_users),
             spread=looks.spread(k),
-            token_spread=float(records.token_entropy[:, -1, k].mean()),
+            token_spread=looks.mean_of_several(records.token_entropy[:, -1, k]),
             recency=looks.recency(k),
             popularity=looks.popularity(k, percentiles),
             attributes=attribute_lifts(looks, k, values, belongs, n_compared=n_compared),
-            items=_typical(looks, k, catalogue),
+            items=_typical(looks, k, catalogue, n_read),
             relation=relations[k] if relations else "",
         )
         for k in range(records.n_factors)
     ]
-    names = factor_names(unnamed)
+    names = factor_names(unnamed, reads_items=reads_items)
     return FactorProfiles(
         split=split,
         n_targets=len(records),
@@ -129,12 +140,11 @@ def _relations(recommender: Recommender) -> list[str]:
     ]
 
 
-def _typical(looks: Looks, k: int, catalogue: Catalogue) -> tuple[TypicalItem, ...]:
+def _typical(looks: Looks, k: int, catalogue: Catalogue, n_read: IntArray) -> tuple[TypicalItem, ...]:
     read, even = (
         np.bincount(looks.items, weights=weights[:, k], minlength=catalogue.n_items)
         for weights in (looks.attention, looks.even)
     )
-    n_read = np.bincount(looks.items, minlength=catalogue.n_items)
     one_user = max(looks.attention[:, k].sum() / looks.n_users, np.finfo(float).tiny)
     lift = (read + one_user) / (even + one_user)
     best = np.argsort(np.where(n_read >= MIN_READ, -lift, 0.0), kind="stable")[:_N_ITEMS]
