@@ -92,6 +92,26 @@ def test_several_models_are_not_the_seeds_of_one(tmp_path: Path) -> None:
     assert compare_folders([tmp_path / "ours", tmp_path / "runs" / "*"])[1].figure.n == 2
 
 
+def test_baselines_of_unlike_settings_are_not_the_seeds_of_one(tmp_path: Path) -> None:
+    save(tmp_path / "ours", 0.1)
+    for number, width in enumerate((64, 128)):
+        folder = tmp_path / "tuned" / f"net-{number}"
+        save(folder, 0.1, number, name="sasrec")
+        trials = [{"settings": {"width": 32}}, {"settings": {"width": width}}]
+        write_json(folder / "baseline.json", {"seed": number, "best": 1, "trials": trials})
+    with pytest.raises(DataError, match="holds different models"):
+        compare_folders([tmp_path / "ours", tmp_path / "tuned" / "*"])
+
+
+def test_a_seed_twice_is_no_second_run(tmp_path: Path) -> None:
+    save(tmp_path / "ours", 0.1)
+    for name in ("run", "copy-of-run"):
+        save(tmp_path / "runs" / name, 0.1, 1)
+        write_json(tmp_path / "runs" / name / "run.json", {"stage": "sft", "config": {"seed": 1}})
+    with pytest.raises(DataError, match="holds seed 1 more than once"):
+        compare_folders([tmp_path / "ours", tmp_path / "runs" / "*"])
+
+
 def test_a_model_is_not_compared_with_itself(tmp_path: Path) -> None:
     for seed in (0, 1):
         save(tmp_path / "runs" / f"seed-{seed}", 0.1, seed)

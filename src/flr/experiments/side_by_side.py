@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from flr.baselines.storage import META_FILE
 from flr.errors import ArtifactError, DataError, RequestError, nearest
 from flr.evaluation.comparison import Comparison, compare, holm
 from flr.evaluation.reports import TARGETS_FILE, load_report
 from flr.evaluation.significance import Spread, over_seeds
+from flr.experiments.verdicts import LEVEL
 from flr.persistence import read_json
 from flr.records import ITEM_INDEX, USER_ID, Report
 from flr.seeding import generator
 from flr.training.folder import RunFolder
 
-#: Chance of a false difference among all models that are compared.
-LEVEL: Final = 0.05
 #: What makes a row the same target in two reports.
 _TARGET = ("row", USER_ID, ITEM_INDEX)
 
