@@ -115,7 +115,7 @@ def test_a_second_interrupt_leaves_at_once(start: Start) -> None:
         assert server.process.poll() is None
         begun = time.monotonic()
         assert server.stop(signal.SIGINT) == 130
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20  # accepted requests would be waited for 30 s
     until = time.monotonic() + 10
     while not any("interrupted before" in line for line in server.log):
         assert time.monotonic() < until

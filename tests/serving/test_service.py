@@ -93,7 +93,7 @@ def test_an_explanation_waits_as_the_histories_that_it_reads(fidelity: bool, siz
 
 
 def test_lists_and_explanations_are_the_same_when_they_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    service = Service(make_recommender(), ServeSettings())
+    service = Service(make_recommender(), ServeSettings(timeout_seconds=60))
     monkeypatch.setattr("flr.snapshot._CPU_MB", 0)  # one history at a time
     asked, wanted = ExplainRequest(history=HISTORY, fidelity=True), RecommendRequest(histories=[HISTORY[:3], HISTORY])
     alone, expected = service.explain(asked).answer.result(60), service.recommend(wanted).answer.result(60)
