@@ -30,6 +30,7 @@ NAMES = {
     "flr without gates": "no gate",
     "flr with stage two (GRPO)": "flr with stage two",
     "flr without its assistant": "no assistant",
+    "flr, K = 1, without its assistant (beside the row above)": "single vector, no assistant",
     "flr without a thought, memory and assistant (titles alone)": "no thought",
     "D3: titles alone, found by a beam, and a text-free guide": "D3",
     "flr without memory and assistant (the published method)": "no memory",
