@@ -233,7 +233,9 @@ def _add_alignments(table: _Table, records: FactorRecords, rng: np.random.Genera
         null = float(np.mean([correlation(last[:, j], last[other, k]) for other in others]))
         table.add_whole("correlation", f"{j}-{k}", partial(_of_rows, correlation, last[:, j], last[:, k]), null)
         first, second = alone[:, j], alone[:, k]
-        null = float(np.mean([debiased_cka(first, second[rng.permutation(len(alone))]) for _ in others]))
+        null = float(
+            np.mean([debiased_cka(first, second[rng.permutation(len(alone))]) for _ in range(_N_PERMUTATIONS)])
+        )
         table.add_halved("linear_cka", f"{j}-{k}", partial(_of_rows, debiased_cka, first, second), len(alone), null)
 
 

@@ -39,7 +39,7 @@ from flr.diagnostics.readings import Reading, Readings, user_blocks
 from flr.errors import ConfigError, DataError
 from flr.evaluation.decoding import BestItems
 from flr.evaluation.metrics import cutoff_of
-from flr.evaluation.protocol import Scorer, evaluate
+from flr.evaluation.protocol import Scorer, asking_order, evaluate
 from flr.evaluation.significance import clustered_bootstrap
 from flr.evaluation.slices import change_table
 from flr.reasoner.memory import items_in_order
@@ -216,7 +216,7 @@ class IntervenedScorer:
 
 
 class InTurn:
-    """A scorer for `evaluate`, which says nothing of rows: it asks about those with the longest histories first.
+    """A scorer for `evaluate`, which says nothing of rows but asks about them in a known order (`asking_order`).
 
     Args:
         scorer: Scores; it refuses histories that are not those of their rows.
@@ -227,7 +227,7 @@ class InTurn:
     def __init__(self, scorer: IntervenedScorer, sequences: UserSequences, rows: IntArray) -> None:
         self.name, self._scorer = scorer.name, scorer
         starts = sequences.offsets[np.searchsorted(sequences.offsets, rows, side="right") - 1]
-        self._left = rows[np.argsort(starts - rows, kind="stable")]
+        self._left = rows[asking_order(rows - starts)]
 
     def score(self, histories: Histories) -> FloatArray:
         """Return what the scorer does for the next rows, [B, N]."""

@@ -196,7 +196,7 @@ def _signed_rank_sums(differences: FloatArray, users: IntArray) -> FloatArray:
     flat = differences.ravel()
     signed = np.sign(flat) * stats.rankdata(np.abs(flat))
     _, user = np.unique(users, return_inverse=True)
-    return np.bincount(np.tile(user, len(differences)), weights=signed.astype(np.float64)).astype(np.float64)
+    return np.bincount(np.tile(user, len(differences)), weights=signed).astype(np.float64)
 
 
 def _z(of_users: FloatArray) -> float:

@@ -139,6 +139,11 @@ def evaluate(
     )
 
 
+def asking_order(lengths: IntArray) -> IntArray:
+    """Return the order in which `evaluate` asks about targets with histories of given lengths, longest first, [n]."""
+    return np.argsort(-lengths, kind="stable")
+
+
 def _select_targets(
     sequences: UserSequences, split: EvaluatedSplit, users: IntArray | None
 ) -> tuple[IntArray, IntArray]:
@@ -187,7 +192,7 @@ def _rank(
 
 def _batches(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:
     """Yield places of targets, longest histories first, so that memory that suffices once suffices to the end."""
-    order = np.argsort(-lengths, kind="stable")
+    order = asking_order(lengths)
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 

@@ -69,14 +69,14 @@ def _changes(
     full, users = frame["none"].to_numpy(), frame[USER_INDEX].to_numpy()
     names = [name for name in frame.columns[3:] if not name.startswith("kept ")]
     cells = [(name, *mask) for name in names for mask in masks]
-    changes = [frame[name].to_numpy() - full for name in names]
-    columns = np.stack([np.where(mask[2], change, _NAN) for change in changes for mask in masks], axis=1)
+    changes = {name: frame[name].to_numpy() - full for name in names}
+    columns = np.stack([np.where(mask[2], change, _NAN) for change in changes.values() for mask in masks], axis=1)
     found = _intervals(columns, users, rng)
     rows = []
     for (name, of_slice, label, mask), interval in zip(cells, found, strict=True):
         change, low, high = cells_of(interval)
         if low is not None:
-            low = min(low, -_hidden(frame[name].to_numpy()[mask] - full[mask], full[mask], users[mask]))
+            low = min(low, -_hidden(changes[name][mask], full[mask], users[mask]))
         rows.append(
             about
             | {"intervention": name, "slice": of_slice, "label": label, "change": change, "low": low, "high": high}

@@ -48,23 +48,15 @@ def gather(subject: Subject, settings: EvidenceSettings) -> str:
         StorageError: The disk refused a write.
     """
     bench = _Bench(subject, settings)
-    for name, settings_of, _ in bench.instruments():  # what was made from other weights is nobody's evidence
-        if not is_made(path := subject.evidence / f"{name}.json", bench.key(settings_of)):
-            path.unlink(missing_ok=True)
-    made = [name for name, settings_of, make in bench.instruments() if _make(bench, name, settings_of, make)]
-    return f"gathered {', '.join(made)}" if made else "evidence is there already"
-
-
-def _make(bench: _Bench, name: str, settings: BaseModel, make: Callable[[], None]) -> bool:
-    """Use an instrument unless its results are there; return whether it was used."""
-    path = bench.subject.evidence / f"{name}.json"
-    key = bench.key(settings)
-    if is_made(path, key):
-        return False
-    started = time.perf_counter()  # Half-written tables, which have no such file, are never taken for finished ones.
-    make()
-    write_json(path, {**key, "seconds": round(time.perf_counter() - started, 1)})
-    return True
+    asked = [(subject.evidence / f"{name}.json", bench.key(of), make) for name, of, make in bench.instruments()]
+    left = [(path, key, make) for path, key, make in asked if not is_made(path, key)]
+    for path, *_ in left:  # What was made from other weights is nobody's evidence, and half-written tables are none.
+        path.unlink(missing_ok=True)
+    for path, key, make in left:
+        started = time.perf_counter()
+        make()
+        write_json(path, {**key, "seconds": round(time.perf_counter() - started, 1)})
+    return f"gathered {', '.join(path.stem for path, *_ in left)}" if left else "evidence is there already"
 
 
 class _Bench:

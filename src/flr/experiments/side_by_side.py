@@ -114,7 +114,8 @@ def _check_apart(folders: dict[str, tuple[Path, ...]], reports: dict[str, list[R
         for folder in of_model:
             if (before := given.setdefault(folder.resolve(), model)) != model:
                 raise RequestError(f"{str(folder)!r} belongs to {before!r} and to {model!r}; give it once")
-        kinds = [_kind(folder, report) for folder, report in zip(of_model, reports[model], strict=True)]
+        facts = [(_read(RunFolder(folder).facts), _read(folder / META_FILE)) for folder in of_model]
+        kinds = [_kind(report, *told) for report, told in zip(reports[model], facts, strict=True)]
         for other, kind in zip(of_model, kinds, strict=True):
             if kind != kinds[0]:
                 first = of_model[0]
@@ -122,27 +123,21 @@ def _check_apart(folders: dict[str, tuple[Path, ...]], reports: dict[str, list[R
                     f"{model!r} holds different models, such as {str(first)!r} and {str(other)!r}, no seeds of one; "
                     "give each by itself"
                 )
-        seeds = [seed for folder in of_model if (seed := _seed_of(folder)) is not None]
+        told_seeds = [run.get("config", {}).get("seed", baseline.get("seed")) for run, baseline in facts]
+        seeds = [seed for seed in told_seeds if seed is not None]
         if len(set(seeds)) < len(seeds):
             twice = max(seeds, key=seeds.count)
             raise DataError(f"{model!r} holds seed {twice} more than once; a seed twice is no second run")
 
 
-def _kind(folder: Path, report: Report) -> object:
+def _kind(report: Report, run: dict[str, Any], baseline: dict[str, Any]) -> object:
     """Return what all seeds of a model have in common: name, a run's stage and settings, a baseline's chosen ones."""
-    run, baseline = (_facts(folder / name) for name in (RunFolder(folder).facts.name, META_FILE))
     chosen = baseline["trials"][baseline["best"]]["settings"] if baseline else None
     return report.name, run.get("stage"), {**run.get("config", {}), "seed": None}, chosen
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     return read_json(path, "model") if path.exists() else {}
-
-
-def _seed_of(folder: Path) -> object:
-    """Return the seed of a run or a baseline; None where its folder does not say."""
-    run, baseline = (_facts(folder / name) for name in (RunFolder(folder).facts.name, META_FILE))
-    return run.get("config", {}).get("seed", baseline.get("seed"))
 
 
 def _check_alike(reports: dict[str, list[Report]]) -> None:
