@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,7 +16,16 @@ from flr.compiled import CompiledCatalogue, compile_catalogue
 from flr.config import Config
 from flr.model import FLRModel
 from flr.records import PackedBatch
-from flr.training.costs import BatchSize, Shape, choice_bytes, forward_operations, kept_bytes
+from flr.sequential.assistant import build_assistant
+from flr.sequential.windows import TrainingWindows
+from flr.training.costs import (
+    BatchSize,
+    Shape,
+    assistant_operations,
+    choice_bytes,
+    forward_operations,
+    kept_bytes,
+)
 from flr.training.estimate import _stage_one
 from flr.training.trainer import PackedRows
 from toy import INSTRUCTION, SHAPE, small_config, toy_catalogue, toy_sequences, toy_tokenizer
@@ -153,3 +164,24 @@ def test_sizes_are_those_of_the_batch() -> None:
 def test_heads_may_be_wider_than_their_share() -> None:
     shape = Shape.of({**SHAPE, "head_dim": 16}, 2)
     assert (shape.heads_width, shape.key_width) == (64, 32)
+
+
+@pytest.mark.parametrize("network", ["sasrec", "gru4rec"])
+def test_an_assistants_operations_are_those_that_torch_counts(network: str) -> None:
+    config = small_config("assistant.max_epochs=3", f"assistant.networks=[{network}]", "assistant.width=32").assistant
+    windows = TrainingWindows(toy_sequences([9] * 40), 31, window=6)
+    assistant = build_assistant(config, windows.n_items, window=6)
+    assert assistant is not None
+    (trained,) = assistant.networks
+    trained.requires_grad_(requires_grad=True)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        for batch in windows.epoch(np.random.default_rng(0), config.batch_targets):
+            asked = batch.targets >= 0
+            logits = trained.logits(trained.train()(batch.items)[asked])
+            functional.cross_entropy(logits, batch.targets[asked]).backward()
+    assert assistant_operations(config, windows) == pytest.approx(3 * counter.get_total_flops(), rel=0.05)
+
+
+def test_an_assistant_that_is_solved_for_takes_its_inversion() -> None:
+    config = small_config("assistant.networks=[ease]").assistant
+    assert assistant_operations(config, TrainingWindows(toy_sequences([9] * 40), 31, window=6)) == 2 * 31**3

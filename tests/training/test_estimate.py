@@ -68,7 +68,16 @@ def test_an_epoch_asks_about_every_target(data: Path) -> None:
     assert found.targets_per_step * found.steps_per_epoch == pytest.approx(n_targets, rel=0.15)
     assert found.targets == found.targets_per_step * found.n_steps
     assert found.total_flops == (found.forward_flops + found.backward_flops) * found.n_steps
-    assert found.hours == pytest.approx(found.total_flops / (1e9 * 0.5) / 3600)
+    assert found.hours == pytest.approx((found.total_flops + found.assistant_flops) / (1e9 * 0.5) / 3600)
+
+
+def test_the_assistants_epochs_are_among_the_hours(data: Path) -> None:
+    networks, memory = "assistant.networks=[sasrec, gru4rec, ease]", "reasoner.memory=transitions"
+    alone, advised = estimated(tiny(), data), estimated(tiny(networks, memory), data)
+    assert alone.assistant_flops == 0
+    assert advised.hours == pytest.approx((advised.total_flops + advised.assistant_flops) / (1e9 * 0.5) / 3600)
+    assert advised.assistant_flops > 0
+    assert estimated(tiny(networks), data).assistant_flops == 0, "a model without a memory has nothing to be advised on"
 
 
 def test_accumulation_multiplies_work_but_not_memory(data: Path) -> None:

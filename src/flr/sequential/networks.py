@@ -26,7 +26,7 @@ from flr.blocks import BLOCK
 #: Standard deviation of new item embeddings.
 _INIT_STD: Final = 0.02
 #: Width of a transformer's feed-forward layers, relative to its states.
-_FEED_FORWARD: Final = 2
+FEED_FORWARD: Final = 2
 
 
 class SequenceNetwork(nn.Module, ABC):
@@ -79,7 +79,7 @@ class SequenceTransformer(SequenceNetwork):
         super().__init__(n_items, width=width, dropout=dropout)
         self.positions = nn.Parameter(torch.empty(window, width).normal_(std=_INIT_STD))
         layer = nn.TransformerEncoderLayer(
-            width, n_heads, _FEED_FORWARD * width, dropout, functional.gelu, batch_first=True, norm_first=True
+            width, n_heads, FEED_FORWARD * width, dropout, functional.gelu, batch_first=True, norm_first=True
         )
         # Dropping attention weights too takes the fast kernel away: a third of the time, for a third kind of dropout.
         layer.self_attn.dropout = 0.0

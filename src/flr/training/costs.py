@@ -21,9 +21,13 @@ from typing import Any
 
 import torch
 
-from flr.config import ReasonerConfig
+from flr.config import AssistantConfig, ReasonerConfig
 from flr.records import PackedBatch
 from flr.scoring.likelihood import DENSE_NODES, ChildTable
+from flr.seeding import generator
+from flr.sequential.assistant import sequence_networks
+from flr.sequential.networks import FEED_FORWARD
+from flr.sequential.windows import TrainingWindows
 
 
 @dataclass(frozen=True)
@@ -205,3 +209,34 @@ def reasoner_bytes(shape: Shape, size: BatchSize, config: ReasonerConfig) -> flo
         return 0.0
     a_step = 3 * config.n_factors * size.stream + 12 * shape.width
     return 4 * size.rows * (3 * size.stream * shape.width + config.n_steps * size.targets_per_row * a_step)
+
+
+def assistant_operations(config: AssistantConfig, windows: TrainingWindows) -> float:
+    """Return the operations of training an assistant for as many epochs as it may take; it stops early.
+
+    A network takes ``3 x 2 (w + D N)`` a place or target and epoch, w its weights but embeddings and D N the scores of
+    all items, or of the sample, and SASRec ``3 x 4 D T`` a layer for attention in windows of T; EASE inverts a matrix
+    of M items once, ``2 M^3``.
+
+    Args:
+        config: The assistant's settings.
+        windows: What it is trained on; an epoch of them is drawn.
+    """
+    d, n_items = config.width, windows.n_items
+    linear = 2.0 * min(n_items, config.ease.most_items) ** 3 if "ease" in config.networks else 0.0
+    names = sequence_networks(config)
+    if not names:
+        return linear
+    places = seen = targets = 0.0
+    for batch in windows.epoch(generator(0, "windows to be counted"), config.batch_targets):
+        places += batch.items.numel()
+        seen += batch.items.numel() * batch.items.shape[1]
+        targets += float((batch.targets >= 0).sum())
+    sampled = n_items if config.sampled_items is None else config.batch_targets + config.sampled_items
+    scored = min(n_items, sampled)
+    of_network = {
+        "gru4rec": 2 * 7 * d**2 * places,
+        "sasrec": config.n_layers * (2 * (4 + 2 * FEED_FORWARD) * d**2 * places + 4 * d * seen),
+    }
+    epoch = sum(3 * (of_network[name] + 2 * d * scored * targets) for name in names)
+    return linear + config.max_epochs * epoch

@@ -3,9 +3,10 @@
 1. Tokens are counted on real batches of the first epoch, padding included, as training would pack them.
 2. Operations and kept activations follow from the shapes of these batches; see `flr.training.costs`.
 3. Weights are counted on the real modules, built on a device that stores nothing.
-4. Hours are operations over what a device does: its dense peak times the share of it that is put to use.
+4. Operations of the assistant are those of all epochs that it may take, so more than it will.
+5. Hours are operations over what a device does: its dense peak times the share of it that is put to use.
 
-Not counted: the assistant (small networks, minutes), validation, ranking by rewards, reading of data, a second copy of
+Not counted: validation, ranking by rewards, reading of data, a second copy of
 gradients that several processes keep, the device's own context (about 1 GB on a GPU) and what its allocator wastes.
 Activations under autocast over float32 weights count as float32, an upper bound.
 """
@@ -33,11 +34,13 @@ from flr.config import Config, PolicyConfig, TrainingConfig
 from flr.errors import ArtifactError, ConfigError, FetchError
 from flr.model import FLRModel
 from flr.records import Catalogue, PackedBatch, PreparedData
+from flr.sequential.windows import TrainingWindows
 from flr.text.tokenizer import TitleTokenizer
 from flr.training.costs import (
     BatchSize,
     Operations,
     Shape,
+    assistant_operations,
     cache_bytes,
     choice_bytes,
     forward_operations,
@@ -77,12 +80,13 @@ class Estimate:
         targets, stream_tokens, branch_tokens: Of all steps.
         forward_flops, backward_flops, attention_flops: Of an optimiser step; attention is part of the other two.
         total_flops: Of all steps.
+        assistant_flops: Of training the assistant of stage one, at most; 0 where it has none.
         weight_bytes, gradient_bytes, optimizer_bytes, cast_bytes: Held throughout; casts are autocast's copies.
         activation_bytes: Most that a batch holds at a time.
         cache_bytes: Encoded histories, part of that.
         peak_bytes: Sum of all these.
         disk_bytes: Two checkpoints and the saved model.
-        hours: Of all steps; None where the device's speed is not known.
+        hours: Of all steps and the assistant; None where the device's speed is not known.
     """
 
     stage: str
@@ -102,6 +106,7 @@ class Estimate:
     backward_flops: float
     attention_flops: float
     total_flops: float
+    assistant_flops: float
     weight_bytes: int
     gradient_bytes: int
     optimizer_bytes: int
@@ -144,6 +149,7 @@ def estimate_run(
     forward, backward, attention = _stage_one(config, work) if stage == "sft" else _stage_two(config, work)
     n_batches = of_stage.gradient_accumulation_steps
     total = (forward + backward) * n_batches * of_stage.max_steps
+    assistant = _of_assistant(config, prepared, catalogue) if stage == "sft" else 0.0
     held, cached = _activations(config, shape, size, stage)
     per_step = {"targets": size.targets, "stream_tokens": size.stream_tokens, "branch_tokens": size.branch_tokens}
     fixed = weights.all_bytes + 3 * weights.trained_bytes + weights.cast_bytes
@@ -161,6 +167,7 @@ def estimate_run(
         backward_flops=backward * n_batches,
         attention_flops=attention * n_batches,
         total_flops=total,
+        assistant_flops=assistant,
         weight_bytes=weights.all_bytes,
         gradient_bytes=weights.trained_bytes,
         optimizer_bytes=2 * weights.trained_bytes,
@@ -169,7 +176,7 @@ def estimate_run(
         cache_bytes=cached,
         peak_bytes=fixed + held,
         disk_bytes=2 * (weights.all_bytes + 2 * weights.trained_bytes) + weights.saved_bytes,
-        hours=None if device_tflops is None else total / (device_tflops * 1e12 * utilisation) / 3600,
+        hours=None if device_tflops is None else (total + assistant) / (device_tflops * 1e12 * utilisation) / 3600,
     )
 
 
@@ -307,6 +314,15 @@ def _stage_two(config: Config, work: Operations) -> tuple[float, float, float]:
         backward += work.stream + 2 * work.stream_attention
         attention += 2 * work.stream_attention
     return forward, backward, attention
+
+
+def _of_assistant(config: Config, prepared: PreparedData, catalogue: Catalogue) -> float:
+    """Return the operations of training the assistant, 0 where a model has none."""
+    if not config.reasoner.has_memory or not config.assistant.networks:
+        return 0.0
+    return assistant_operations(
+        config.assistant, TrainingWindows(prepared.sequences, catalogue.n_items, config.text.window)
+    )
 
 
 def _activations(config: Config, shape: Shape, size: BatchSize, stage: str) -> tuple[float, float]:
