@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=150, help="training steps")
     chosen = parser.parse_args(arguments)
     rows, items = made_up()
-    prepared = flr.prepare(flr.Interactions(rows, items))
+    prepared = flr.prepare(flr.read_frames(rows, items))
     flr.save_prepared(prepared, chosen.output / "data")
 
     # Every setting has a default that suits MovieLens-100K; a catalogue of fifteen films needs a smaller model.

@@ -29,6 +29,8 @@ DOCUMENTED = [
     "load_config",
     "load_prepared",
     "prepare",
+    "read",
+    "read_frames",
     "save_prepared",
     "save_report",
     "train_run",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flr.catalogue.filters import Between, ItemFilter
     from flr.config import Config, load_config
     from flr.data.preparation import prepare
+    from flr.data.readers import read, read_frames
     from flr.data.storage import load_prepared, save_prepared
     from flr.errors import FlrError
     from flr.evaluation.protocol import evaluate
@@ -57,6 +58,8 @@ _HOMES = {
     "load_config": "flr.config",
     "load_prepared": "flr.data.storage",
     "prepare": "flr.data.preparation",
+    "read": "flr.data.readers",
+    "read_frames": "flr.data.readers",
     "save_prepared": "flr.data.storage",
     "save_report": "flr.evaluation.reports",
     "train_run": "flr.training.run",
@@ -82,6 +85,8 @@ __all__ = [
     "load_config",
     "load_prepared",
     "prepare",
+    "read",
+    "read_frames",
     "save_prepared",
     "save_report",
     "train_run",

@@ -58,7 +58,7 @@ def in_their_order(raw: pl.DataFrame) -> pl.DataFrame:
 
 
 def prepared(rows: pl.DataFrame, items: pl.DataFrame, **settings: Any) -> PreparedData:
-    frame = rows.select("user_id", "item_id", "timestamp", order="pos")
+    frame = rows.select("user_id", "item_id", "timestamp", order=pl.col("pos").cast(pl.Int64))
     return prepare(Interactions(frame, items), PrepareConfig.model_validate({"order_column": "pos", **settings}))
 
 

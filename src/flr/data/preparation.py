@@ -39,6 +39,16 @@ from flr.records import (
 #: Layout of a prepared folder; raised when older folders become unreadable.
 SCHEMA_VERSION: Final = 1
 _ROW: Final = "file_row"
+#: Types of columns, and whether every row needs a value.
+_ROWS: Final = {
+    USER_ID: (pl.String, True),
+    ITEM_ID: (pl.String, True),
+    TIMESTAMP: (pl.Int64, True),
+    SPLIT: (pl.String, False),
+    ORDER: (pl.Int64, False),
+}
+_LISTED: Final = {ITEM_ID: (pl.String, True), TITLE: (pl.String, False)}
+_READ_THEM: Final = "flr.read_frames(rows, items) makes what is expected of anybody's frames"
 _CUT_TIES: Final = {
     "file": "by place in the file",
     "user": "user by user, in the order of their first rows in the file",
@@ -52,7 +62,7 @@ def prepare(
     """Return interactions filtered, grouped by user, ordered, split, checked for leakage and audited.
 
     Args:
-        interactions: What a reader returned.
+        interactions: What `flr.read` or `flr.read_frames` returned, or a record of one's own in the same form.
         settings: Filters, split and what to do with items without a title; None means the defaults.
         progress: Is told how far it is.
 
@@ -64,10 +74,12 @@ def prepare(
         DataError: There are no rows, none is rated high enough, filters leave nothing, an item has no title and the
             settings allow no fallback, a label is none, a part of the split is empty, or withholding items leaves
             it so.
-        ColumnError: The split, order or rating column, which the settings need, was not read.
+        ColumnError: The split, order or rating column, which the settings need, was not read; or columns are not as
+            `Interactions` says.
         LeakageError: The split would let training see the future of a test target.
     """
     settings = settings or PrepareConfig()
+    _check_form(interactions)
     if interactions.frame.is_empty():
         raise DataError("there are no interactions to prepare; expected at least one row")
     with progress.task("prepare", total=5) as step:
@@ -91,6 +103,23 @@ def prepare(
         step(note="audited")
     manifest = _manifest(settings, interactions.source, dropped, found) | about
     return PreparedData(sequences, items, manifest | ({"window": kept.window} if kept.window else {}))
+
+
+def _check_form(interactions: Interactions) -> None:
+    """Check that the columns are as `Interactions` says: ids are texts, times are whole seconds, none is missing."""
+    for what, frame, needed in (("frame", interactions.frame, _ROWS), ("items", interactions.items, _LISTED)):
+        if not isinstance(frame, pl.DataFrame):
+            raise ColumnError(f"the {what} is a {type(frame).__name__}, expected a frame of polars; {_READ_THEM}")
+        for name, (dtype, is_whole) in needed.items():
+            if name not in frame.columns:
+                if is_whole:
+                    raise ColumnError(f"the {what} has no column {name!r}, but {frame.columns}; {_READ_THEM}")
+            elif frame[name].dtype != dtype and not frame.is_empty():
+                got = frame[name].dtype
+                raise ColumnError(f"column {name!r} of the {what} has type {got}, expected {dtype}; {_READ_THEM}")
+            elif is_whole and frame[name].null_count():
+                n = frame[name].null_count()
+                raise ColumnError(f"column {name!r} of the {what} is empty in {n:,} rows; {_READ_THEM}")
 
 
 @dataclass(frozen=True)

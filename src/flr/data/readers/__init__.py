@@ -1,18 +1,20 @@
-"""Public file formats -> interactions; names and first bytes tell the format, and the record's source says which."""
+"""Public file formats, and frames in memory -> interactions; the record's source says what was read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
+
+import polars as pl
 
 from flr.data.readers import amazon, amazon_ratings, delimited, hugging_face, latentr3, lcrec, movielens, recbole
 from flr.data.readers.assembling import assemble
 from flr.data.readers.delimited import existing_file
 from flr.data.readers.formats import Format, RawTable
 from flr.data.readers.lines import shown
-from flr.errors import ReadError
+from flr.errors import ColumnError, ReadError
 from flr.prepare_config import PrepareConfig
 from flr.records import Interactions
 
@@ -54,6 +56,44 @@ def read(interactions: Path, items: Path | None = None, settings: PrepareConfig 
     return replace(record, source=source, dropped=_sum(raw.dropped, listed.dropped if listed else {}, record.dropped))
 
 
+def read_frames(rows: Any, items: Any = None, settings: PrepareConfig | None = None) -> Interactions:
+    """Return the interactions and items that frames in memory hold, as `read` does for files.
+
+    Columns are found by the settings or by standard names; ids of any type become texts, and times may be numbers,
+    dates or texts.
+
+    Args:
+        rows: One row per interaction, a frame of polars or pandas, or what `polars.DataFrame` takes.
+        items: One row per item, likewise; None takes the titles among the rows, if there are any.
+        settings: Column names, and what to do with unreadable rows; None means the defaults.
+
+    Raises:
+        ReadError: Rows lack a user, an item or a readable time, and the settings do not say to drop them.
+        ColumnError: What is given is no frame, a column is missing, or no standard name is among the columns.
+        DataError: There are no rows, one item has several titles, or no item of the interactions is listed.
+    """
+    listed = None if items is None else _polars(items, "items")
+    source = {"interactions": {"path": "rows"}, "items": None if listed is None else {"path": "items"}}
+    return assemble(_polars(rows, "rows"), listed, settings or PrepareConfig(), source)
+
+
+def _polars(given: Any, what: str) -> pl.DataFrame:
+    """Return anybody's frame as one of polars, NaN of pandas as null."""
+    if isinstance(given, pl.LazyFrame):
+        return given.collect()
+    try:
+        if type(given).__module__.partition(".")[0] != "pandas":
+            return given if isinstance(given, pl.DataFrame) else pl.DataFrame(given)
+        try:
+            return pl.from_pandas(given)
+        except ImportError:  # polars wants pyarrow for texts
+            columns = {str(name): given[name].astype(object) for name in given.columns}
+            return pl.DataFrame({name: cells.where(cells.notna(), None).to_list() for name, cells in columns.items()})
+    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        kind = f"{type(given).__module__}.{type(given).__qualname__}"
+        raise ColumnError(f"{what}: got a {kind}, which makes no table ({error}); expected a frame") from error
+
+
 def _whole_characters(
     reader: Callable[[Path, PrepareConfig], RawTable], path: Path, settings: PrepareConfig
 ) -> RawTable:
@@ -91,4 +131,4 @@ def _sum(*counts: dict[str, int]) -> dict[str, int]:
     return {name: sum(one.get(name, 0) for one in counts) for one in counts for name in one}
 
 
-__all__ = ["read"]
+__all__ = ["read", "read_frames"]

@@ -1,0 +1,110 @@
+"""Frames in memory are read as files are: any type of ids and times, by standard names or by the settings."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas
+import polars as pl
+import pytest
+
+import flr
+from flr.errors import ColumnError, ReadError
+
+#: Three people, whose times sort otherwise as texts; seconds since 1970.
+ROWS = pl.DataFrame(
+    {
+        "user_id": [7, 7, 7, 8, 8, 8],
+        "item_id": [1, 2, 3, 2, 3, 1],
+        "timestamp": [1_398_902_400, 1_400_025_600, 1_401_580_800, 1_398_902_401, 1_400_025_601, 1_401_580_801],
+    }
+)
+ITEMS = pl.DataFrame({"item_id": [1, 2, 3], "title": ["Heat", "Alien", "Fargo"], "year": [1995, 1979, 1996]})
+AS_DATES = ROWS.with_columns(pl.from_epoch("timestamp"))
+
+
+def last_items(read: flr.Interactions) -> dict[str, str]:
+    data = flr.prepare(read)
+    last = data.sequences.item_index[data.sequences.offsets[1:] - 1]
+    return dict(zip(data.sequences.user_ids.tolist(), data.items["title"].gather(last).to_list(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ROWS,
+        ROWS.lazy(),
+        ROWS.to_dict(as_series=False),
+        ROWS.reverse(),
+        AS_DATES,
+        AS_DATES.with_columns(pl.col("timestamp").dt.strftime("%F %T")),
+        ROWS.with_columns(pl.col("timestamp") * 1000),
+        pandas.DataFrame(ROWS.to_dict(as_series=False)),
+        pandas.DataFrame(AS_DATES.to_dict(as_series=False)),
+        pandas.DataFrame(ROWS.cast({"user_id": pl.Float64}).to_dict(as_series=False)),
+    ],
+    ids=[
+        "seconds",
+        "lazy",
+        "columns",
+        "reversed",
+        "dates",
+        "texts",
+        "milliseconds",
+        "pandas",
+        "pandas-dates",
+        "floats",
+    ],
+)
+def test_any_form_of_the_same_rows_is_the_same(rows: Any) -> None:
+    read = flr.read_frames(rows, ITEMS)
+    assert read.frame.schema == {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}
+    assert last_items(read) == {"7": "Fargo", "8": "Heat"}
+    assert flr.prepare(read).items["year"].to_list() == [1995, 1979, 1996]
+
+
+def test_settings_name_columns_and_make_titles() -> None:
+    rows = ROWS.rename({"user_id": "who", "timestamp": "when"})
+    settings = flr.PrepareConfig(user_column="who", timestamp_column="when", title_template="{title} ({year})")
+    assert last_items(flr.read_frames(rows, ITEMS, settings)) == {"7": "Fargo (1996)", "8": "Heat (1995)"}
+
+
+def test_what_pandas_holds_as_nan_is_a_missing_value() -> None:
+    rows = pandas.DataFrame({"user": ["a", "a", None], "item": ["x", "y", "y"], "time": [1.0, float("nan"), 3.0]})
+    with pytest.raises(ReadError, match=r"'user' in data row 3 of 'rows' is empty|'time' in data row 2"):
+        flr.read_frames(rows)
+    read = flr.read_frames(rows, settings=flr.PrepareConfig(on_bad_row="drop"))
+    assert (len(read.frame), read.dropped) == (1, {"unreadable_rows": 2})
+
+
+def test_what_is_no_frame_is_refused() -> None:
+    with pytest.raises(ColumnError, match=r"rows: got a builtins\.int, which makes no table"):
+        flr.read_frames(7)
+
+
+@pytest.mark.parametrize(
+    ("rows", "items", "message"),
+    [
+        (AS_DATES, ITEMS, r"column 'user_id' of the frame has type Int64, expected String; flr\.read_frames"),
+        (AS_DATES.cast({"user_id": pl.String, "item_id": pl.String}), ITEMS, "'timestamp' of the frame has type Dat"),
+        (ROWS.cast(pl.String).cast({"timestamp": pl.Int64}), ITEMS, "column 'item_id' of the items has type Int64"),
+        (ROWS.rename({"user_id": "who"}), ITEMS, r"the frame has no column 'user_id', but \['who'"),
+        (pandas.DataFrame({"user_id": ["a"]}), ITEMS, "the frame is a DataFrame, expected a frame of polars"),
+    ],
+)
+def test_a_record_of_ones_own_has_the_right_types(rows: Any, items: pl.DataFrame, message: str) -> None:
+    with pytest.raises(ColumnError, match=message):
+        flr.prepare(flr.Interactions(rows, items))
+
+
+def test_a_record_of_ones_own_has_no_empty_times() -> None:
+    rows = pl.DataFrame({"user_id": ["a", "a"], "item_id": ["x", "y"], "timestamp": [1, None]})
+    with pytest.raises(ColumnError, match="column 'timestamp' of the frame is empty in 1 rows"):
+        flr.prepare(flr.Interactions(rows, pl.DataFrame({"item_id": ["x", "y"], "title": ["X", "Y"]})))
+
+
+def test_moments_of_python_keep_their_order() -> None:
+    moments = [datetime(2014, 5, day, tzinfo=UTC) for day in (13, 9, 11)]
+    rows = {"user": ["a"] * 3, "item": ["x", "y", "z"], "time": moments, "title": ["X", "Y", "Z"]}
+    assert last_items(flr.read_frames(rows)) == {"a": "X"}
