@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from flr.backbone.prefixes import PrefixReader
 from flr.backbone.streams import EncodedStreams
 from flr.catalogue.filters import ItemFilter
 from flr.errors import FlrError, RequestError, UnknownItemError
@@ -171,3 +173,62 @@ def test_no_more_histories_are_read_at_once_than_asked_for(recommender: Recommen
     expected = recommender.score_best(histories, 3, exclude_seen=True)
     assert np.array_equal(few.score_best(histories, 3, exclude_seen=True), expected)
     assert n_read == [3, 1]
+
+
+def many_titles() -> Recommender:
+    """Return a model with a memory that it trusts, on a catalogue large enough to leave titles unread."""
+    colours, things, numbers = (
+        "Red Blue Green Gold Grey Pink",
+        "House Horse River Tower Ship Moon",
+        "One Two Three Four",
+    )
+    titles = [f"{a} {b} {c}" for a in colours.split() for b in things.split() for c in numbers.split()]
+    model, compiled, config = toy_model("reasoner.memory=transitions", titles=titles)
+    assert model.memory is not None
+    with torch.no_grad():
+        model.memory.trust.bias.fill_(2.0)
+    return Recommender(model, toy_tokenizer(compiled.catalogue, config), compiled.catalogue, config)
+
+
+def test_what_the_best_are_told_with_is_log_p_and_nothing_else() -> None:
+    recommender, histories = many_titles(), Histories(np.array([5, 6, 8]), np.array([0, 3]))
+    scores, best = (
+        recommender.score(histories)[0],
+        recommender.score_best(histories, 3, exclude_seen=False)[0],
+    )
+    (told,) = np.nonzero(np.isfinite(best))
+    assert sorted(told) == sorted(np.argsort(-scores)[: len(told)])
+    assert 3 <= len(told) < 10
+    assert best[told] == pytest.approx(scores[told], abs=1e-4)
+
+
+def test_votes_for_what_nobody_may_see_make_no_title_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender, n_read = many_titles(), list[int]()
+    histories = Histories(np.array([5, 6, 8]), np.array([0, 3]))
+    state = recommender.think(histories)
+    assert state.votes is not None
+    read = PrefixReader.__call__
+
+    def counted(self: PrefixReader, rows: Tensor, nodes: Tensor, parents: Tensor) -> Tensor:
+        n_read[-1] += len(nodes)
+        return read(self, rows, nodes, parents)
+
+    monkeypatch.setattr(PrefixReader, "__call__", counted)
+    for of_seen in (0.3, 1e-9):
+        probs = torch.full_like(state.votes.probs, 1e-9)
+        probs[0, [5, 6, 8]] = of_seen
+        voted = replace(state, votes=replace(state.votes, probs=probs), advice=None)
+        n_read.append(0)
+        recommender.score_best(histories, 3, exclude_seen=True, think=lambda *_, voted=voted: voted)
+    assert n_read[0] == n_read[1] > 0
+
+
+def test_votes_can_be_brought_among_a_changed_catalogue_twice() -> None:
+    recommender = shop("reasoner.memory=transitions")
+    recommender.add_items([{"item_id": "new", "title": "Alien House", "genre": "Drama"}])
+    recommender.remove_items(["i3"])
+    once = recommender.think(Histories.of([[1, 2, 0]]))
+    twice = once.among(recommender.compiled)
+    assert once.votes is not None and twice.votes is not None
+    assert twice.votes.probs.shape == (1, 12)
+    assert twice.votes.probs.numpy() == pytest.approx(once.votes.probs.numpy(), abs=1e-6)

@@ -98,7 +98,7 @@ class Snapshot:
         allowed: AllowedItems | None = None,
         think: Thinker | None = None,
     ) -> FloatArray:
-        """Return what `score` does for the k best items of each history at least, and -inf for others, [B, N]."""
+        """Return what `score` does for the k best items of each history and their equals, -inf for others, [B, N]."""
         gates_of = self._gate_weights(histories, factor_weights)
 
         def scored(read: Histories, rows: IntArray) -> Tensor:
@@ -182,7 +182,7 @@ class Snapshot:
     def think(
         self, histories: Histories, factor_weights: Tensor | None = None, *, banned: Tensor | None = None
     ) -> ThoughtState:
-        """Read histories (cut to the window) and think once at the end of each.
+        """Read histories (cut to the window) and think once at the end of each; votes are not advised yet.
 
         Args:
             histories: Item indices.
@@ -200,6 +200,13 @@ class Snapshot:
             return among, self.compiled.guess(among.probs.masked_fill(banned, 0.0), n_guesses)
 
         return self.model.think(streams, factor_weights, foresee=foresee, advised=advised)
+
+    @torch.no_grad()
+    def think_advised(self, histories: Histories, factor_weights: FactorWeights | None = None) -> ThoughtState:
+        """Think once at the end of each history, and let votes hear the assistant; see `Recommender.think`."""
+        check_resolved(histories, self.catalogue.n_items)
+        weights = self._gate_weights(histories, factor_weights)(np.arange(len(histories)))
+        return self.think(histories, weights).among(self.compiled)
 
     def read(self, histories: Histories) -> EncodedStreams:
         """Read histories, none longer than the window."""
@@ -232,7 +239,7 @@ class Snapshot:
         return lambda rows: of_gates[torch.from_numpy(rows).to(of_gates.device)]
 
     def _best(self, state: ThoughtState, banned: Tensor, k: int, wanted: Wanted | None) -> Tensor:
-        """Return log-probabilities of the k best items that are not banned at least, others may be -inf, [B, N]."""
+        """Return log-probabilities of the k best items that are not banned and their equals, others -inf, [B, N]."""
         n_left = (~banned).sum(1).clamp(max=k)
         k, last, is_none_left = max(1, int(n_left.max())), (n_left - 1).clamp(min=0)[:, None], n_left == 0
 
@@ -240,13 +247,19 @@ class Snapshot:
             titles = self.compiled.by_item(found)
             return state.mixed(titles, members).masked_fill_(banned[members], -torch.inf)
 
-        def floor(found: Tensor, members: Tensor) -> Tensor:
-            # The worst of those wanted; where fewer than k are left, of these, so that the search can end.
-            best = candidates(found, members).topk(k, dim=1).values
-            return best.gather(1, last[members])[:, 0].masked_fill(is_none_left[members], torch.inf)
+        def worst_wanted(scores: Tensor, members: Tensor) -> Tensor:
+            # Where fewer than k are left, the worst of these, so that the search can end.
+            worst = scores.topk(k, dim=1).values.gather(1, last[members])[:, 0]
+            return worst.masked_fill(is_none_left[members], torch.inf)
 
-        found = self.model.score_above(state, self.compiled, floor, wanted)
-        return candidates(found, torch.arange(len(banned), device=found.device))
+        def floor(found: Tensor, members: Tensor) -> Tensor:
+            return worst_wanted(candidates(found, members), members)
+
+        found = self.model.score_above(state.without(banned), self.compiled, floor, wanted)
+        every = torch.arange(len(banned), device=found.device)
+        scores = candidates(found, every)
+        # Below the floor titles may not have been read, so that votes alone would stand for their items.
+        return scores.masked_fill(scores < worst_wanted(scores, every)[:, None], -torch.inf)
 
     def _banned(
         self, histories: Histories, rows: IntArray, exclude_seen: bool, allowed: AllowedItems | None = None
@@ -316,7 +329,7 @@ class Snapshot:
 
     def _rows_per_forward(self, histories: Histories, n_nodes: int) -> int:
         """Return how many histories one forward may take within the memory budget, with so many trie nodes each."""
-        check_resolved(histories)
+        check_resolved(histories, self.catalogue.n_items)
         if len(histories) == 1:
             return 1
         settings = self.model.backbone.transformer.config

@@ -103,6 +103,12 @@ class ThoughtState:
             return self
         return replace(self, votes=votes_among(self.votes, self.advice, compiled), advice=None)
 
+    def without(self, banned: Tensor) -> ThoughtState:
+        """Return the same for a search among other items: what is banned, True in [B, N], has no votes to look for."""
+        if self.votes is None:
+            return self
+        return replace(self, votes=replace(self.votes, probs=self.votes.probs.masked_fill(banned, 0.0)))
+
     def bound(self, compiled: CompiledCatalogue) -> Bound | None:
         """Return what items below a trie node can reach, given the memory's votes; None where titles decide alone."""
         if self.votes is None:
