@@ -306,6 +306,33 @@ def test_whoever_trains_the_model_changes_no_answer_of_its_assistant() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_thoughts_that_are_told_are_those_that_lists_come_of() -> None:
+    recommender = make("reasoner.memory=transitions")
+    model, compiled, histories = recommender.model, recommender.compiled, Histories.of([[3, 1, 4], [1, 5]])
+    assert model.assistant is not None
+    model.assistant.weights.fill_(0.4)
+    state = recommender.think(histories, factor_weights=[[1, 0, 2, 1], [1, 1, 1, 1]])
+    assert state.thought is not None
+    assert not state.thought.vectors.requires_grad
+    expected = recommender.score(histories, factor_weights=[[1, 0, 2, 1], [1, 1, 1, 1]])
+    assert model.score(state, compiled).detach().numpy() == pytest.approx(expected, abs=1e-5)
+    unheard = recommender.snapshot.think(histories)
+    assert unheard.advice is not None
+    with pytest.raises(RequestError, match=r"have not heard the assistant: score state\.among\(compiled\)"):
+        model.score(unheard, compiled)
+    with pytest.raises(RequestError, match="got 2 factor weights, this model has 4"):
+        recommender.think(histories, factor_weights=[1, 2])
+
+
+@pytest.mark.parametrize("wrong", [-1, 11, 99_999])
+def test_items_that_are_not_there_have_no_scores(wrong: int) -> None:
+    recommender = make()
+    assert recommender.catalogue.n_items == 11
+    for ask in (recommender.score, recommender.think):
+        with pytest.raises(RequestError, match=rf"got item index {wrong}, expected 0 to 10"):
+            ask(Histories.of([[3, wrong]]))
+
+
 def _cut_short(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])

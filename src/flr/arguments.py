@@ -39,15 +39,23 @@ def check_histories(given: object) -> None:
             check_list(history, f"history number {number}", "a list of items; one history alone is a list in a list")
 
 
-def check_resolved(histories: object) -> None:
-    """Refuse histories of ids where histories of indices are scored.
+def check_resolved(histories: object, n_items: int) -> None:
+    """Refuse histories of ids, or of items that are not there, where histories of indices are scored.
+
+    Args:
+        histories: What a caller gave.
+        n_items: Size of the catalogue N.
 
     Raises:
-        RequestError: They are no `Histories`.
+        RequestError: They are no `Histories`, or an index is not in 0..N-1.
     """
     if not isinstance(histories, Histories):
         got = reprlib.repr(histories)
         raise RequestError(f"histories: got {got}, expected item indices; Recommender.resolve makes them of ids")
+    items = histories.item_index
+    if len(items) and not 0 <= items.min() <= items.max() < n_items:
+        wrong = int(items.min() if items.min() < 0 else items.max())
+        raise RequestError(f"histories: got item index {wrong}, expected 0 to {n_items - 1}")
 
 
 def check_item(item: object, by: str, where: str = "") -> None:

@@ -22,7 +22,7 @@ from flr.backbone.streams import (
 from flr.blocks import BLOCK, CHUNK, shared_columns, whole_blocks
 from flr.compiled import CompiledCatalogue
 from flr.devices import without_autocast
-from flr.errors import ConfigError
+from flr.errors import ConfigError, RequestError
 from flr.reasoner.factors import FactorEdit, MultiFactorAttention
 from flr.reasoner.memory import ItemMemory, Votes, items_in_order
 from flr.reasoner.regularizers import diversity, orthogonality, sparsity
@@ -361,9 +361,13 @@ class FLRModel(nn.Module):
         """Return log p(item | history) of the whole catalogue, float32, [B, N].
 
         Args:
-            state: Histories with their thoughts.
+            state: Histories with their thoughts; votes have been brought `among` the catalogue.
             compiled: The catalogue, on the model's device.
+
+        Raises:
+            RequestError: The assistant has not been heard yet.
         """
+        _check_advised(state)
 
         def decode(tokens: Tensor, depths: Tensor, mask: Tensor) -> Tensor:
             n_rows, n_nodes = len(state.root_hidden), len(tokens)
@@ -390,10 +394,14 @@ class FLRModel(nn.Module):
         Agrees with `score` on these, before the memory's votes; titles below, and those not wanted, may be -inf.
 
         Args:
-            state: Histories with their thoughts.
+            state: Histories with their thoughts; votes have been brought `among` the catalogue.
             compiled: The catalogue, on the model's device.
             floor, wanted: See `flr.scoring.pruned`.
+
+        Raises:
+            RequestError: The assistant has not been heard yet.
         """
+        _check_advised(state)
         return self._above(
             state.root_hidden,
             state.histories_of,
@@ -488,3 +496,8 @@ class FLRModel(nn.Module):
             bound=bound,
             known=known,
         )
+
+
+def _check_advised(state: ThoughtState) -> None:
+    if state.advice is not None:
+        raise RequestError("these votes have not heard the assistant: score state.among(compiled)")

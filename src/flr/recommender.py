@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from flr.arguments import check_choice, check_histories, check_k
 from flr.catalogue.editing import NewItems
@@ -259,9 +258,17 @@ class Recommender:
         """
         return self.snapshot.score_beam(histories, exclude_seen=exclude_seen, guide=guide)
 
-    def think(self, histories: Histories, factor_weights: Tensor | None = None) -> ThoughtState:
-        """Read histories (cut to the window) and think once at the end of each."""
-        return self.snapshot.think(histories, factor_weights)
+    def think(self, histories: Histories, factor_weights: FactorWeights | None = None) -> ThoughtState:
+        """Read histories (cut to the window) and think once at the end of each; votes have heard the assistant.
+
+        Args:
+            histories: Item indices, oldest first, none empty.
+            factor_weights: Multipliers of the gates; see `recommend`.
+
+        Returns:
+            What `FLRModel.score` makes the same scores of as `score`; its tensors have no gradients.
+        """
+        return self.snapshot.think_advised(histories, factor_weights)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write the recommender, with the catalogue of this moment, into a folder: whole or not at all.

@@ -19,7 +19,8 @@ W   items of a history       Q   relations of a memory
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -152,6 +153,16 @@ class Histories:
     @property
     def lengths(self) -> IntArray:
         return np.diff(self.offsets)
+
+    @classmethod
+    def of(cls, histories: Sequence[Sequence[int]]) -> Histories:
+        """Return histories of item indices, given as a list for each.
+
+        >>> Histories.of([[7, 8], [9]]).offsets.tolist()
+        [0, 2, 3]
+        """
+        offsets = np.cumsum([0, *map(len, histories)], dtype=np.int64)
+        return cls(np.fromiter(itertools.chain.from_iterable(histories), np.int64, offsets[-1]), offsets)
 
     @classmethod
     def before(cls, sequences: UserSequences, users: IntArray, rows: IntArray) -> Histories:

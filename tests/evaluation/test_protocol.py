@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 
-from flr.errors import ConfigError, DataError, FlrError
+from flr.errors import ConfigError, DataError, FlrError, RequestError
 from flr.evaluation.protocol import evaluate
 from flr.records import TEST, TRAIN, VALID, FloatArray, Histories, UserSequences
 
@@ -158,3 +159,39 @@ def test_broken_scores_are_an_error() -> None:
         evaluate(Fixed([0, 0, 0, 0, 0, np.nan]), world([0, 1, 2, 3]), N_ITEMS)
     with pytest.raises(FlrError, match=r"scored \[1, 2\], expected .* = \[1, 6\]"):
         evaluate(Fixed([0, 0]), world([0, 1, 2, 3]), N_ITEMS)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.bool_, np.float16])
+def test_counts_are_scores(kind: type) -> None:
+    class Counts(Fixed):
+        def score(self, histories: Histories) -> FloatArray:
+            return super().score(histories).astype(kind)
+
+    sequences = world([0, 1, 2, 3], [2, 3, 4, 5])
+    found = evaluate(Counts([0, 1, 0, 1, 0, 0]), sequences, N_ITEMS, cutoffs=(2,))
+    assert found.metrics == evaluate(Fixed([0, 1, 0, 1, 0, 0]), sequences, N_ITEMS, cutoffs=(2,)).metrics
+
+
+def test_what_is_no_array_of_numbers_is_refused() -> None:
+    class Texts(Fixed):
+        def score(self, histories: Histories) -> FloatArray:
+            return np.full((len(histories), N_ITEMS), "good")
+
+    with pytest.raises(FlrError, match=r"'fixed' scored by a ndarray of <U4, expected an array of numbers"):
+        evaluate(Texts([0]), world([0, 1, 2, 3]), N_ITEMS)
+
+
+def test_a_scorer_that_changes_what_it_reads_changes_no_candidate() -> None:
+    class Careless(Fixed):
+        def score(self, histories: Histories) -> FloatArray:
+            histories.item_index[:] = 3
+            return super().score(histories)
+
+    report = evaluate(Careless([6, 5, 4, 3, 2, 1]), world([0, 1, 2, 3]), N_ITEMS, cutoffs=(1,))
+    assert report.metrics["hr@1"] == 1
+
+
+@pytest.mark.parametrize("wrong", [{"seen_items": "exlude"}, {"split": "train"}, {"split": "dev"}])
+def test_a_misspelled_choice_is_no_choice(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=r"expected '.*' or '.*'"):
+        evaluate(NextNumber(), world([0, 1, 2, 3]), N_ITEMS, **wrong)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, get_args
 
 import numpy as np
 import polars as pl
 
+from flr.arguments import check_choice
 from flr.errors import ConfigError, DataError, FlrError
 from flr.evaluation.metrics import (
     coverage,
@@ -111,10 +112,13 @@ def evaluate(
 
     Raises:
         ConfigError: A cutoff or the batch size is below 1.
+        RequestError: `split` or `seen_items` is none of its choices.
         DataError: The split has no target with an earlier row.
-        FlrError: The scorer returned NaN or an array that is not [B, N].
+        FlrError: The scorer returned NaN or what is no array [B, N] of numbers.
     """
     started = time.perf_counter()
+    check_choice(split, "split", get_args(EvaluatedSplit))
+    check_choice(seen_items, "seen_items", get_args(SeenItems))
     if not cutoffs or min(*cutoffs, batch_size) < 1:
         raise ConfigError(f"cutoffs {tuple(cutoffs)} and batch_size {batch_size} must all be at least 1")
     selected, rows = _select_targets(sequences, split, users)
@@ -179,11 +183,11 @@ def _rank(
     with progress.task(f"evaluate {scorer.name}", total=len(rows)) as step:
         for batch in _batches(lengths, batch_size):
             histories = Histories.before(sequences, users[batch], rows[batch])
-            owners = np.repeat(np.arange(len(batch)), histories.lengths)
-            repeats[batch[owners[histories.item_index == items[batch][owners]]]] = True
+            owners, seen = np.repeat(np.arange(len(batch)), histories.lengths), histories.item_index.copy()
+            repeats[batch[owners[seen == items[batch][owners]]]] = True
             scores = _checked_scores(scorer, histories, n_items)
             if seen_items == "exclude":
-                scores = exclude(scores, (owners, histories.item_index))
+                scores = exclude(scores, (owners, seen))
             n_better[batch], n_equal[batch] = rank_statistics(scores, items[batch])
             top[batch] = top_items(scores, k)
             step(len(batch))
@@ -198,7 +202,14 @@ def _batches(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:
 
 
 def _checked_scores(scorer: Scorer, histories: Histories, n_items: int) -> FloatArray:
-    scores = scorer.score(histories)
+    given = scorer.score(histories)
+    scores: FloatArray = np.asarray(given)
+    if scores.dtype.kind in "biu":
+        scores = scores.astype(np.float64)  # counts are scores too; -inf must fit in
+    if scores.dtype.kind != "f":
+        raise FlrError(
+            f"{scorer.name!r} scored by a {type(given).__name__} of {scores.dtype}, expected an array of numbers"
+        )
     if scores.shape != (len(histories), n_items):
         raise FlrError(
             f"{scorer.name!r} scored {list(scores.shape)}, expected [histories, items] = {[len(histories), n_items]}; "

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
 
 from flr.errors import RequestError
 from flr.explanation.attribution import without_each
@@ -162,10 +161,7 @@ class _Scorer:
 
     def thought(self, read: Histories) -> Thought | None:
         """Return what is thought of histories."""
-        recommender = self.recommender
-        weights = None if self.weights is None else torch.tensor(self.weights[0], device=recommender.model.device)
-        with torch.inference_mode():
-            return recommender.think(read, weights).thought
+        return self.recommender.think(read, None if self.weights is None else self.weights[0]).thought
 
 
 def _points(n_items: int) -> IntArray:

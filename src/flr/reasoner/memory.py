@@ -59,7 +59,9 @@ class Votes:
         missing = n_items - self.probs.shape[-1]
         if retired is None and not missing:
             return self
-        if lenders is None:
+        if not missing:
+            probs = self.probs
+        elif lenders is None:
             probs = nn.functional.pad(self.probs, (0, missing))
         else:
             columns = zip(lenders[0].unbind(1), lenders[1].unbind(1), strict=True)
