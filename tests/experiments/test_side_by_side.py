@@ -133,3 +133,32 @@ def test_folders_without_results_are_named(tmp_path: Path) -> None:
         compare_folders([ours])
     with pytest.raises(RequestError, match=r"ours' more than once"):
         compare_folders([ours, ours])
+
+
+_BASELINE = {"seed": 0, "best": 0, "trials": [{"settings": {}}]}
+
+
+def test_models_of_unlike_data_are_not_compared(tmp_path: Path) -> None:
+    names = [str(tmp_path / name) for name in ("run", "baseline", "own")]
+    for name in names:
+        save(Path(name), 0.1)
+    write_json(tmp_path / "run" / "run.json", {"data_hash": "a" * 64})
+    write_json(tmp_path / "baseline" / "baseline.json", _BASELINE | {"data_hash": "a" * 64})
+    assert len(compare_folders(names)) == 3
+    write_json(tmp_path / "baseline" / "baseline.json", _BASELINE | {"data_hash": "b" * 64})
+    with pytest.raises(DataError, match=r"run' is of the data aaaaaaaaaaaa, '.*baseline' of bbbbbbbbbbbb"):
+        compare_folders(names)
+
+
+def test_a_metric_of_ones_own_is_told_by_target(tmp_path: Path) -> None:
+    names = [tmp_path / name for name in ("a", "b")]
+    for name, gain in zip(names, (0.2, 0.0), strict=True):
+        targets = save(name, gain).with_columns((pl.col("ndcg@10") / 2).alias("half@10"))
+        save_report(Report("own", "test", {"ndcg@10": 0.0}, targets, 1.0, "exclude"), name)
+    first, second = compare_folders(names, metric="half@10")
+    assert first.figure.mean == pytest.approx(second.figure.mean + 0.1, abs=0.01)
+
+
+def test_one_folder_alone_is_no_list(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"models: got the text '.*', expected a list of folders"):
+        compare_folders(str(tmp_path))

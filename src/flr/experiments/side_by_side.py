@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flr.arguments import check_list
 from flr.baselines.storage import META_FILE
 from flr.errors import ArtifactError, DataError, RequestError, nearest
 from flr.evaluation.comparison import Comparison, compare, holm
@@ -57,9 +58,10 @@ def compare_folders(
     Raises:
         RequestError: There are fewer than two models, one or a folder of it is given twice, or the metric is unknown.
         ArtifactError: A folder holds no results of the split.
-        DataError: Two were not evaluated on the same targets, or not with the same candidates; or what is given as
-            seeds of one model are several models.
+        DataError: Two were not evaluated on the same targets, not with the same candidates, or are of data that differ
+            elsewhere; or what is given as seeds of one model are several models.
     """
+    check_list(models, "models", "a list of folders")
     names = [str(model) for model in models]
     if len(names) < 2:
         raise RequestError(f"got {len(names)} model{'s' * (len(names) != 1)}, expected at least two to compare")
@@ -69,13 +71,14 @@ def compare_folders(
     reports = {model: [load_report(folder, split) for folder in of_model] for model, of_model in folders.items()}
     _check_apart(folders, reports)
     _check_alike(reports)
+    _check_data(folders)
     first, *others = names
     for report in (report for of_model in reports.values() for report in of_model):
         if "@" not in metric or metric not in report.per_target.columns:
             known = [name for name in report.per_target.columns if "@" in name]
             raise RequestError(f"unknown metric {metric!r} of {report.name!r}: {nearest(metric, known)}")
     figures = {
-        model: over_seeds([report.metrics[metric] for report in of_model]) for model, of_model in reports.items()
+        model: over_seeds([_figure(report, metric) for report in of_model]) for model, of_model in reports.items()
     }
     targets = {model: [report.per_target for report in of_model] for model, of_model in reports.items()}
     compared = [compare(targets[other], targets[first], metric, generator(0, "side by side")) for other in others]
@@ -88,6 +91,11 @@ def compare_folders(
             for other, comparison, p_value, smallest in zip(others, compared, corrected, detectable, strict=True)
         ),
     ]
+
+
+def _figure(report: Report, metric: str) -> float:
+    """Return a metric of all targets; one of the caller's own may be told by target alone."""
+    return report.metrics[metric] if metric in report.metrics else float(report.per_target[metric].mean())  # type: ignore[arg-type]
 
 
 def _folders(model: str, split: str) -> tuple[Path, ...]:
@@ -156,3 +164,18 @@ def _check_alike(reports: dict[str, list[Report]]) -> None:
                     f"{model!r} was evaluated with evaluation.seen_items={report.seen_items}, {first!r} with "
                     f"{reference.seen_items}; evaluate both in one way"
                 )
+
+
+def _check_data(folders: dict[str, tuple[Path, ...]]) -> None:
+    """Refuse runs and baselines of unlike data: targets may be the same, but candidates or training rows are not."""
+    known: dict[str, Path] = {}
+    for folder in (folder for of_model in folders.values() for folder in of_model):
+        told = {**_read(folder / META_FILE), **_read(RunFolder(folder).facts)}
+        if "data_hash" in told:
+            known.setdefault(told["data_hash"], folder)
+    if len(known) > 1:
+        (first, one), (second, other), *_ = known.items()
+        raise DataError(
+            f"{str(one)!r} is of the data {first[:12]}, {str(other)!r} of {second[:12]}, so that one may have fewer "
+            "items to rank or more rows to learn from; train and evaluate both on one prepared folder"
+        )
