@@ -105,3 +105,15 @@ def _one(history: list[int]):  # type: ignore[no-untyped-def]
 def _stream_of(batch, row: int, target: int) -> list[int]:  # type: ignore[no-untyped-def]
     start, end = int(batch.target_starts[row, target]), int(batch.target_ends[row, target])
     return batch.stream_ids[row, start : end + 1].tolist()
+
+
+def test_windows_of_context_alone_are_left_out() -> None:
+    of_user = np.repeat([CONTEXT, TRAIN], [60, 2]).astype(np.int8)
+    sequences = UserSequences(
+        np.array(["a", "b"], dtype=object), np.array([0, 62, 124]), np.arange(124), np.arange(124), np.tile(of_user, 2)
+    )
+    for epoch in range(5):
+        windows = training_windows(sequences, 6, generator(0, "windows", epoch))
+        asked = [sequences.split[a + 1 : b] for a, b in zip(windows.starts, windows.ends, strict=True)]
+        assert all((codes == TRAIN).any() for codes in asked)
+        assert sum((codes == TRAIN).sum() for codes in asked) == 4

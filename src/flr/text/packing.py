@@ -62,7 +62,8 @@ class Windows:
 def training_windows(sequences: UserSequences, window: int, rng: np.random.Generator) -> Windows:
     """Cut every user's rows up to the last training row into windows; each target falls into exactly one.
 
-    Long histories are cut at a random phase, so that over epochs a target is seen after short and long contexts.
+    Windows of context alone, which have no target, are left out. Long histories are cut at a random phase, so that over
+    epochs a target is seen after short and long contexts.
 
     Args:
         sequences: All users.
@@ -84,7 +85,9 @@ def training_windows(sequences: UserSequences, window: int, rng: np.random.Gener
     owner = np.repeat(np.arange(len(starts)), n_windows)
     cut_start = np.where(place == 0, 0, first[owner] + (place - 1) * window)
     cut_end = np.minimum(first[owner] + place * window, n_targets[owner])
-    return Windows(starts[owner] + cut_start, starts[owner] + cut_end + 1)
+    windows = Windows(starts[owner] + cut_start, starts[owner] + cut_end + 1)
+    n_before = np.concatenate([[0], np.cumsum(sequences.split == TRAIN)])
+    return windows.take(np.flatnonzero(n_before[windows.ends] > n_before[windows.starts + 1]))
 
 
 def target_windows(sequences: UserSequences, window: int) -> Windows:
