@@ -25,7 +25,6 @@ from flr.devices import without_autocast
 from flr.errors import ConfigError, RequestError
 from flr.reasoner.factors import FactorEdit, MultiFactorAttention
 from flr.reasoner.memory import ItemMemory, Votes, items_in_order
-from flr.reasoner.regularizers import diversity, orthogonality, sparsity
 from flr.records import Histories, PackedBatch, Thought
 from flr.scoring.beam import Beam, BestTitles, beam_search
 from flr.scoring.exact import catalogue_log_probs
@@ -108,10 +107,10 @@ class FLRModel(nn.Module):
             table: Children of the catalogue's trie, for the likelihood the model is trained under.
 
         Returns:
-            ``recommendation``: minus log p(item | history); ``orthogonality``, ``diversity`` and ``sparsity``, where
-            there is a reasoner. With a memory also ``titles`` and ``votes``: each of the two that are mixed learns to
-            recommend by itself, and ``recommendation`` teaches the trust alone. Learning from the mixture, whichever
-            is ahead in the first steps would take over, and the other starve. Scalars, float32.
+            ``recommendation``: minus log p(item | history); the reasoner's `regularizers`, where there is one. With a
+            memory also ``titles`` and ``votes``: each of the two that are mixed learns to recommend by itself, and
+            ``recommendation`` teaches the trust alone. Learning from the mixture, whichever is ahead in the first
+            steps would take over, and the other starve. Scalars, float32.
         """
         streams = self.encode(batch)
         thought = self.reason(batch, streams)
@@ -225,12 +224,8 @@ class FLRModel(nn.Module):
         return torch.where(is_thought[..., None], thoughts, tokens)
 
     def _regularizers(self, batch: PackedBatch, thought: Thought) -> dict[str, Tensor]:
-        n_readable = self.readable(batch).sum(-1)
-        per_target = {
-            "orthogonality": orthogonality(thought.factors),
-            "diversity": diversity(thought.attentions),
-            "sparsity": sparsity(thought.attentions, n_readable),
-        }
+        assert self.reasoner is not None
+        per_target = self.reasoner.regularizers(thought, self.readable(batch).sum(-1))
         return {name: (loss * batch.target_mask).sum() for name, loss in per_target.items()}
 
     def read(self, streams: TokenStreams, past: EncodedStreams | None = None) -> EncodedStreams:

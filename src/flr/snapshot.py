@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from flr.arguments import check_resolved
+from flr.backbone.loading import feed_forward_width
 from flr.backbone.streams import EncodedStreams
 from flr.blocks import BLOCK, shared_columns, whole_blocks
 from flr.catalogue.filters import AllowedItems
@@ -335,7 +336,7 @@ class Snapshot:
         settings = self.model.backbone.transformer.config
         recent = histories.window(self.config.text.window)
         n_stream = int(self.compiled.template.streams(recent).lengths.max(initial=1)) + n_nodes
-        per_node = 8 * settings.hidden_size + 3 * settings.intermediate_size + 2 * n_stream
+        per_node = 8 * settings.hidden_size + 3 * feed_forward_width(settings) + 2 * n_stream
         cache = 2 * settings.num_hidden_layers * settings.hidden_size * n_stream
         outputs = 2 * self.compiled.table.n_edges + 3 * self.catalogue.n_items
         bytes_per_row = 4 * int(n_nodes * per_node + cache + outputs)

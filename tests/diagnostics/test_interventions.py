@@ -92,7 +92,7 @@ def test_one_factor_only_is_a_gate_that_has_chosen_it(
     found = [scores(recommender, records, "only", k) for k in range(4)]
     for k in range(4):
         monkeypatch.setattr(
-            "flr.reasoner.factors.MultiFactorAttention._gates",
+            "flr.reasoner.factors.MultiFactorAttention.gates",
             lambda self, factor, state, k=k: torch.eye(4)[k].expand(factor.shape[:-1]),
         )
         expected = recommender.score(histories_of(sequences))
@@ -153,7 +153,7 @@ def test_a_swapped_thought_brings_its_votes_along(voter: Recommender, sequences:
     assert scorer._donors is not None
     with torch.inference_mode():
         found = scorer._think(records.histories, np.arange(5)).votes
-        own = voter.think(records.histories).votes
+        own = voter.snapshot.think(records.histories).votes
     assert found is not None and own is not None
     np.testing.assert_allclose(found.probs, own.probs[scorer._donors], atol=1e-6)
     assert abs(found.probs - own.probs).max() > 1e-3

@@ -11,7 +11,7 @@ that can be seen, item by item.
 The relations q are those of `flr.data.transitions`; rho is given, not learnt: the likelihood, even of held-out targets,
 prefers relations that rank worse. Attention outside titles votes for what is popular.
 
-Source: METHOD 5 (ours): a mixture over factors of next-item distributions.
+Source: ours, docs/equations.md ("votes", "mixture"): a mixture over factors of next-item distributions.
 """
 
 from __future__ import annotations
