@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from flr.backbone.loading import pretrained_backbone
+from flr.backbone.loading import feed_forward_width, pretrained_backbone
 from flr.config import BackboneConfig, load_config
 from flr.errors import ConfigError
 from flr.training.finished import evaluate_run
 from flr.training.run import train_run
-from toy import TINY, prepared_ring, save_pretrained
+from toy import SHAPE, TINY, prepared_ring, save_pretrained
 
 ALIKE: dict[str, dict[str, Any]] = {
     "qwen3": {"head_dim": 8},
@@ -90,3 +90,30 @@ def test_logits_are_scaled_as_the_decoder_does(tmp_path: Path) -> None:
     save_pretrained(tmp_path, "granite", logits_scaling=8.0)
     backbone = pretrained_backbone(BackboneConfig(source=str(tmp_path)))
     torch.testing.assert_close(backbone.output_weight, backbone.embedding.weight / 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "width"),
+    [
+        ("llama", {"intermediate_size": 48}, 48),
+        ("gpt2", {"n_embd": 32}, 128),
+        ("gpt2", {"n_embd": 32, "n_inner": 40}, 40),
+        ("gptj", {"n_embd": 32}, 128),
+        ("opt", {"hidden_size": 32, "ffn_dim": 56}, 56),
+        ("falcon", {"hidden_size": 32}, 128),
+    ],
+)
+def test_feed_forward_layers_are_found_by_any_name(kind: str, settings: dict[str, Any], width: int) -> None:
+    assert feed_forward_width(AutoConfig.for_model(kind, **settings)) == width
+
+
+def test_a_tokenizer_that_knows_more_than_its_model_is_refused(tmp_path: Path) -> None:
+    save_pretrained(tmp_path / "model", "llama")
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SHAPE | {"vocab_size": 40}))
+    model.save_pretrained(tmp_path / "model")
+    data = prepared_ring(tmp_path / "data")
+    with pytest.raises(ConfigError, match=r"has \d+ tokens, its model embeds 40"):
+        train_run(load_config(None, [*TINY, f"backbone.source={tmp_path / 'model'}"]), data, tmp_path / "run")
+    nothing = ["backbone.source=model", "backbone.train=frozen", "reasoner.kind=none"]
+    with pytest.raises(ConfigError, match=r"'frozen' leaves nothing to train where reasoner\.kind = 'none'"):
+        train_run(load_config(None, [*TINY, *nothing]), data, tmp_path / "run")

@@ -162,7 +162,7 @@ def test_sizes_are_those_of_the_batch() -> None:
 
 
 def test_heads_may_be_wider_than_their_share() -> None:
-    shape = Shape.of({**SHAPE, "head_dim": 16}, 2)
+    shape = Shape.of({"model_type": "qwen3", **SHAPE, "head_dim": 16}, 2)
     assert (shape.heads_width, shape.key_width) == (64, 32)
 
 

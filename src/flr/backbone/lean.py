@@ -113,13 +113,13 @@ class LeanLlama:
 
     def _rotations(self, embeddings: Tensor, last: int) -> Tensor:
         """Return cosines and sines of positions up to `last`, [2, positions, head width], half of the sines negated."""
-        known = 0 if self._angles is None or self._angles.device != embeddings.device else self._angles.shape[1]
-        if self._angles is None or last >= known:
+        angles = self._angles  # another thread may replace it by a shorter one
+        if angles is None or angles.device != embeddings.device or last >= angles.shape[1]:
             places = torch.arange(max(_POSITIONS, 2 * last), device=embeddings.device)
             cos, sin = (table[0] for table in self._transformer.rotary_emb(embeddings, places[None]))
             half = self._head_width // 2
-            self._angles = torch.stack([cos, torch.cat([-sin[:, :half], sin[:, half:]], dim=1)])
-        return self._angles
+            angles = self._angles = torch.stack([cos, torch.cat([-sin[:, :half], sin[:, half:]], dim=1)])
+        return angles
 
 
 def is_plain(transformer: Any) -> bool:

@@ -149,6 +149,17 @@ def pretrained_tokenizer(source: str) -> PretrainedTokenizer:
     return PretrainedTokenizer(backend, fast.eos_token_id)
 
 
+def feed_forward_width(architecture: Any) -> int:
+    """Return the width of a decoder's feed-forward layers, whatever its configuration calls it.
+
+    Args:
+        architecture: A configuration of transformers.
+    """
+    names = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
+    found = (getattr(architecture, name, None) for name in names)
+    return int(next((width for width in found if width), 4 * architecture.hidden_size))
+
+
 def pretrained_architecture(config: BackboneConfig) -> tuple[dict[str, Any], bool]:
     """Return the architecture of a pretrained source, without its weights, and whether its embeddings are tied.
 

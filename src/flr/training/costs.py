@@ -20,7 +20,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
+from flr.backbone.loading import feed_forward_width
 from flr.config import AssistantConfig, ReasonerConfig
 from flr.records import PackedBatch
 from flr.scoring.likelihood import DENSE_NODES, ChildTable
@@ -50,15 +52,16 @@ class Shape:
     @classmethod
     def of(cls, settings: dict[str, Any], number_bytes: int) -> Shape:
         """Return the sizes of an architecture as transformers writes it down."""
-        heads = int(settings["num_attention_heads"])
-        head_width = int(settings.get("head_dim") or settings["hidden_size"] // heads)
+        known = AutoConfig.for_model(**settings)  # which knows the names that each kind of model has for them
+        heads = int(known.num_attention_heads)
+        head_width = int(getattr(known, "head_dim", None) or known.hidden_size // heads)
         return cls(
-            width=int(settings["hidden_size"]),
+            width=int(known.hidden_size),
             heads_width=heads * head_width,
-            key_width=int(settings.get("num_key_value_heads") or heads) * head_width,
-            feed_forward=int(settings["intermediate_size"]),
-            vocabulary=int(settings["vocab_size"]),
-            n_layers=int(settings["num_hidden_layers"]),
+            key_width=int(getattr(known, "num_key_value_heads", None) or heads) * head_width,
+            feed_forward=feed_forward_width(known),
+            vocabulary=int(known.vocab_size),
+            n_layers=int(known.num_hidden_layers),
             number_bytes=number_bytes,
         )
 
