@@ -227,3 +227,13 @@ def test_saved_settings_mean_what_they_meant() -> None:
     assert parse_config(as_trained({"assistant": with_gru})).assistant.recurrent_learning_rate == 1e-3
     new = load_config(None, ["reasoner.n_factors=2"]).model_dump(mode="json")
     assert as_trained(new) == new
+
+
+def test_the_config_of_an_older_run_means_what_it_did(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("reasoner: {n_factors: 2}\ntraining: {max_steps: 7}\n")
+    assert load_config(tmp_path / "config.yaml").reasoner.has_memory, "no run's: what is not set is the default"
+    (tmp_path / "run.json").write_text("{}")
+    older = load_config(str(tmp_path / "config.yaml"), ["training.eval_steps=3"])
+    assert not older.reasoner.has_memory
+    assert (older.reasoner.reads, older.assistant.networks) == ("tokens", ())
+    assert (older.reasoner.n_factors, older.training.max_steps, older.training.eval_steps) == (2, 7, 3)

@@ -76,10 +76,17 @@ class BackboneConfig(Section):
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type the weights are held in.")
 
 
+#: What `reasoner.kind` may be; `flr.building.register_reasoner` adds to it.
+REASONER_KINDS: Final = {"factorized", "none"}
+
+
 class ReasonerConfig(Section):
     """Multi-factor attention (METHOD Eqs. 1-5)."""
 
-    kind: Literal["factorized", "none"] = Field("factorized", description="`none`: no thought at all (BIGRec).")
+    kind: str = Field(
+        "factorized",
+        description="`factorized`; `none`: no thought at all (BIGRec); or one named by `flr.register_reasoner`.",
+    )
     n_factors: int = Field(4, ge=1, description="Preference factors K.")
     n_steps: int = Field(2, ge=1, description="Refinement steps R.")
     gate: Literal["softmax", "uniform"] = Field("softmax", description="Aggregation weights of the factors.")
@@ -112,7 +119,16 @@ class ReasonerConfig(Section):
     @property
     def has_memory(self) -> bool:
         """Whether factors vote; without factors nobody does."""
-        return self.kind == "factorized" and self.memory == "transitions"
+        return self.kind != "none" and self.memory == "transitions"
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> ReasonerConfig:
+        if self.kind not in REASONER_KINDS:
+            raise ValueError(
+                f"reasoner.kind {self.kind!r} is none of {sorted(REASONER_KINDS)}; one of your own is named first, by "
+                "flr.register_reasoner"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_factor_width(self) -> ReasonerConfig:
@@ -345,12 +361,12 @@ class Config(Section):
 
 
 def load_config(
-    path: Path | None = None, overrides: Iterable[str] = (), defaults: Mapping[str, Any] | None = None
+    path: Path | str | None = None, overrides: Iterable[str] = (), defaults: Mapping[str, Any] | None = None
 ) -> Config:
     """Return the settings of `defaults`, then of the file, then of the overrides.
 
     Args:
-        path: YAML or JSON file; None starts from the defaults.
+        path: YAML or JSON file; None starts from the defaults. The ``config.yaml`` of a run means what it did then.
         overrides: ``section.key=value`` strings; values are read as YAML.
         defaults: Nested settings that the file overrides.
 
@@ -358,7 +374,9 @@ def load_config(
         ConfigError: The file is missing or not a mapping, a key is unknown, a value is out of range, or the
             file was written by another version.
     """
-    return parse_config(read_settings(path, overrides, defaults))
+    path = None if path is None else Path(path)
+    of_run = path is not None and path.name == "config.yaml" and path.with_name("run.json").exists()
+    return parse_config(read_settings(path, overrides, defaults, meant=as_trained if of_run else dict))
 
 
 def parse_config(settings: Mapping[str, Any]) -> Config:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,15 +22,21 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
-def read_settings(path: Path | None, overrides: Iterable[str], defaults: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return nested settings, not checked yet: `defaults`, then the file, then the overrides.
+def read_settings(
+    path: Path | None,
+    overrides: Iterable[str],
+    defaults: Mapping[str, Any] | None,
+    *,
+    meant: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> dict[str, Any]:
+    """Return nested settings, not checked yet: `defaults`, then the file, as it was meant, then the overrides.
 
     Raises:
         ConfigError: The file is missing or not a mapping, or an override is no ``section.key=value``.
     """
     settings: dict[str, Any] = json.loads(json.dumps(defaults or {}))
     if path is not None:
-        _merge(settings, _read_mapping(path))
+        _merge(settings, meant(_read_mapping(path)))
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key.strip():

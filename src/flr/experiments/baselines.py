@@ -51,8 +51,8 @@ class BaselineResult:
 
 
 def run_baselines(
-    data: Path,
-    output: Path,
+    data: Path | str,
+    output: Path | str,
     *,
     only: Sequence[str] = (),
     titles_from: Path | str | None = None,
@@ -81,6 +81,7 @@ def run_baselines(
         FetchError: The language model is neither in the cache nor reachable.
         DataError: There is nothing to train on, to validate with or to test on.
     """
+    data, output = Path(data), Path(output)
     names = _chosen(only, titles_from)
     settings, prepared = settings or BaselineSettings(), load_prepared(data)
     common = {

@@ -194,12 +194,13 @@ class Cell:
         return f"{self.data} / {self.variant} / seed {self.seed}"
 
 
-def load_study(path: Path) -> Study:
+def load_study(path: Path | str) -> Study:
     """Return a checked study; relative data folders start at the file's own folder.
 
     Raises:
         ConfigError: The file is missing, not a study, or its settings are no settings of a run.
     """
+    path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -37,8 +37,11 @@ from flr.training.folder import RunFolder
 from flr.training.run import train_run
 
 
-def run_study(study: Study, output: Path, *, jobs: int | None = None, progress: Progress = SILENT) -> StudyReport:
+def run_study(study: Study, output: Path | str, *, jobs: int | None = None, progress: Progress = SILENT) -> StudyReport:
     """Run what of a study is not done yet, gather evidence, compare what is finished, and write the report.
+
+    Jobs run in processes of their own, which import the calling program: a script calls this below
+    ``if __name__ == "__main__":``.
 
     Args:
         study: What is run.
@@ -52,6 +55,7 @@ def run_study(study: Study, output: Path, *, jobs: int | None = None, progress: 
         ConfigError: A variant that must be as large as the reference is not.
         StorageError: The disk refused a write.
     """
+    output = Path(output)
     todo = list(study_jobs(study, output))
     trained = run_jobs(todo, title=f"study of {len(todo)} jobs", jobs=jobs, progress=progress)
     done = {result.job.folder for result in trained if result.error is None}

@@ -119,7 +119,7 @@ class FactorProfiles:
     factors: tuple[FactorProfile, ...]
 
 
-def save_profiles(path: Path, profiles: FactorProfiles) -> Path:
+def save_profiles(path: Path | str, profiles: FactorProfiles) -> Path:
     """Write profiles into a model's folder in one step, and return the file.
 
     Args:
@@ -130,7 +130,7 @@ def save_profiles(path: Path, profiles: FactorProfiles) -> Path:
         ArtifactError: There is no saved recommender, or it has another number of factors.
         StorageError: The disk refused; what was there before is untouched.
     """
-    folder = _model_folder(path)
+    folder = _model_folder(Path(path))
     file = folder / FILE_NAME
     _check_factors(file, len(profiles.factors), _n_factors(folder))
     write_json(file, {"format_version": FORMAT_VERSION, **asdict(profiles)})

@@ -16,7 +16,7 @@ from flr.training.finished import finished_run_data
 from flr.training.folder import RunSummary, step_in_name
 from flr.training.grpo import PolicyModule, PolicyTrainer
 from flr.training.guard import Guard
-from flr.training.journey import Journey, open_journey
+from flr.training.journey import Journey, kept_globals, open_journey
 from flr.training.reuse import about_source, check_settings
 from flr.training.rewards import Reward, parse_reward
 from flr.training.rollouts import Environment, PolicyRows
@@ -26,12 +26,13 @@ from flr.training.validation import Reporter, Validation
 _OF_THE_MODEL = ("text", "backbone", "reasoner", "objective", "assistant")
 
 
+@kept_globals()
 def align_run(
     config: Config,
-    source: Path,
-    output: Path,
+    source: Path | str,
+    output: Path | str,
     *,
-    data: Path | None = None,
+    data: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
@@ -55,8 +56,9 @@ def align_run(
         ConfigError: Settings of the model differ from the run's, the model has no thought, or the reward is unknown.
         StorageError: The disk refused a write; the last checkpoint is kept.
     """
+    source, output = Path(source), Path(output)
     reward = parse_reward(config.grpo.reward)
-    prepared, data = finished_run_data(source, data)
+    prepared, data = finished_run_data(source, None if data is None else Path(data))
     check_settings(config, source, _OF_THE_MODEL, "stage two keeps the model, leave it out")
     _check_apart(source, output)
     journey = open_journey(

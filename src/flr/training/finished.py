@@ -67,11 +67,11 @@ def evaluate_run(
 
 
 def evaluate_cold_run(
-    run: Path,
+    run: Path | str,
     *,
-    data: Path | None = None,
+    data: Path | str | None = None,
     overrides: Sequence[str] = (),
-    output: Path | None = None,
+    output: Path | str | None = None,
     progress: Progress = SILENT,
 ) -> pl.DataFrame:
     """Add the items that were withheld from training to a run's catalogue, rank all, and save what `cold_table` finds.
@@ -82,6 +82,8 @@ def evaluate_cold_run(
     Raises:
         ArtifactError: No items were withheld from the run's data.
     """
+    run = Path(run)
+    data, output = (None if path is None else Path(path) for path in (data, output))
     _check_output(run, output)
     prepared, folder = finished_run_data(run, data)
     if not prepared.n_cold:

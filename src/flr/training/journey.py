@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import distributed, nn
 from transformers import TrainingArguments
@@ -98,6 +101,22 @@ class Journey:
 
         on_first_process(close)
         return summary
+
+
+@contextmanager
+def kept_globals() -> Iterator[None]:
+    """Leave the caller's random numbers, threads and transformers' words as they were, whatever a run does to them."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    n_threads, verbosity = torch.get_num_threads(), transformers_logging.get_verbosity()
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=gpus):
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+        torch.set_num_threads(n_threads)
+        transformers_logging.set_verbosity(verbosity)
 
 
 def open_journey(

@@ -17,7 +17,7 @@ from flr.config import Config
 from flr.data.storage import load_prepared
 from flr.data.transitions import OthersEvidence, count_transitions
 from flr.devices import own_random_numbers
-from flr.errors import DataError
+from flr.errors import ConfigError, DataError
 from flr.model import FLRModel
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
@@ -27,7 +27,7 @@ from flr.sequential.assistant import SequenceAssistant
 from flr.text.packing import Evidence
 from flr.training.assisting import give_assistant
 from flr.training.folder import RunSummary
-from flr.training.journey import Journey, open_journey, share_weights
+from flr.training.journey import Journey, kept_globals, open_journey, share_weights
 from flr.training.objective import Objective, TrainedModule
 from flr.training.reuse import LEARNT_TRUST, take_assistant, take_weights
 from flr.training.sft import StageOneTrainer
@@ -37,6 +37,7 @@ from flr.training.validation import BEST_METRIC, Reporter, Validation
 from flr.transitions import Transitions
 
 
+@kept_globals()
 def train_run(
     config: Config,
     data: Path | str,
@@ -44,8 +45,8 @@ def train_run(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    weights_from: Path | None = None,
-    assistant_from: Path | None = None,
+    weights_from: Path | str | None = None,
+    assistant_from: Path | str | None = None,
     progress: Progress = SILENT,
 ) -> RunSummary:
     """Train stage one and write the run folder.
@@ -78,8 +79,10 @@ def train_run(
     try:
         assistant = None
         if assistant_from is not None:
-            assistant = take_assistant(assistant_from, config, prepared, journey.arguments.device)
-        learnt = _learn(journey, progress) if weights_from is None else _take_over(journey, weights_from, progress)
+            assistant = take_assistant(Path(assistant_from), config, prepared, journey.arguments.device)
+        learnt = (
+            _learn(journey, progress) if weights_from is None else _take_over(journey, Path(weights_from), progress)
+        )
         return _advise(journey, learnt, assistant, progress)
     finally:
         journey.folder.release()
@@ -98,6 +101,8 @@ class _Learnt:
 def _learn(journey: Journey, progress: Progress) -> _Learnt:
     """Train a new model."""
     config, prepared = journey.config, journey.prepared
+    if config.backbone.train == "frozen" and config.reasoner.kind == "none":
+        raise ConfigError("backbone.train = 'frozen' leaves nothing to train where reasoner.kind = 'none'")
     set_seed(_seed_of_weights(config))
     catalogue = build_catalogue(prepared.items)
     if catalogue.n_leaves == 1:
@@ -167,6 +172,12 @@ def build_recommender(
         backbone = compact_backbone(config.backbone, tokenizer.vocabulary_size)
     else:
         backbone = pretrained_backbone(config.backbone)
+        n_known = backbone.embedding.num_embeddings
+        if tokenizer.vocabulary_size > n_known:
+            raise ConfigError(
+                f"the tokenizer of {config.backbone.source!r} has {tokenizer.vocabulary_size:,} tokens, its model "
+                f"embeds {n_known:,}; give a source whose two fit together"
+            )
     model = FLRModel(
         backbone, build_reasoner(config.reasoner, backbone), build_memory(config.reasoner, backbone, transitions)
     )
