@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import own_model
+import own_reasoner
 import own_reward
 import own_rows
 import polars as pl
@@ -37,6 +38,16 @@ def test_a_model_of_ones_own_is_evaluated_and_compared(
     assert "NDCG@10" in told and "p = " in told
     results = pl.read_parquet(tmp_path / "own" / "targets-test.parquet")
     assert results["hr@10"].mean() > 0.9  # the world is simple enough for it
+
+
+def test_a_reasoner_of_ones_own_is_trained_and_loaded(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--run", str(trained / "run"), "--data", str(trained / "data"), "--output", str(tmp_path / "own"))
+    own_reasoner.main(where)
+    told = capsys.readouterr().out
+    assert "NDCG@10" in told and "gates of the last step" in told
+    assert '"evenness": ' in (tmp_path / "own" / "log.jsonl").read_text()
 
 
 def test_a_reward_of_ones_own_is_found_by_name() -> None:

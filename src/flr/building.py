@@ -8,7 +8,8 @@ import torch
 
 from flr.backbone.loading import pretrained_tokenizer
 from flr.backbone.streams import Backbone
-from flr.config import Config, ReasonerConfig
+from flr.config import REASONER_KINDS, Config, ReasonerConfig
+from flr.errors import ConfigError
 from flr.reasoner.factors import MultiFactorAttention
 from flr.reasoner.memory import ItemMemory
 from flr.records import Catalogue
@@ -17,6 +18,28 @@ from flr.transitions import APART_RELATIONS, RELATION_WEIGHTS, Transitions
 
 #: Items, counted from the last, whose age factors may tell apart.
 AGES: Final = 32
+_REASONERS: Final = {"factorized": MultiFactorAttention}
+
+
+def register_reasoner(kind: str, cls: type[MultiFactorAttention]) -> None:
+    """Let ``reasoner.kind`` name a reasoner of one's own: it is trained, saved and loaded as any other.
+
+    A subclass changes what it likes of `MultiFactorAttention`: its gate, its attention, or its `regularizers`. Whoever
+    trains or loads such a model calls this first, a study's script at its top level.
+
+    Args:
+        kind: Its name.
+        cls: A subclass that takes the same arguments.
+
+    Raises:
+        ConfigError: The name is that of a built-in kind, or the class is no such subclass.
+    """
+    if kind in ("factorized", "none"):
+        raise ConfigError(f"{kind!r} is built in; choose another name")
+    if not (isinstance(cls, type) and issubclass(cls, MultiFactorAttention)):
+        raise ConfigError(f"got {cls!r} as the reasoner {kind!r}, expected a subclass of MultiFactorAttention")
+    _REASONERS[kind] = cls
+    REASONER_KINDS.add(kind)
 
 
 def build_reasoner(
@@ -34,7 +57,7 @@ def build_reasoner(
     if embedding_rms is None:
         with torch.no_grad():
             embedding_rms = float(backbone.embedding.weight.float().square().mean().sqrt())
-    return MultiFactorAttention(
+    return _REASONERS[config.kind](
         backbone.width,
         n_factors=config.n_factors,
         n_steps=config.n_steps,

@@ -32,6 +32,7 @@ from flr.devices import default_device
 from flr.errors import ArtifactError
 from flr.model import FLRModel
 from flr.persistence import file_sha256, new_folder, read_json, write_json
+from flr.reasoner.memory import ItemMemory
 from flr.records import ITEM_ID, TITLE, BoolArray, Catalogue
 from flr.sequential.assistant import build_assistant
 from flr.text.tokenizer import TitleTokenizer
@@ -57,6 +58,7 @@ class SavedParts:
 def save_parts(parts: SavedParts, path: Path, *, overwrite: bool) -> None:
     """Write a folder; see `flr.Recommender.save` for what is raised."""
     model, catalogue = parts.model, parts.catalogue
+    _check_own_parts(model, parts.config)
     weights = {f"backbone.{name}": tensor for name, tensor in merge_lora(model.backbone).items()}
     if model.reasoner is not None:
         weights |= {f"reasoner.{name}": tensor for name, tensor in model.reasoner.state_dict().items()}
@@ -81,6 +83,25 @@ def save_parts(parts: SavedParts, path: Path, *, overwrite: bool) -> None:
         _items_frame(catalogue).write_parquet(folder / _ITEMS)
         hashes = {name: file_sha256(folder / name) for name in (_WEIGHTS, _MEMORY) if (folder / name).exists()}
         write_json(folder / _META, meta | {"hashes": hashes})
+
+
+def _check_own_parts(model: FLRModel, config: Config) -> None:
+    """Check that what is loaded will be what is saved: a reasoner as the settings describe it, and a stock memory."""
+    with torch.device("meta"):
+        described = build_reasoner(config.reasoner, model.backbone, embedding_rms=1.0)
+    of_memory = type(None) if model.memory is None else ItemMemory
+    for own, kind in ((model.reasoner, type(described)), (model.memory, of_memory)):
+        if type(own) is not kind:
+            raise ArtifactError(
+                f"the model has a {type(own).__name__} where a {kind.__name__} would be loaded by these settings; "
+                "name a reasoner of your own by flr.register_reasoner and reasoner.kind"
+            )
+    for key, value in vars(described).items() if described is not None else ():
+        if isinstance(value, bool | int | float | str) and key != "training" and getattr(model.reasoner, key) != value:
+            raise ArtifactError(
+                f"the reasoner has {key} = {getattr(model.reasoner, key)!r} where {value!r} would be loaded by these "
+                "settings; save it with settings that fit"
+            )
 
 
 def load_parts(path: Path, device: str | torch.device | None) -> SavedParts:

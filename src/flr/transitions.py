@@ -93,7 +93,11 @@ class Transitions:
         return shares
 
     def smoothed(self, counts: FloatArray, totals: FloatArray, items: IntArray) -> FloatArray:
-        """Return p(item | source) from counts of pairs and totals of their sources, [n, Q] and items [n]."""
+        """Return p(item | source) from counts of pairs and totals of their sources, [n, Q] and items [n].
+
+        Of a source with more followers than are kept, those that are not have what popularity gives them; a memory
+        that votes gives all items what they had (`shares`).
+        """
         popular = self.smoothing * self.popularity[items][:, None]
         probabilities: FloatArray = ((counts + popular) / (totals + self.smoothing)).astype(np.float32)
         return probabilities

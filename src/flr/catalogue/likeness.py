@@ -5,7 +5,7 @@ the mean vote of its neighbours (`flr.reasoner.memory.Votes.among`). Likeness is
 each weighed by how rare it is among the known items (TF-IDF), so that a new item's neighbours do not depend on other
 new ones. Attributes of numbers are left out: two prices that agree say little.
 
-Source: METHOD 5 and 8 (ours).
+Source: ours, docs/equations.md ("borrowed votes").
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from flr.blocks import BLOCK, by_block
 from flr.errors import ConfigError
+from flr.reasoner.regularizers import diversity, orthogonality, sparsity
 from flr.records import Thought
 
 #: Takes a refinement step, 0..R-1, and its factors, [B, P, K, d_f]; returns those that the gate and the thought see.
@@ -142,11 +143,11 @@ class MultiFactorAttention(nn.Module):
         state = hidden.gather(1, ends[..., None].expand(-1, -1, hidden.shape[-1]))
         states, factors, attentions, gates = [state], [], [], []
         for step in range(self.n_steps):
-            factor, attention = self._attend(state, keys, values, bias)
+            factor, attention = self.attend(state, keys, values, bias)
             if edit is not None:
                 factor = edit(step, factor)
             gate = (
-                self._gates(factor, state) if fixed_gates is None else fixed_gates.to(factor).expand(factor.shape[:-1])
+                self.gates(factor, state) if fixed_gates is None else fixed_gates.to(factor).expand(factor.shape[:-1])
             )
             if factor_weights is not None:
                 gate = gate * factor_weights
@@ -165,6 +166,23 @@ class MultiFactorAttention(nn.Module):
             attentions=torch.stack(attentions),
             gates=torch.stack(gates),
         )
+
+    def regularizers(self, thought: Thought, n_readable: Tensor) -> dict[str, Tensor]:
+        """Return the losses that make factors specialise, of each target, [B, P] each.
+
+        ``objective`` weighs those that it knows; a reasoner of one's own may return others, which count as they are.
+
+        Source: METHOD Eqs. 6-8.
+
+        Args:
+            thought: What this reasoner thought.
+            n_readable: Stream tokens that each target could read, [B, P].
+        """
+        return {
+            "orthogonality": orthogonality(thought.factors),
+            "diversity": diversity(thought.attentions),
+            "sparsity": sparsity(thought.attentions, n_readable),
+        }
 
     def _read(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of every token, [B, K or 1, L, d_f]."""
@@ -194,7 +212,7 @@ class MultiFactorAttention(nn.Module):
         # Threads add up the gradient of an indexed tensor in any order; that of an embedding has one.
         return hidden + LOGIT_GAIN * nn.functional.embedding(age, self.age_bias.T).permute(0, 3, 1, 2)
 
-    def _attend(self, state: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def attend(self, state: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Return factors [B, P, K, d_f] and attentions [B, P, K, L] (Eqs. 1 and 2)."""
         query = self._split(by_block(self.query, state))
         n_queries = query.shape[2]
@@ -213,7 +231,7 @@ class MultiFactorAttention(nn.Module):
         order = torch.rand(weighted.shape[:-1], device=weighted.device).argsort(-1)
         return weighted.gather(-2, order[..., None].expand_as(weighted))
 
-    def _gates(self, factor: Tensor, state: Tensor) -> Tensor:
+    def gates(self, factor: Tensor, state: Tensor) -> Tensor:
         """Return aggregation weights [B, P, K] (Eq. 3)."""
         if self.gate_weight is None:
             return factor.new_full(factor.shape[:-1], 1 / self.n_factors)

@@ -9,7 +9,8 @@ Where it departs from the textbook, and from published code:
 3. All thoughts of an optimiser step are tried out before its first gradient, so that the ``batch`` advantage compares
    over all devices and accumulation steps; noise derives from the number of a row. Results do not depend on how a
    batch is cut.
-4. No dropout: the ratio starts at exactly 1.
+4. No dropout: the ratio starts at exactly 1 (``token``: to rounding). A ``token`` update holds to stage one by the
+   sampled estimate of the divergence, ``latent`` by its closed form.
 5. Where factors vote (``reasoner.memory``), rewards look at written titles alone: votes come from what is read, not
    from the thought that is drawn. Reading changes along with the reasoner; the guard watches the two together.
 6. A guard validates, keeps the best weights, stage one's among them, and rolls back when the metric falls.

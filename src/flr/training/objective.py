@@ -20,7 +20,8 @@ class Objective(nn.Module):
 
     With fixed weights the total is ``L_rec + sum_i lambda_i L_i``. With uncertainty weights (Kendall et al. 2018)
     each loss has a learned log-variance s_i, the total is ``sum_i lambda_i' (exp(-s_i) L_i + s_i / 2)``, and a
-    lambda of 0 still switches its loss off.
+    lambda of 0 still switches its loss off. With a memory, L_rec is the sum of three losses, which have one s. Losses
+    that a reasoner of one's own adds to the regularisers count in full once these are warm.
 
     Source: METHOD 4.
 
@@ -54,14 +55,15 @@ class Objective(nn.Module):
         """
         total = losses[RECOMMENDATION].new_zeros(())
         for name, loss in losses.items():
-            weight = 1.0 if name in _WHOLE else self.weights[name]
+            weight = self.weights.get(name, 1.0)
             if weight == 0:
                 continue
             scale = 1.0 if name in _WHOLE else regularizer_scale
-            if self.log_variances is None or name not in self.log_variances:
+            learned = RECOMMENDATION if name in _WHOLE else name
+            if self.log_variances is None or learned not in self.log_variances:
                 total = total + scale * weight * loss / n_targets
             else:
-                log_variance = self.log_variances[name]
+                log_variance = self.log_variances[learned]
                 weighed = torch.exp(-log_variance) * loss + log_variance / 2 * n_own
                 total = total + scale * weighed / n_targets
         return total

@@ -4,7 +4,7 @@ Training rows say too much for written titles: a model learns them by heart, and
 come from other people only. So the one number b of ``lambda = sigmoid(w . z + b)`` is moved to where validation ranks
 best, as a baseline's settings are chosen.
 
-Source: METHOD 5 (ours); see `flr.reasoner.memory`.
+Source: ours, docs/equations.md ("mixture"); see `flr.reasoner.memory`.
 """
 
 from __future__ import annotations

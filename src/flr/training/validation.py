@@ -68,10 +68,8 @@ class Validation:
 
 
 def summed_over_processes(sums: Tensor, accelerator: Accelerator) -> Tensor:
-    """Return the sums of all processes' numbers, [n], on the accelerator's device, in float64 where it has that."""
-    device = accelerator.device
-    precise = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-    total: Tensor = accelerator.gather(sums[None].to(device=device, dtype=precise)).sum(0)
+    """Return the sums of all processes' numbers, [n], on the accelerator's device, float64."""
+    total: Tensor = accelerator.gather(sums[None].to(device=accelerator.device, dtype=torch.float64)).sum(0)
     return total
 
 
