@@ -42,6 +42,23 @@ def test_uncertainty_weights_are_learned_and_find_their_optimum() -> None:
     assert found == pytest.approx({"recommendation": 6.0, "orthogonality": 1.0, "diversity": 0.5}, rel=1e-3)
 
 
+def test_what_a_memory_learns_by_has_one_learned_weight() -> None:
+    losses = {**LOSSES, "titles": torch.tensor(20.0), "votes": torch.tensor(16.0)}
+    objective = Objective(ObjectiveConfig(weighting="uncertainty", lambda_sparse=0.0))
+    with torch.no_grad():
+        objective.log_variances["recommendation"].fill_(math.log(2.0))  # type: ignore[index]
+    expected = (12 + 20 + 16) / 4 / 2 + 3 * math.log(2) / 2 + 0.5 + 0.25
+    assert float(objective(losses, 4, 4, 1.0)) == pytest.approx(expected)
+
+
+def test_losses_of_a_reasoner_of_ones_own_count_as_they_are_once_warm() -> None:
+    for weighting in ("fixed", "uncertainty"):
+        objective = Objective(ObjectiveConfig(weighting=weighting))
+        added = [float(objective({**LOSSES, "mine": torch.tensor(8.0)}, 4, 4, scale)) for scale in (0.5, 1.0)]
+        without = [float(objective(LOSSES, 4, 4, scale)) for scale in (0.5, 1.0)]
+        assert [a - b for a, b in zip(added, without, strict=True)] == pytest.approx([1.0, 2.0])
+
+
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
 def test_parts_of_an_optimiser_batch_add_up_however_it_is_cut(weighting: str) -> None:
     objective = Objective(ObjectiveConfig(weighting=weighting))  # type: ignore[arg-type]

@@ -51,6 +51,8 @@ NOT_A_FUNCTION = 3
         ("reciprocal_rank@3", [[1, (1 / 2 + 1 / 3) / 2, 0], [0, 1, 0]]),
         ("hr@10 + 0.5 * log_likelihood", [[0.5, 0, -2], [1, 1, 0]]),
         (".5*hr@10+1e-1*hr@1", [[0.6, 0.5, 0], [0.5, 0.6, 0]]),
+        ("hr@10 - 5e-1 * log_likelihood", [[1.5, 2, 2], [1, 1, 0]]),
+        ("- hr@1 + hr@10", [[0, 1, 0], [1, 0, 0]]),
         ("test_rewards:constant + hr@1", [[4, 3, 3], [3, 4, 3]]),
     ],
 )
@@ -74,7 +76,8 @@ def test_ranks_are_computed_only_as_deep_as_a_term_asks(text: str, limits: list[
         ("ndcg", "'ndcg' needs a cutoff, for example 'ndcg@10'"),
         ("hr@0", "cutoff 0, expected at least 1"),
         ("likelihood@3", "unknown reward 'likelihood@3'"),
-        ("ndcg@10 - hr@5", r"cannot read 'ndcg@10 - hr@5'.*joined by \+"),
+        ("ndcg@10 * hr@5", r"cannot read 'ndcg@10 \* hr@5'.*joined by \+ or -"),
+        ("", "cannot read ''"),
         ("ndcg@10 +", "cannot read ''"),
         ("no_such_module:reward", "cannot import the reward 'no_such_module:reward'"),
         ("test_rewards:missing", "cannot import the reward 'test_rewards:missing'"),

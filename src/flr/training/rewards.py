@@ -36,6 +36,8 @@ from flr.records import FloatArray, IntArray
 Ranks = Callable[[int | None], tuple[IntArray, IntArray]]
 
 _TERM = re.compile(r"\s*(?:(?P<weight>\d*\.?\d+(?:e-?\d+)?)\s*\*\s*)?(?P<name>[\w.]+(?::[\w.]+)?(?:@\d+)?)\s*")
+#: A sign between terms; not that of an exponent, as in 1e-3.
+_SIGN = re.compile(r"(?<!\de)([+-])")
 _RANKED: Final = {"ndcg": ndcg, "hr": hit_rate, "reciprocal_rank": reciprocal_rank}
 _LIKELIHOODS: Final = ("likelihood", "log_likelihood")
 
@@ -87,26 +89,29 @@ class Reward:
 
 
 def parse_reward(text: str) -> Reward:
-    """Return the reward that a weighted sum of terms describes.
+    """Return the reward that a weighted sum of terms describes, some of which may be taken off.
 
     Raises:
         ConfigError: The sum cannot be read, a term is unknown, a cutoff is missing or below 1, or a
             ``module:function`` cannot be imported or called.
 
-    >>> len(parse_reward("ndcg@10 + 0.5 * likelihood").terms)
-    2
+    >>> [weight for weight, _ in parse_reward("ndcg@10 - 0.5 * likelihood").terms]
+    [1.0, -0.5]
     """
-    return Reward(tuple(_term(part, text) for part in text.split("+")))
+    first, *others = _SIGN.split(text)
+    signed = zip(others[::2], others[1::2], strict=True)
+    parts = [*([("+", first)] if first.strip() or not others else []), *signed]
+    return Reward(tuple(_term(part, sign, text) for sign, part in parts))
 
 
-def _term(part: str, text: str) -> tuple[float, RewardFunction]:
+def _term(part: str, sign: str, text: str) -> tuple[float, RewardFunction]:
     found = _TERM.fullmatch(part)
     if found is None:
         raise ConfigError(
             f"cannot read {part.strip()!r} in the reward {text!r}; expected terms like 'ndcg@10' or "
-            "'0.5 * likelihood', joined by +"
+            "'0.5 * likelihood', joined by + or -"
         )
-    return float(found["weight"] or 1.0), _function(found["name"])
+    return float(sign + (found["weight"] or "1")), _function(found["name"])
 
 
 def _function(name: str) -> RewardFunction:
