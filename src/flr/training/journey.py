@@ -108,7 +108,8 @@ def kept_globals() -> Iterator[None]:
     """Leave the caller's random numbers, threads and transformers' words as they were, whatever a run does to them."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
     n_threads, verbosity = torch.get_num_threads(), transformers_logging.get_verbosity()
-    gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    # A process that has not chosen its GPU yet has drawn nothing there, and must open none but its own.
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     try:
         with torch.random.fork_rng(devices=gpus):
             yield
