@@ -328,3 +328,17 @@ def test_items_without_titles_or_with_two(tmp_path: Path) -> None:
     record = read(rows, twice, PrepareConfig(on_bad_row="drop"))
     assert record.items.rows() == [("7", "Anchor"), ("8", "Bridge")]
     assert record.dropped == {"repeated_item_rows": 2}
+
+
+@pytest.mark.parametrize("rule", ["any", "readable"])
+def test_an_item_that_is_listed_again_keeps_what_only_another_row_says(tmp_path: Path, rule: str) -> None:
+    rows = write_csv(tmp_path, as_text(","))
+    items = write_csv(tmp_path, 'item_id,title,brand\n7,,Acme\n8," ",\n7,Heat,Other\n8,Arrow,Bolt\n', "items.csv")
+    record = read(rows, items, PrepareConfig.model_validate({"title_rule": rule}))
+    assert record.items.rows() == [("7", "Heat", "Acme"), ("8", "Arrow", "Bolt")]
+    assert record.dropped == {"repeated_item_rows": 2}
+
+
+def test_titles_of_rows_are_those_that_are_written(tmp_path: Path) -> None:
+    record = read(write_csv(tmp_path, 'user_id,item_id,timestamp,title\nu,7,1,""\nv,7,2,Heat\nw,7,3,\n'))
+    assert record.items.rows() == [("7", "Heat")]

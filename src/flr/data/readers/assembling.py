@@ -172,10 +172,7 @@ def _items_frame(
     if nameless and settings.on_bad_row == "error":
         raise ReadError(f"{nameless} rows of {where!r} have no {item!r}; mend them, or use on_bad_row=drop")
     frame = frame.filter(pl.col(ITEM_ID).is_not_null())
-    if settings.title_rule == "any":
-        unique = frame.unique(ITEM_ID, keep="first", maintain_order=True)
-    else:
-        unique = merge_repeated(frame, settings.title_rule)
+    unique = merge_repeated(frame, settings.title_rule)
     if len(unique) < len(frame) and settings.title_rule == "any":
         _check_titles_agree(frame, settings, where)
     return unique, nameless + len(frame) - len(unique)
@@ -198,7 +195,8 @@ def _few_listed(taken: pl.Series, listed: pl.Series, table: Table, where: str) -
 
 
 def _check_titles_agree(frame: pl.DataFrame, settings: PrepareConfig, where: str) -> None:
-    titles = frame.group_by(ITEM_ID, maintain_order=True).agg(pl.col(TITLE).drop_nulls().unique(maintain_order=True))
+    named = frame.filter(pl.col(TITLE).str.strip_chars() != "")
+    titles = named.group_by(ITEM_ID, maintain_order=True).agg(pl.col(TITLE).unique(maintain_order=True))
     several = titles.filter(pl.col(TITLE).list.len() > 1)
     if len(several) and settings.on_bad_row == "error":
         item, names = several.row(0)
