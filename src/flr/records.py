@@ -57,7 +57,7 @@ class Interactions:
     Attributes:
         frame: One row per interaction in file order: ``user_id`` (String), ``item_id`` (String),
             ``timestamp`` (Int64, seconds since 1970), and where the file has them ``rating`` (Float64),
-            ``split`` (String) and ``order`` (Int64, the order within a user).
+            ``split`` (String) and ``order`` (Int64, the order within a user; ranks of what has fractions).
         items: One row per listed item: ``item_id`` (String), ``title`` (String, may be null), attributes.
         source: What was read, for the manifest: paths, format, mapped columns.
         dropped: Reason -> number of rows that were left out while reading (only where the user allowed it).

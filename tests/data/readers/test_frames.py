@@ -108,3 +108,27 @@ def test_moments_of_python_keep_their_order() -> None:
     moments = [datetime(2014, 5, day, tzinfo=UTC) for day in (13, 9, 11)]
     rows = {"user": ["a"] * 3, "item": ["x", "y", "z"], "time": moments, "title": ["X", "Y", "Z"]}
     assert last_items(flr.read_frames(rows)) == {"a": "X"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "order"),
+    [
+        ([0.5, 0.25, -3.0, 0.25], [3, 2, 1, 2]),
+        (["0.5", "0.25", "-3", "0.25"], [3, 2, 1, 2]),
+        (pl.Series(["0.50", "0.25", "-3.00", "0.25"]).cast(pl.Decimal(10, 2)), [3, 2, 1, 2]),
+        ([4.0, 3.0, 1.0, 3.0], [4, 3, 1, 3]),
+        (["4.0", "3.0", "1.0", "3.0"], [4, 3, 1, 3]),
+        ([9_007_199_254_740_993, 9_007_199_254_740_992, -1, 0], [9_007_199_254_740_993, 9_007_199_254_740_992, -1, 0]),
+    ],
+)
+def test_an_order_may_be_any_numbers(steps: Any, order: list[int]) -> None:
+    rows = ROWS.head(4).with_columns(pl.Series("step", steps))
+    read = flr.read_frames(rows, ITEMS, flr.PrepareConfig(order_column="step"))
+    assert read.frame["order"].to_list() == order
+
+
+@pytest.mark.parametrize("steps", [[1.5, float("nan"), 2.0], ["1.5", "second", "2"]])
+def test_an_order_that_is_no_number_is_said(steps: list[object]) -> None:
+    rows = ROWS.head(3).with_columns(pl.Series("step", steps))
+    with pytest.raises(ReadError, match=r"'step' in data row 2 of 'rows' is .*, no number"):
+        flr.read_frames(rows, ITEMS, flr.PrepareConfig(order_column="step"))

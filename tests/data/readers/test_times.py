@@ -33,6 +33,17 @@ def test_a_column_is_read(values: list[object], seconds: list[int | None], form:
     assert (times.seconds.to_list(), times.form) == (seconds, form)
 
 
+def test_decimals_are_read_like_floats() -> None:
+    times = read_times(pl.Series("t", ["1500000000.900", "1500000000.100", None]).cast(pl.Decimal(20, 3)), "t")
+    assert times.seconds.to_list() == [1_500_000_000, 1_500_000_000, None]
+    assert times.finer is not None
+    assert times.finer.arg_sort(nulls_last=True).to_list() == [1, 0, 2]
+    whole = read_times(pl.Series("t", ["1500000000123456789"]).cast(pl.Decimal(38, 2)), "t")
+    assert whole.form == "epoch nanoseconds"
+    assert whole.finer is not None
+    assert whole.finer.to_list() == [1_500_000_000_123_456_789]
+
+
 def test_what_is_finer_than_a_second_is_kept_for_the_order() -> None:
     times = read_times(pl.Series("t", [1_500_000_000_900, 1_500_000_000_100]), "t")
     assert times.seconds.to_list() == [1_500_000_000, 1_500_000_000]

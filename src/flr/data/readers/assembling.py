@@ -8,13 +8,13 @@ from typing import Any, Final
 import polars as pl
 
 from flr.data.readers.columns import STANDARD_NAMES, fill_template, find_column, ids_of, needed_column, settings_for
-from flr.data.readers.times import Times, read_times
+from flr.data.readers.times import Times, numbers_of, read_times
 from flr.data.title_rules import merge_repeated
 from flr.errors import DataError, ReadError
 from flr.prepare_config import PrepareConfig
 from flr.records import ITEM_ID, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID, Interactions
 
-_READ_AS: Final = {TIMESTAMP: "no time (epoch number or ISO 8601, as the others are)", ORDER: "no whole number"}
+_READ_AS: Final = {TIMESTAMP: "no time (epoch number or ISO 8601, as the others are)", ORDER: "no number"}
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,11 @@ def _interactions_frame(table: Table, settings: PrepareConfig) -> tuple[pl.DataF
     column = {role: table.frame[name] for role, name in table.columns.items()}
     times = read_times(column[TIMESTAMP], f"column {table.columns[TIMESTAMP]!r} of {table.where!r}")
     read = {USER_ID: ids_of(column[USER_ID]), ITEM_ID: ids_of(column[ITEM_ID]), TIMESTAMP: times.seconds}
-    for role, kind in ((RATING, pl.Float64), (SPLIT, pl.String), (ORDER, pl.Int64)):
+    for role, kind in ((RATING, pl.Float64), (SPLIT, pl.String)):
         if role in column:
             read[role] = column[role].cast(kind, strict=False)
+    if ORDER in column:
+        read[ORDER] = _order_of(column[ORDER])
     frame = pl.DataFrame([values.alias(role) for role, values in read.items()])
     needed = [role for role in (USER_ID, ITEM_ID, TIMESTAMP, ORDER) if role in read]
     good = frame.select(pl.all_horizontal(pl.col(needed).is_not_null())).to_series()
@@ -94,6 +96,17 @@ def _interactions_frame(table: Table, settings: PrepareConfig) -> tuple[pl.DataF
         )
     frame, form = _keep(frame, times, good if n_bad else None)
     return frame, form, reasons
+
+
+def _order_of(column: pl.Series) -> pl.Series:
+    """Return what orders rows as whole numbers: the numbers themselves, or their ranks where some have fractions."""
+    numbers = numbers_of(column)
+    if numbers.dtype.is_float():
+        numbers = numbers.fill_nan(None)
+        whole = numbers.cast(pl.Int64, strict=False)
+        is_whole = whole.null_count() == numbers.null_count() and bool((whole == numbers).all())
+        numbers = whole if is_whole else numbers.rank("dense")
+    return numbers.cast(pl.Int64, strict=False)
 
 
 def _keep(frame: pl.DataFrame, times: Times, good: pl.Series | None) -> tuple[pl.DataFrame, str]:

@@ -58,12 +58,13 @@ def read_times(column: pl.Series, where: str) -> Times:
     if column.dtype == pl.String:
         head = column.drop_nulls().head(1000)
         text, mostly_iso = column, head.str.contains(_NUMBER).sum() * 2 < len(head)
-        column = _iso_microseconds(text) if mostly_iso else _numbers(text)
+        column = _iso_microseconds(text) if mostly_iso else numbers_of(text)
         _check_one_kind(text.filter(column.is_null()), column.count(), where, is_iso=mostly_iso)
         if mostly_iso:
             return _times(column, "microseconds", "ISO 8601")
     if not column.dtype.is_numeric():
         raise ReadError(f"{where} has type {column.dtype}; expected epoch numbers, dates or ISO 8601 text")
+    column = numbers_of(column)
     unit = _unit(column, where)
     return _times(column, unit, f"epoch {unit}")
 
@@ -98,9 +99,15 @@ def _times(values: pl.Series, unit: str, form: str) -> Times:
     return Times(seconds, None if whole else values, form)
 
 
-def _numbers(text: pl.Series) -> pl.Series:
-    """Return text as whole numbers, or as floats where that loses no value that a float would keep."""
-    text = text.str.strip_chars()
+def numbers_of(column: pl.Series) -> pl.Series:
+    """Return texts and decimals as whole numbers, or as floats where that loses no value that a float would keep."""
+    if isinstance(column.dtype, pl.Decimal):
+        whole = column.cast(pl.Int64, strict=False)
+        is_whole = whole.null_count() == column.null_count() and bool((whole == column).all())
+        return whole if is_whole else column.cast(pl.Float64)
+    if column.dtype != pl.String:
+        return column
+    text = column.str.strip_chars()
     whole = text.cast(pl.Int64, strict=False)
     if whole.null_count() == text.null_count():
         return whole
