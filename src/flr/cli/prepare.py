@@ -114,6 +114,8 @@ def _show_source(source: dict[str, Any]) -> None:
             console.show_note(f"note: {table['note']}")
     if source.get("unreadable_ratings"):
         console.show_note(f"note: {source['unreadable_ratings']:,} ratings are no numbers and were left out")
+    if several := source.get("items_with_several_titles"):
+        console.show_note(f"note: {several:,} items have several titles, of which one was taken")
     if few := source.get("few_items_listed"):
         console.show_note(
             f"warning: {few['found']:,} of {few['of']:,} items of the interactions are in the items table; "

@@ -342,3 +342,13 @@ def test_an_item_that_is_listed_again_keeps_what_only_another_row_says(tmp_path:
 def test_titles_of_rows_are_those_that_are_written(tmp_path: Path) -> None:
     record = read(write_csv(tmp_path, 'user_id,item_id,timestamp,title\nu,7,1,""\nv,7,2,Heat\nw,7,3,\n'))
     assert record.items.rows() == [("7", "Heat")]
+
+
+@pytest.mark.parametrize("rule", ["any", "readable", "d3"])
+def test_items_whose_rows_have_several_titles_are_said_under_every_rule(tmp_path: Path, rule: str) -> None:
+    rows = "user_id,item_id,timestamp,title\nu,7,1,Great value\nv,7,2,Broke at once\nw,8,3,Arrow\nw,8,4,Arrow\n"
+    with pytest.raises(DataError, match=r"1 items .* several titles, such as '7': 'Great value' and 'Broke at once'"):
+        read(write_csv(tmp_path, rows), None, PrepareConfig.model_validate({"title_rule": rule}))
+    settings = PrepareConfig.model_validate({"title_rule": rule, "on_bad_row": "drop"})
+    assert read(tmp_path / "rows.csv", None, settings).source["items_with_several_titles"] == 1
+    assert read(tmp_path / "rows.csv", None, settings).items["title"][1] == "Arrow"

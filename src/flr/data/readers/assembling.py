@@ -9,12 +9,15 @@ import polars as pl
 
 from flr.data.readers.columns import STANDARD_NAMES, fill_template, find_column, ids_of, needed_column, settings_for
 from flr.data.readers.times import Times, numbers_of, read_times
-from flr.data.title_rules import merge_repeated
+from flr.data.title_rules import apply_title_rule, merge_repeated
 from flr.errors import DataError, ReadError
 from flr.prepare_config import PrepareConfig
 from flr.records import ITEM_ID, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID, Interactions
 
 _READ_AS: Final = {TIMESTAMP: "no time (epoch number or ISO 8601, as the others are)", ORDER: "no number"}
+
+#: Columns of Amazon's reviews of 2023, whose `title` is the headline of a review and not the name of an item.
+_AMAZON_REVIEW: Final = {"user_id", "parent_asin", "rating", "title", "text"}
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,18 @@ def assemble(
     table = _locate(interactions, settings_for(interactions, items, settings), source["interactions"]["path"])
     frame, form, reasons = _interactions_frame(table, settings)
     dropped = {"unreadable_rows": sum(reasons.values())} if reasons else {}
-    few: dict[str, int] = {}
+    few, n_several = dict[str, int](), 0
     if items is None and not _has_titles(interactions, settings):
         listed = frame.select(ITEM_ID).unique(maintain_order=True).with_columns(_no_title())
     elif items is None:
-        listed, _ = _items_frame(interactions, settings, table.where, only_titles=True)
+        listed, _, n_several = _items_frame(interactions, settings, table.where, only_titles=True)
     else:
         of_items = settings_for(items, interactions, settings)
-        listed, n_repeated = _items_frame(items, of_items, source["items"]["path"], only_titles=False)
+        listed, n_repeated, n_several = _items_frame(items, of_items, source["items"]["path"], only_titles=False)
         dropped |= {"repeated_item_rows": n_repeated} if n_repeated else {}
         few = _few_listed(frame[ITEM_ID], listed[ITEM_ID], table, source["items"]["path"])
     told = {"unreadable_ratings": _lost_ratings(table), "unreadable_rows": reasons, "few_items_listed": few}
+    told |= {"items_with_several_titles": n_several}
     source = {**source, "columns": table.columns, "time": form, **{name: what for name, what in told.items() if what}}
     return Interactions(frame, listed, source, dropped)
 
@@ -158,8 +162,9 @@ def _lost_ratings(table: Table) -> int:
 
 
 def _has_titles(table: pl.DataFrame, settings: PrepareConfig) -> bool:
-    named = settings.title_template is not None or settings.title_column is not None
-    return named or any(name in table.columns for name in STANDARD_NAMES[TITLE])
+    if settings.title_template is not None or settings.title_column is not None:
+        return True
+    return not _AMAZON_REVIEW.issubset(table.columns) and any(name in table.columns for name in STANDARD_NAMES[TITLE])
 
 
 def _no_title() -> pl.Expr:
@@ -168,8 +173,8 @@ def _no_title() -> pl.Expr:
 
 def _items_frame(
     table: pl.DataFrame, settings: PrepareConfig, where: str, *, only_titles: bool
-) -> tuple[pl.DataFrame, int]:
-    """Return item ids, titles and attributes, and how many rows repeated an item."""
+) -> tuple[pl.DataFrame, int, int]:
+    """Return ids, titles and attributes of items, how many rows repeated one, and how many have several titles."""
     item = needed_column(table, ITEM_ID, settings, where)
     if settings.title_template is not None:
         used, title = {item}, fill_template(settings.title_template, table, where)
@@ -186,9 +191,22 @@ def _items_frame(
         raise ReadError(f"{nameless} rows of {where!r} have no {item!r}; mend them, or use on_bad_row=drop")
     frame = frame.filter(pl.col(ITEM_ID).is_not_null())
     unique = merge_repeated(frame, settings.title_rule)
-    if len(unique) < len(frame) and settings.title_rule == "any":
-        _check_titles_agree(frame, settings, where)
-    return unique, nameless + len(frame) - len(unique)
+    several = _several_titles(frame, settings) if len(unique) < len(frame) else []
+    if several and settings.on_bad_row == "error" and (only_titles or settings.title_rule == "any"):
+        item, names = several[0]
+        raise DataError(
+            f"{len(several)} items of {where!r} have several titles, such as {item!r}: {names[0]!r} and {names[1]!r}; "
+            "mend them, or keep one of each with on_bad_row=drop"
+        )
+    return unique, nameless + len(frame) - len(unique), len(several)
+
+
+def _several_titles(frame: pl.DataFrame, settings: PrepareConfig) -> list[tuple[str, list[str]]]:
+    """Return the items that have more than one usable title, as the rule cleans them, with these titles."""
+    titles, usable = apply_title_rule(frame[TITLE], settings.title_rule)
+    named = frame.select(ITEM_ID, titles.alias(TITLE)).filter(usable)
+    titles_of = named.group_by(ITEM_ID, maintain_order=True).agg(pl.col(TITLE).unique(maintain_order=True))
+    return titles_of.filter(pl.col(TITLE).list.len() > 1).rows()
 
 
 def _few_listed(taken: pl.Series, listed: pl.Series, table: Table, where: str) -> dict[str, int]:
@@ -205,15 +223,3 @@ def _few_listed(taken: pl.Series, listed: pl.Series, table: Table, where: str) -
             f"{taken[0]!r}, the items table {listed[0]!r}; check the item column of both (item_column=...)"
         )
     return {"found": n_found, "of": len(taken)} if n_found * 2 < len(taken) else {}
-
-
-def _check_titles_agree(frame: pl.DataFrame, settings: PrepareConfig, where: str) -> None:
-    named = frame.filter(pl.col(TITLE).str.strip_chars() != "")
-    titles = named.group_by(ITEM_ID, maintain_order=True).agg(pl.col(TITLE).unique(maintain_order=True))
-    several = titles.filter(pl.col(TITLE).list.len() > 1)
-    if len(several) and settings.on_bad_row == "error":
-        item, names = several.row(0)
-        raise DataError(
-            f"{len(several)} items of {where!r} have several titles, such as {item!r}: {names[0]!r} and {names[1]!r}; "
-            "mend them, or keep the first of each with on_bad_row=drop"
-        )
