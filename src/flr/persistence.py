@@ -37,7 +37,7 @@ def new_folder(
     the temporary folder is removed and `path` is as it was.
 
     Args:
-        path: The folder to make; parents are made as needed. An existing empty folder is no obstacle.
+        path: The folder to make, or a link to it; parents are made as needed. An existing empty one is no obstacle.
         overwrite: Replace an existing folder.
         marker: Name of a file that an existing folder must hold to be replaced, so that a mistyped path
             cannot cost an unrelated folder; None replaces any.
@@ -49,7 +49,9 @@ def new_folder(
             is not known; or it holds the working or home directory.
         StorageError: The disk refused a write.
     """
+    # A link to a folder stays: what it points to is replaced.
     path = Path(path)
+    path = path.resolve() if path.is_symlink() and path.is_dir() else path
     _check_replaceable(path, overwrite, marker, known)
     temporary = _sibling(path, "partial")
     try:
