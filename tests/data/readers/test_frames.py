@@ -110,6 +110,14 @@ def test_moments_of_python_keep_their_order() -> None:
     assert last_items(flr.read_frames(rows)) == {"a": "X"}
 
 
+def test_rows_within_a_second_are_repeats_only_at_one_time() -> None:
+    rows = pl.DataFrame({"user_id": ["u"] * 4, "item_id": [2, 1, 1, 1], "timestamp": [1001.5, 1001.0, 1001.5, 1001.0]})
+    data = flr.prepare(flr.read_frames(rows, ITEMS), flr.PrepareConfig(deduplicate=True))
+    assert data.items["item_id"].gather(data.sequences.item_index).to_list() == ["1", "2", "1"]
+    assert data.manifest["dropped"]["duplicate_rows"] == 1
+    assert data.manifest["tie_break"] == "within a user: by time, fractions of a second too, then by place in the file"
+
+
 @pytest.mark.parametrize(
     ("steps", "order"),
     [

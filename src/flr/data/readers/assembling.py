@@ -12,7 +12,7 @@ from flr.data.readers.times import Times, numbers_of, read_times
 from flr.data.title_rules import apply_title_rule, merge_repeated
 from flr.errors import DataError, ReadError
 from flr.prepare_config import PrepareConfig
-from flr.records import ITEM_ID, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID, Interactions
+from flr.records import FINER, ITEM_ID, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID, Interactions
 
 _READ_AS: Final = {TIMESTAMP: "no time (epoch number or ISO 8601, as the others are)", ORDER: "no number"}
 
@@ -117,8 +117,8 @@ def _keep(frame: pl.DataFrame, times: Times, good: pl.Series | None) -> tuple[pl
     if times.finer is None:
         return frame if good is None else frame.filter(good), times.form
     # Whole seconds would tie rows that the file tells apart; file order, which breaks ties, is made to agree.
-    frame = frame.with_columns(times.finer.alias("finer"))
-    frame = (frame if good is None else frame.filter(good)).sort("finer", maintain_order=True).drop("finer")
+    frame = frame.with_columns(times.finer.alias(FINER))
+    frame = (frame if good is None else frame.filter(good)).sort(FINER, maintain_order=True)
     return frame, f"{times.form}, rows put in the order of their fractions of a second"
 
 
