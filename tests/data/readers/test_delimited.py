@@ -353,3 +353,23 @@ def test_items_whose_rows_have_several_titles_are_said_under_every_rule(tmp_path
     settings = PrepareConfig.model_validate({"title_rule": rule, "on_bad_row": "drop"})
     assert read(tmp_path / "rows.csv", None, settings).source["items_with_several_titles"] == 1
     assert read(tmp_path / "rows.csv", None, settings).items["title"][1] == "Arrow"
+
+
+@pytest.mark.parametrize(
+    "bad", ["hello", "null", "[1]", '{"user_id": "u", "item', '{"rating": NaN}', '{"user_id": "\\ud83d"}']
+)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_lines_that_are_no_objects_stop_or_are_counted(tmp_path: Path, name: str, bad: str, mark: str) -> None:
+    text = f"{mark}{as_json_lines()}\n{bad}\n{as_json_lines()}{bad}".encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    with pytest.raises(ReadError, match=r"line 5 of|line 5 is '.*', no JSON object"):
+        read(tmp_path / name)
+    record = read(tmp_path / name, None, PrepareConfig(on_bad_row="drop"))
+    assert record.frame.select("user_id", "item_id", "rating", "timestamp").rows() == ROWS * 2
+    assert record.dropped == {"unreadable_lines": 2}
+
+
+def test_json_lines_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(as_json_lines(), encoding="utf-8-sig")
+    assert len(read(tmp_path / "rows.jsonl").frame) == 3

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Final, Literal
 
 import polars as pl
 
 from flr.data.readers.formats import RawTable, about_file
-from flr.data.readers.lines import numbered, shown
+from flr.data.readers.lines import Lines, numbered, open_plain, shown
 from flr.data.readers.text_tables import first_text_line, read_text_table
 from flr.errors import DataError, ReadError
 from flr.prepare_config import PrepareConfig
@@ -123,8 +125,13 @@ def _separator_and_quote(path: Path) -> tuple[str, str | None]:
 
 
 def _read_json_lines(path: Path, on_bad_row: Literal["error", "drop"]) -> tuple[pl.DataFrame, dict[str, int]]:
-    # Every line is looked at for the types: ids that are numbers in most lines and text in some are text.
-    frame = pl.read_ndjson(path, infer_schema_length=None)
+    try:
+        # Every line is looked at for the types: ids that are numbers in most lines and text in some are text.
+        frame = pl.read_ndjson(_without_mark(path), infer_schema_length=None)
+    except pl.exceptions.PolarsError:
+        if on_bad_row == "error":
+            raise
+        return _good_objects(path)
     # Polars turns half of a surrogate pair into a NUL, and two people whose names differ there into one.
     suspect = any(kind.is_nested() or _has_nul(frame[name]) for name, kind in frame.schema.items())
     halves = _lines_with_halves(path) if suspect else []
@@ -139,6 +146,42 @@ def _read_json_lines(path: Path, on_bad_row: Literal["error", "drop"]) -> tuple[
     bad = pl.Series([row for row, _, _ in halves], dtype=pl.UInt32)
     kept = frame.with_row_index("flr_row").filter(~pl.col("flr_row").is_in(bad.implode())).drop("flr_row")
     return kept, {"unreadable_lines": len(halves)}
+
+
+def _without_mark(path: Path) -> Path | bytes:
+    """Return the file, or what is in it after a byte order mark, which Polars takes for text."""
+    try:
+        with open_plain(path) as file:
+            return file.read() if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 else path
+    except (EOFError, OSError, zlib.error):
+        # Polars is about to say what is wrong with it.
+        return path
+
+
+def _good_objects(path: Path) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the table of the lines that are JSON objects, and how many others were left out."""
+    lines, good = Lines(path, on_bad_row="drop"), list[str]()
+    for number, text in lines:
+        if _is_object(text):
+            good.append(text)
+        else:
+            lines.refuse(number, f"is {shown(text)}", "a JSON object")
+    return pl.read_ndjson("\n".join(good).encode(), infer_schema_length=None), lines.dropped
+
+
+def _is_object(text: str) -> bool:
+    """Return whether a line is a JSON object of whole characters; NaN and Infinity are no JSON."""
+    try:
+        found = json.loads(text, parse_constant=_refuse)
+        # Half of a character cannot be encoded.
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _has_nul(column: pl.Series) -> bool:
@@ -160,11 +203,7 @@ def _lines_with_halves(path: Path) -> list[tuple[int, int, str]]:
 
 def _first_bad_object(path: Path) -> str | None:
     for number, raw in numbered(path):
-        text = raw.decode("utf-8", errors="replace")
-        try:
-            found = json.loads(text or "{}")
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict) or "\N{REPLACEMENT CHARACTER}" in text:
+        text = raw.decode("utf-8", errors="replace").removeprefix("\ufeff")
+        if "\N{REPLACEMENT CHARACTER}" in text or (text.strip() and not _is_object(text)):
             return f"line {number} is {shown(text)}, no JSON object in UTF-8"
     return None
