@@ -175,6 +175,20 @@ def test_a_title_is_made_of_columns(tmp_path: Path) -> None:
         read(tmp_path / "rows.csv", items, PrepareConfig(title_template="{film} ({yaer})"))
 
 
+def test_years_that_are_floats_or_quoted_and_empty_make_no_odd_titles(tmp_path: Path) -> None:
+    rows, settings = write_csv(tmp_path, as_text(",")), PrepareConfig(title_template="{film} ({year})")
+    quoted = write_csv(
+        tmp_path, '"item_id","film","year"\n"7","Anchor","1999"\n"8","Arrow",""\n"9","","2"\n', "items.csv"
+    )
+    assert read(rows, quoted, settings).items["title"].to_list() == ["Anchor (1999)", "Arrow", None]
+    years = [1999.0, None, float("nan"), 1999.5]
+    pl.DataFrame({"item_id": [7, 8, 9, 1], "film": ["Anchor"] * 4, "year": years}).write_parquet(tmp_path / "f.parquet")
+    titles = ["Anchor (1999)", "Anchor", "Anchor", "Anchor (1999.5)"]
+    assert read(rows, tmp_path / "f.parquet", settings).items["title"].to_list() == titles
+    films = PrepareConfig(title_column="year")
+    assert read(rows, tmp_path / "f.parquet", films).items["title"].to_list() == ["1999", None, None, "1999.5"]
+
+
 def test_real_csv(shared_data: Path) -> None:
     folder = shared_data / "raw-fixtures"
     expected = json.loads((folder / "expected.json").read_text())["csv"]

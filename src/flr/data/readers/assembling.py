@@ -7,7 +7,15 @@ from typing import Any, Final
 
 import polars as pl
 
-from flr.data.readers.columns import STANDARD_NAMES, fill_template, find_column, ids_of, needed_column, settings_for
+from flr.data.readers.columns import (
+    STANDARD_NAMES,
+    fill_template,
+    find_column,
+    ids_of,
+    needed_column,
+    settings_for,
+    text_of,
+)
 from flr.data.readers.times import Times, numbers_of, read_times
 from flr.data.title_rules import apply_title_rule, merge_repeated
 from flr.errors import DataError, ReadError
@@ -182,7 +190,7 @@ def _items_frame(
         used, title = {item}, _no_title()
     else:
         name = needed_column(table, TITLE, settings, where)
-        used, title = {item, name}, pl.col(name).cast(pl.String)
+        used, title = {item, name}, text_of(table[name])
     attributes = [] if only_titles else [name for name in table.columns if name not in used]
     kept = [pl.col(name).alias(f"{name}_attribute" if name in (ITEM_ID, TITLE) else name) for name in attributes]
     frame = pl.DataFrame([ids_of(table[item]).alias(ITEM_ID), *table.select(title.alias(TITLE), *kept)])

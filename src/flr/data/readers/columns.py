@@ -81,6 +81,17 @@ def ids_of(column: pl.Series) -> pl.Series:
     return text.set(text == "", None) if column.dtype == pl.String and bool((text == "").any()) else text
 
 
+def text_of(column: pl.Series) -> pl.Expr:
+    """Return a column as text: whole numbers among floats lose their ``.0``, and NaN is null."""
+    text = pl.col(column.name)
+    if not column.dtype.is_float():
+        return text.cast(pl.String)
+    whole = text.cast(pl.Int64, strict=False)
+    return pl.when(text.is_nan().not_()).then(
+        pl.coalesce(pl.when(whole == text).then(whole).cast(pl.String), text.cast(pl.String))
+    )
+
+
 def fill_template(template: str, table: pl.DataFrame, where: str) -> pl.Expr:
     """Return titles made of columns: a bracketed part with an empty column vanishes, any other makes no title.
 
@@ -94,7 +105,7 @@ def fill_template(template: str, table: pl.DataFrame, where: str) -> pl.Expr:
         if missing:
             hint = nearest(missing[0], table.columns)
             raise ColumnError(f"{where!r} has no column {missing[0]!r} of the title_template {template!r}; {hint}")
-        filled = [pl.lit(word) if place % 2 == 0 else pl.col(word).cast(pl.String) for place, word in enumerate(words)]
+        filled = [text_of(table[word]) if place % 2 else pl.lit(word) for place, word in enumerate(words)]
         part = pl.concat_str(filled, ignore_nulls=False)
         parts.append(part.fill_null("") if piece.lstrip().startswith("(") else part)
     return pl.concat_str(parts, ignore_nulls=False)

@@ -80,7 +80,10 @@ def read_text_table(
         raise ReadError(f"cannot read {str(path)!r}: {place}") from error
     if any("_duplicated_" in name for name in frame.columns):
         check_names(path, next(_rows(path, separator, quote)).fields)
-    return _whole_rows(frame, path, (separator, quote, names is None), on_bad_row)
+    whole, dropped = _whole_rows(frame, path, (separator, quote, names is None), on_bad_row)
+    # Polars keeps empty fields within quotes as empty texts.
+    empty = [column.name for column in whole if bool((column == "").any())]
+    return whole.with_columns(pl.col(empty).replace("", None)) if empty else whole, dropped
 
 
 def _with_line_feeds(path: Path) -> Path | bytes:
