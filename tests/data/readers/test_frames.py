@@ -140,3 +140,40 @@ def test_an_order_that_is_no_number_is_said(steps: list[object]) -> None:
     rows = ROWS.head(3).with_columns(pl.Series("step", steps))
     with pytest.raises(ReadError, match=r"'step' in data row 2 of 'rows' is .*, no number"):
         flr.read_frames(rows, ITEMS, flr.PrepareConfig(order_column="step"))
+
+
+@pytest.mark.parametrize("name", ["user_id", "item_id", "timestamp", "title", "split", "rating", "step"])
+@pytest.mark.parametrize("wrap", [pl.struct, pl.concat_list])
+def test_a_list_or_a_record_is_no_value(name: str, wrap: Any) -> None:
+    rows = ROWS.with_columns(title=pl.lit("A"), split=pl.lit("train"), rating=pl.lit(5.0), step=pl.lit(1))
+    settings = flr.PrepareConfig(split="given", min_rating=1, order_column="step")
+    with pytest.raises(ColumnError, match=rf"column '{name}' of 'rows' has type (Struct|List).*, expected one value"):
+        flr.read_frames(rows.with_columns(wrap(name).alias(name)), None, settings)
+
+
+def test_a_rating_that_nobody_asks_for_may_be_anything() -> None:
+    read = flr.read_frames(ROWS.with_columns(pl.struct(value=pl.lit(5.0)).alias("rating")), ITEMS)
+    assert "rating" not in read.frame.columns
+
+
+def test_bytes_are_texts_where_they_are_utf8() -> None:
+    rows = ROWS.head(2).with_columns(user_id=pl.Series([b"caf\xc3\xa9", b"\xff"]))
+    with pytest.raises(ReadError, match=r"'user_id' in data row 2 of 'rows' is b'\\xff', not readable"):
+        flr.read_frames(rows, ITEMS)
+    dropped = flr.read_frames(rows, ITEMS, flr.PrepareConfig(on_bad_row="drop"))
+    assert dropped.frame["user_id"].to_list() == ["caf\xe9"]
+    titles = pl.DataFrame({"item_id": [1, 2], "title": [b"Heat", b"\xff"]})
+    assert flr.read_frames(ROWS.head(2), titles).items["title"].to_list() == ["Heat", None]
+
+
+def test_times_beyond_whole_numbers_are_unreadable_rows() -> None:
+    rows = ROWS.with_columns(timestamp=pl.lit(2**64 - 1, dtype=pl.UInt64))
+    with pytest.raises(ReadError, match=r"'timestamp' in data row 1 of 'rows' is 18446744073709551615, no time"):
+        flr.read_frames(rows, ITEMS)
+
+
+def test_attributes_called_like_titles_are_kept_under_names_of_their_own() -> None:
+    items = ITEMS.rename({"title": "name"}).with_columns(title=pl.lit("a"), title_attribute=pl.lit("b"))
+    read = flr.read_frames(ROWS, items, flr.PrepareConfig(title_column="name"))
+    assert read.items.columns == ["item_id", "title", "year", "title_attribute_attribute", "title_attribute"]
+    assert read.items.row(0) == ("1", "Heat", 1995, "a", "b")

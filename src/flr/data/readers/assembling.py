@@ -192,7 +192,7 @@ def _items_frame(
         name = needed_column(table, TITLE, settings, where)
         used, title = {item, name}, text_of(table[name])
     attributes = [] if only_titles else [name for name in table.columns if name not in used]
-    kept = [pl.col(name).alias(f"{name}_attribute" if name in (ITEM_ID, TITLE) else name) for name in attributes]
+    kept = [pl.col(name).alias(_attribute_name(name, attributes)) for name in attributes]
     frame = pl.DataFrame([ids_of(table[item]).alias(ITEM_ID), *table.select(title.alias(TITLE), *kept)])
     nameless = frame[ITEM_ID].null_count()
     if nameless and settings.on_bad_row == "error":
@@ -207,6 +207,15 @@ def _items_frame(
             "mend them, or keep one of each with on_bad_row=drop"
         )
     return unique, nameless + len(frame) - len(unique), len(several)
+
+
+def _attribute_name(name: str, others: list[str]) -> str:
+    """Return what an attribute is called that may have the name of ids or titles: another one that none of them has."""
+    if name not in (ITEM_ID, TITLE):
+        return name
+    while name in (ITEM_ID, TITLE, *others):
+        name = f"{name}_attribute"
+    return name
 
 
 def _several_titles(frame: pl.DataFrame, settings: PrepareConfig) -> list[tuple[str, list[str]]]:

@@ -94,7 +94,8 @@ def _times(values: pl.Series, unit: str, form: str) -> Times:
         seconds = (values / per_second).floor().cast(pl.Int64, strict=False)
         whole = bool((values % per_second == 0).all())
     else:
-        seconds = values.cast(pl.Int64) // per_second
+        # Unsigned numbers may be too large for it.
+        seconds = values.cast(pl.Int64, strict=False) // per_second
         whole = per_second == 1 or bool((values % per_second == 0).all())
     return Times(seconds, None if whole else values, form)
 
