@@ -387,3 +387,24 @@ def test_lines_that_are_no_objects_stop_or_are_counted(tmp_path: Path, name: str
 def test_json_lines_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(as_json_lines(), encoding="utf-8-sig")
     assert len(read(tmp_path / "rows.jsonl").frame) == 3
+
+
+def test_parts_of_parquet_in_a_folder_are_one_table(tmp_path: Path) -> None:
+    frame = pl.DataFrame(ROWS, NAMES, orient="row")
+    for name, part in (("rows", [frame[:2], frame[2:]]), ("items", [pl.DataFrame({"item_id": ["7"], "title": ["A"]})])):
+        (tmp_path / name).mkdir()
+        for place, piece in enumerate(part):
+            piece.write_parquet(tmp_path / name / f"part-0000{place}-abc.snappy.parquet")
+        for other in ("_SUCCESS", "._SUCCESS.crc", ".part-00000-abc.snappy.parquet.crc"):
+            (tmp_path / name / other).write_text("")
+    record = read(tmp_path / "rows", tmp_path / "items")
+    assert record.frame.select("user_id", "item_id", "rating", "timestamp").rows() == ROWS
+    assert record.items.rows() == [("7", "A")]
+    files = record.source["interactions"]["files"]
+    assert list(files) == ["part-00000-abc.snappy.parquet", "part-00001-abc.snappy.parquet"]
+    frame.drop("rating").write_parquet(tmp_path / "rows" / "part-00002-abc.snappy.parquet")
+    with pytest.raises(ReadError, match=r"the parts of .*rows' have different columns"):
+        read(tmp_path / "rows")
+    (tmp_path / "rows" / "notes.txt").write_text("")
+    with pytest.raises(ReadError, match=r"is a folder with none as RecBole .inter files"):
+        read(tmp_path / "rows")

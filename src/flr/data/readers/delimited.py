@@ -1,4 +1,4 @@
-"""CSV, TSV, Parquet and JSON lines -> interactions, by the names of their columns."""
+"""CSV, TSV, Parquet (also parts of Spark's) and JSON lines -> interactions, by the names of their columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import polars as pl
 
-from flr.data.readers.formats import RawTable, about_file
+from flr.data.readers.formats import RawTable, about_file, about_files
 from flr.data.readers.lines import Lines, numbered, open_plain, shown
 from flr.data.readers.text_tables import first_text_line, read_text_table
 from flr.errors import DataError, ReadError
@@ -33,8 +33,8 @@ _OTHER_SEPARATORS: Final = (";", "\t", "|")
 
 
 def recognises(path: Path) -> bool:
-    """Return whether a path may be a table; what is none of any kind is said when it is read."""
-    return not path.is_dir()
+    """Return whether a path may be a table, or a folder of parts; what is none of any kind is said when it is read."""
+    return not path.is_dir() or bool(_parts(path))
 
 
 def recognises_items(path: Path) -> bool:
@@ -48,7 +48,18 @@ def items_beside(path: Path) -> Path | None:
 
 
 def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
-    """Return the table of one file; see `read_table`."""
+    """Return the table of one file, see `read_table`, or of the parts in a folder, in the order of their names.
+
+    Raises:
+        ReadError: A part is damaged, or parts have different columns.
+    """
+    if path.is_dir():
+        parts = _parts(path)
+        frames = [read_table(part)[0] for part in parts]
+        try:
+            return RawTable(pl.concat(frames, how="vertical_relaxed"), about_files(path, "parquet", parts))
+        except pl.exceptions.PolarsError as error:
+            raise ReadError(f"the parts of {str(path)!r} have different columns ({error}); write them anew") from error
     frame, dropped = read_table(path, settings.on_bad_row)
     about, (separator, _) = about_file(path, recognise(path)), _separator_and_quote(path)
     if about["format"] == "csv" and separator != ",":
@@ -57,8 +68,15 @@ def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
 
 
 def read_items(path: Path, settings: PrepareConfig) -> RawTable:
-    """Return the table of one file; see `read_table`."""
+    """Return the table of one file or folder; see `read_interactions`."""
     return read_interactions(path, settings)
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Return the parts of a table as Spark writes them: Parquet files beside names that begin with ``_`` or a dot."""
+    files = sorted(one for one in folder.iterdir() if not one.name.startswith(("_", ".")))
+    is_whole = all(one.is_file() and one.name.startswith("part-") and one.suffix == ".parquet" for one in files)
+    return files if is_whole else []
 
 
 def recognise(path: Path) -> str:
