@@ -20,6 +20,8 @@ UNITS: Final = {
 #: Up to this share, times of the other kind are mistakes among the others.
 _FEW: Final = 0.01
 _ISO_FORMATS: Final = ("%FT%T%.f", "%F %T%.f", "%FT%H:%M", "%F %H:%M", "%F")
+#: Numbers that may be dates without hyphens.
+_FIRST_DAY, _LAST_DAY = 19_000_101, 21_001_231
 _NUMBER: Final = r"^\s*[-+]?\d+(\.\d*)?([eE][-+]?\d+)?\s*$"
 
 
@@ -65,7 +67,9 @@ def read_times(column: pl.Series, where: str) -> Times:
     if not column.dtype.is_numeric():
         raise ReadError(f"{where} has type {column.dtype}; expected epoch numbers, dates or ISO 8601 text")
     column = numbers_of(column)
-    unit = _unit(column, where)
+    if (days := _compact_days(column)) is not None:
+        return Times(days, None, "dates as YYYYMMDD")
+    column, unit = _of_one_unit(column, where)
     return _times(column, unit, f"epoch {unit}")
 
 
@@ -125,22 +129,49 @@ def _iso_microseconds(text: pl.Series) -> pl.Series:
             break
         naive = text.str.to_datetime(form, time_unit="us", strict=False).dt.epoch("us")
         read = pl.select(pl.coalesce(read, naive)).to_series()
+    if read.null_count() > text.null_count():
+        # Hours alone as the offset, as Postgres writes it, and an offset after minutes.
+        whole = text.str.replace(" ", "T").str.replace(r"(T\d\d:\d\d)(Z|[+-]\d\d(?::?\d\d)?)$", "${1}:00${2}")
+        whole = whole.str.replace(r"(T[\d:.]+[+-]\d\d)$", "${1}:00")
+        with_hours = whole.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False).dt.epoch("us")
+        read = pl.select(pl.coalesce(read, with_hours)).to_series()
     return read
 
 
-def _unit(numbers: pl.Series, where: str) -> str:
+def _compact_days(numbers: pl.Series) -> pl.Series | None:
+    """Return the seconds of numbers that all are dates such as 20171001, None where they are not.
+
+    As seconds, all of them would be within three weeks of the summer of 1970.
+    """
+    whole = numbers.drop_nulls()
+    if whole.is_empty() or not bool(whole.is_between(_FIRST_DAY, _LAST_DAY).all()):
+        return None
+    days = numbers.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d", strict=False)
+    is_whole = days.null_count() == numbers.null_count() and bool((whole.cast(pl.Int64) == whole).all())
+    return days.cast(pl.Datetime("us")).dt.epoch("s") if is_whole else None
+
+
+def _of_one_unit(numbers: pl.Series, where: str) -> tuple[pl.Series, str]:
+    """Return epoch numbers, null where a few are of another unit than the others, such as -1 for none, and the unit."""
     sizes = numbers.cast(pl.Float64).abs()
-    sizes = sizes.filter((sizes > 0) & sizes.is_finite())
-    if sizes.is_empty():
-        return "seconds"
-    low, high = (float(size) for size in (sizes.min(), sizes.max()))  # type: ignore[arg-type]
-    smallest, largest = _unit_of(low), _unit_of(high)
-    if smallest != largest:
+    sizes = pl.select(pl.when((sizes > 0) & sizes.is_finite()).then(sizes)).to_series()
+    edges = [0.0, *(limit for _, limit in UNITS.values())]
+    of_unit = {
+        unit: sizes.is_between(low, high, closed="left").fill_null(False)
+        for unit, low, high in zip(UNITS, edges, edges[1:], strict=False)
+    }
+    counts = {unit: int(mask.sum()) for unit, mask in of_unit.items()}
+    unit = max(counts, key=lambda one: counts[one])
+    others = [mask for other, mask in of_unit.items() if other != unit and counts[other]]
+    if sum(counts.values()) - counts[unit] > _FEW * counts[unit]:
+        low, high = (float(size) for size in (sizes.min(), sizes.max()))  # type: ignore[arg-type]
         raise ReadError(
-            f"{where} mixes epoch {smallest} (such as {low:.0f}) and {largest} (such as {high:.0f}); "
+            f"{where} mixes epoch {_unit_of(low)} (such as {low:.0f}) and {_unit_of(high)} (such as {high:.0f}); "
             "convert all of them to seconds"
         )
-    return largest
+    for mask in others:
+        numbers = numbers.set(mask, None)
+    return numbers, unit
 
 
 def _unit_of(size: float) -> str:
