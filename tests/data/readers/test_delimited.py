@@ -408,3 +408,13 @@ def test_parts_of_parquet_in_a_folder_are_one_table(tmp_path: Path) -> None:
     (tmp_path / "rows" / "notes.txt").write_text("")
     with pytest.raises(ReadError, match=r"is a folder with none as RecBole .inter files"):
         read(tmp_path / "rows")
+
+
+@pytest.mark.parametrize("other", ["7.0", "1.5", "1e3"])
+def test_ids_in_json_keep_their_digits_whatever_numbers_are_among_them(tmp_path: Path, other: str) -> None:
+    users = ["9007199254740993", "9007199254740992", "7", other]
+    rows = [f'{{"user_id": {user}, "item_id": 1, "timestamp": {time}}}' for time, user in enumerate(users)]
+    record = read(write_csv(tmp_path, "\n".join(rows), "rows.jsonl"))
+    assert record.frame["user_id"].to_list()[:3] == users[:3]
+    few = read(write_csv(tmp_path, "\n".join(rows[2:]), "few.jsonl"))
+    assert few.frame["user_id"].to_list() == ["7", {"7.0": "7", "1.5": "1.5", "1e3": "1000"}[other]]

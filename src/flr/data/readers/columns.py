@@ -80,12 +80,10 @@ def needed_column(table: pl.DataFrame, role: str, settings: PrepareConfig, where
 def ids_of(column: pl.Series) -> pl.Series:
     """Return ids as strings, whole numbers that a file holds as floats without their ``.0``.
 
-    Empty ones, and bytes that are not UTF-8, are null.
+    Empty ones, NaN, and bytes that are not UTF-8, are null.
     """
     if column.dtype.is_float():
-        whole = column.cast(pl.Int64, strict=False)
-        if bool((whole == column).all()):
-            column = whole
+        return column.to_frame().select(text_of(column)).to_series()
     text = _decoded(column) if column.dtype == pl.Binary else column.cast(pl.String, strict=False)
     return text.set(text == "", None) if column.dtype == pl.String and bool((text == "").any()) else text
 

@@ -28,6 +28,8 @@ FORMATS: Final = {
     ".item": "recbole",
 }
 
+#: From here on floats do not hold every whole number.
+_INEXACT: Final = 2.0**53
 #: What CSV files have in place of commas, by the habits of a country or a program.
 _OTHER_SEPARATORS: Final = (";", "\t", "|")
 
@@ -144,8 +146,7 @@ def _separator_and_quote(path: Path) -> tuple[str, str | None]:
 
 def _read_json_lines(path: Path, on_bad_row: Literal["error", "drop"]) -> tuple[pl.DataFrame, dict[str, int]]:
     try:
-        # Every line is looked at for the types: ids that are numbers in most lines and text in some are text.
-        frame = pl.read_ndjson(_without_mark(path), infer_schema_length=None)
+        frame = _read_objects(_without_mark(path))
     except pl.exceptions.PolarsError:
         if on_bad_row == "error":
             raise
@@ -166,6 +167,15 @@ def _read_json_lines(path: Path, on_bad_row: Literal["error", "drop"]) -> tuple[
     return kept, {"unreadable_lines": len(halves)}
 
 
+def _read_objects(source: Path | bytes) -> pl.DataFrame:
+    """Return the table of JSON lines, as text what floats do not hold to the last digit: two ids would become one."""
+    # Every line is looked at for the types: ids that are numbers in most lines and text in some are text.
+    frame = pl.read_ndjson(source, infer_schema_length=None)
+    inexact = [one.name for one in frame if one.dtype == pl.Float64 and bool((one.abs() >= _INEXACT).any())]
+    as_text = dict.fromkeys(inexact, pl.String)
+    return pl.read_ndjson(source, infer_schema_length=None, schema_overrides=as_text) if inexact else frame
+
+
 def _without_mark(path: Path) -> Path | bytes:
     """Return the file, or what is in it after a byte order mark, which Polars takes for text."""
     try:
@@ -184,7 +194,7 @@ def _good_objects(path: Path) -> tuple[pl.DataFrame, dict[str, int]]:
             good.append(text)
         else:
             lines.refuse(number, f"is {shown(text)}", "a JSON object")
-    return pl.read_ndjson("\n".join(good).encode(), infer_schema_length=None), lines.dropped
+    return _read_objects("\n".join(good).encode()), lines.dropped
 
 
 def _is_object(text: str) -> bool:
