@@ -121,6 +121,8 @@ def _show_source(source: dict[str, Any]) -> None:
             f"warning: {few['found']:,} of {few['of']:,} items of the interactions are in the items table; "
             "check that both name items alike (--item-column)"
         )
+    elif unlisted := source.get("unlisted_items"):
+        console.show_note(f"note: {unlisted:,} items of the interactions are not in the items table")
     for reason, count in source.get("unreadable_rows", {}).items():
         console.show_note(f"note: {count:,} left out because {reason}")
 

@@ -154,6 +154,7 @@ def test_few_listed_items_are_counted(tmp_path: Path) -> None:
     assert read(rows, one, forgiving).source["few_items_listed"] == {"found": 1, "of": 3}
     two = write_csv(tmp_path, "item_id,title\n3,Anchor\n1,Arrow\n", "two.csv")
     assert "few_items_listed" not in read(rows, two, forgiving).source
+    assert read(rows, two, forgiving).source["unlisted_items"] == 1
     none = write_csv(tmp_path, "item_id,title\n", "none.csv")
     assert read(rows, none, forgiving).source["few_items_listed"] == {"found": 0, "of": 3}
 

@@ -56,7 +56,8 @@ def assemble(
     table = _locate(interactions, settings_for(interactions, items, settings), source["interactions"]["path"])
     frame, form, reasons = _interactions_frame(table, settings)
     dropped = {"unreadable_rows": sum(reasons.values())} if reasons else {}
-    few, n_several = dict[str, int](), 0
+    told: dict[str, Any] = {}
+    n_several = 0
     if items is None and not _has_titles(interactions, settings):
         listed = frame.select(ITEM_ID).unique(maintain_order=True).with_columns(_no_title())
     elif items is None:
@@ -65,8 +66,8 @@ def assemble(
         of_items = settings_for(items, interactions, settings)
         listed, n_repeated, n_several = _items_frame(items, of_items, source["items"]["path"], only_titles=False)
         dropped |= {"repeated_item_rows": n_repeated} if n_repeated else {}
-        few = _few_listed(frame[ITEM_ID], listed[ITEM_ID], table, source["items"]["path"])
-    told = {"unreadable_ratings": _lost_ratings(table), "unreadable_rows": reasons, "few_items_listed": few}
+        told = _listed(frame[ITEM_ID], listed[ITEM_ID], table, source["items"]["path"])
+    told |= {"unreadable_ratings": _lost_ratings(table), "unreadable_rows": reasons}
     told |= {"items_with_several_titles": n_several}
     source = {**source, "columns": table.columns, "time": form, **{name: what for name, what in told.items() if what}}
     return Interactions(frame, listed, source, dropped)
@@ -226,8 +227,8 @@ def _several_titles(frame: pl.DataFrame, settings: PrepareConfig) -> list[tuple[
     return titles_of.filter(pl.col(TITLE).list.len() > 1).rows()
 
 
-def _few_listed(taken: pl.Series, listed: pl.Series, table: Table, where: str) -> dict[str, int]:
-    """Return how many items of the interactions are in the items table, where these are under half of them.
+def _listed(taken: pl.Series, listed: pl.Series, table: Table, where: str) -> dict[str, Any]:
+    """Return how many items of the interactions are not in the items table, and whether few are, under half of them.
 
     Raises:
         DataError: None is, though the table has items.
@@ -239,4 +240,5 @@ def _few_listed(taken: pl.Series, listed: pl.Series, table: Table, where: str) -
             f"none of the {len(taken):,} items of {table.where!r} is in {where!r}: the interactions have ids such as "
             f"{taken[0]!r}, the items table {listed[0]!r}; check the item column of both (item_column=...)"
         )
-    return {"found": n_found, "of": len(taken)} if n_found * 2 < len(taken) else {}
+    few = {"found": n_found, "of": len(taken)} if n_found * 2 < len(taken) else {}
+    return {"unlisted_items": len(taken) - n_found, "few_items_listed": few}
