@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from flr.data.preparation import prepare
+from flr.data.readers import read_frames
 from flr.data.storage import load_prepared, save_prepared
 from flr.data.synthetic import pattern_world
 from flr.errors import ArtifactError, StorageError
@@ -137,3 +138,12 @@ def test_overwriting_never_costs_what_was_read(data: PreparedData, tmp_path: Pat
     read = PreparedData(data.sequences, data.items, data.manifest | {"source": source})
     with pytest.raises(ArtifactError, match=r"holds .*items.parquet', which the data were read from"):
         save_prepared(read, tmp_path / output, overwrite=True)
+
+
+def test_an_attribute_with_a_name_of_ours_is_kept(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"user_id": ["u"] * 4, "item_id": ["a", "b"] * 2, "timestamp": range(4)})
+    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "item_index": [5, 6]})
+    save_prepared(prepare(read_frames(rows, items)), tmp_path / "toy")
+    loaded = load_prepared(tmp_path / "toy").items
+    assert loaded.columns == ["item_id", "title", "item_index_attribute"]
+    assert loaded["item_index_attribute"].to_list() == [5, 6]

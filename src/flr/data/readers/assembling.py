@@ -20,7 +20,7 @@ from flr.data.readers.times import Times, numbers_of, read_times
 from flr.data.title_rules import apply_title_rule, merge_repeated
 from flr.errors import DataError, ReadError
 from flr.prepare_config import PrepareConfig
-from flr.records import FINER, ITEM_ID, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID, Interactions
+from flr.records import FINER, ITEM_ID, ITEM_INDEX, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID, Interactions
 
 _READ_AS: Final = {TIMESTAMP: "no time (epoch number or ISO 8601, as the others are)", ORDER: "no number"}
 
@@ -211,10 +211,11 @@ def _items_frame(
 
 
 def _attribute_name(name: str, others: list[str]) -> str:
-    """Return what an attribute is called that may have the name of ids or titles: another one that none of them has."""
-    if name not in (ITEM_ID, TITLE):
+    """Return what an attribute is called: another name, that no other has, where it is one of ours."""
+    ours = (ITEM_ID, TITLE, ITEM_INDEX)
+    if name not in ours:
         return name
-    while name in (ITEM_ID, TITLE, *others):
+    while name in (*ours, *others):
         name = f"{name}_attribute"
     return name
 
