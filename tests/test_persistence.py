@@ -48,6 +48,19 @@ def test_an_empty_folder_is_no_obstacle(tmp_path: Path) -> None:
     assert names(tmp_path / "one") == ["a.txt"]
 
 
+@pytest.mark.parametrize("old", [[], ["old.txt"]])
+def test_a_link_to_a_folder_stays(tmp_path: Path, old: list[str]) -> None:
+    (tmp_path / "disk").mkdir()
+    for name in old:
+        (tmp_path / "disk" / name).write_text("old")
+    (tmp_path / "one").symlink_to("disk")
+    with new_folder(tmp_path / "one", overwrite=True) as folder:
+        (folder / "new.txt").write_text("new")
+    assert (tmp_path / "one").is_symlink()
+    assert names(tmp_path / "disk") == ["new.txt"]
+    assert names(tmp_path) == ["disk", "one"]
+
+
 def test_a_folder_of_another_kind_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with (

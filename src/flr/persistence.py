@@ -14,7 +14,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,31 +28,37 @@ _FULL_DISK_WORDS = ("No space left on device", f"os error {errno.ENOSPC}", "Disk
 
 
 @contextmanager
-def new_folder(path: Path, *, overwrite: bool = False, marker: str | None = None) -> Iterator[Path]:
+def new_folder(
+    path: Path, *, overwrite: bool = False, marker: str | None = None, known: Collection[str] | None = None
+) -> Iterator[Path]:
     """Yield an empty temporary folder that takes the place of `path` when the block ends well.
 
     An existing folder is renamed aside, replaced by a rename, and removed only then; when the block raises,
     the temporary folder is removed and `path` is as it was.
 
     Args:
-        path: The folder to make; parents are made as needed. An existing empty folder is no obstacle.
+        path: The folder to make, or a link to it; parents are made as needed. An existing empty one is no obstacle.
         overwrite: Replace an existing folder.
         marker: Name of a file that an existing folder must hold to be replaced, so that a mistyped path
             cannot cost an unrelated folder; None replaces any.
+        known: Names of all that an existing folder may hold to be replaced, so that nothing else is lost; None
+            replaces any.
 
     Raises:
-        ArtifactError: `path` is a file; or it exists and `overwrite` is False; or it lacks the marker; or it
-            holds the working or home directory.
+        ArtifactError: `path` is a file; or it exists and `overwrite` is False; or it lacks the marker or holds what
+            is not known; or it holds the working or home directory.
         StorageError: The disk refused a write.
     """
+    # A link to a folder stays: what it points to is replaced.
     path = Path(path)
-    _check_replaceable(path, overwrite, marker)
+    path = path.resolve() if path.is_symlink() and path.is_dir() else path
+    _check_replaceable(path, overwrite, marker, known)
     temporary = _sibling(path, "partial")
     try:
         temporary.mkdir(parents=True)
         yield temporary
         _sync_tree(temporary)
-        _put_in_place(temporary, path, overwrite, marker)
+        _put_in_place(temporary, path, lambda: _check_replaceable(path, overwrite, marker, known))
     except FlrError:
         raise
     except Exception as error:
@@ -161,7 +167,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_replaceable(path: Path, overwrite: bool, marker: str | None) -> None:
+def _check_replaceable(path: Path, overwrite: bool, marker: str | None, known: Collection[str] | None) -> None:
     if not path.is_dir():
         if path.exists() or path.is_symlink():
             raise ArtifactError(f"{str(path)!r} is a file, expected a folder; remove it or name another folder")
@@ -175,13 +181,19 @@ def _check_replaceable(path: Path, overwrite: bool, marker: str | None) -> None:
             f"{str(path)!r} holds no {marker!r}, so it is not a folder of this kind and is not overwritten; "
             "name another folder, or remove it yourself"
         )
+    strange = [] if known is None else sorted(one.name for one in path.iterdir() if one.name not in known)
+    if strange:
+        raise ArtifactError(
+            f"{str(path)!r} also holds {strange[0]!r}{f' and {len(strange) - 1} more' if strange[1:] else ''}, which "
+            "would be lost; move that away, or name another folder"
+        )
     whole = path.resolve()
     if any(precious.is_relative_to(whole) for precious in (Path.cwd(), Path.home())):
         raise ArtifactError(f"{str(path)!r} holds your working or home directory and is not overwritten")
 
 
-def _put_in_place(temporary: Path, path: Path, overwrite: bool, marker: str | None) -> None:
-    _check_replaceable(path, overwrite, marker)
+def _put_in_place(temporary: Path, path: Path, check: Callable[[], None]) -> None:
+    check()
     aside = _sibling(path, "replaced")
     had_old = path.is_dir()
     if had_old:

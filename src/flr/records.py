@@ -43,6 +43,7 @@ TITLE: Final = "title"
 RATING: Final = "rating"
 SPLIT: Final = "split"
 ORDER: Final = "order"
+FINER: Final = "finer"
 USER_INDEX: Final = "user_index"
 ITEM_INDEX: Final = "item_index"
 
@@ -58,7 +59,8 @@ class Interactions:
     Attributes:
         frame: One row per interaction in file order: ``user_id`` (String), ``item_id`` (String),
             ``timestamp`` (Int64, seconds since 1970), and where the file has them ``rating`` (Float64),
-            ``split`` (String) and ``order`` (Int64, the order within a user).
+            ``split`` (String), ``order`` (Int64, the order within a user; ranks of what has fractions) and ``finer``
+            (the time in the file's own unit, where seconds would tie what it tells apart; rows are in its order).
         items: One row per listed item: ``item_id`` (String), ``title`` (String, may be null), attributes.
         source: What was read, for the manifest: paths, format, mapped columns.
         dropped: Reason -> number of rows that were left out while reading (only where the user allowed it).

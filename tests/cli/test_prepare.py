@@ -54,6 +54,25 @@ def test_what_was_recognised_is_said(run: Run, tmp_path: Path) -> None:
     assert "9 ratings are no numbers" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        ("01234", None),
+        ("0123", "note: 1 items of the interactions are not in the items table"),
+        ("01", "warning: 2 of 5 items of the interactions are in the items table"),
+    ],
+)
+def test_items_that_are_not_listed_are_said(run: Run, tmp_path: Path, listed: str, said: str | None) -> None:
+    rows = [f"{user},{item},{item}" for user in "ab" for item in range(5)]
+    (tmp_path / "rows.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
+    (tmp_path / "items.csv").write_text("\n".join(["item_id,title", *(f"{item},T{item}" for item in listed)]))
+    arguments = ("--interactions", tmp_path / "rows.csv", "--items", tmp_path / "items.csv", "--output", tmp_path / "d")
+    result = run("prepare", *arguments, "--missing-title", "fallback")
+    assert result.exit_code == 0, result.stderr
+    assert ("in the items table" in result.stderr) == (said is not None)
+    assert said is None or said in " ".join(result.stderr.split())
+
+
 def test_rows_that_were_dropped_are_told_by_reason(run: Run, tmp_path: Path) -> None:
     rows = [f"{u},{i},{i}" for u in "ab" for i in range(1, 5)]
     (tmp_path / "rows.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows, "a,9,", "a,9,soon", "a,8,"]))

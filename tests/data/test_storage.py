@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from flr.data.preparation import prepare
+from flr.data.readers import read_frames
 from flr.data.storage import load_prepared, save_prepared
 from flr.data.synthetic import pattern_world
 from flr.errors import ArtifactError, StorageError
@@ -118,3 +119,31 @@ def test_a_damaged_folder_is_not_read(tmp_path: Path, data: PreparedData, damage
     damage(tmp_path / "toy")  # type: ignore[operator]
     with pytest.raises(ArtifactError, match=message):
         load_prepared(tmp_path / "toy")
+
+
+def test_overwriting_never_costs_other_files(data: PreparedData, tmp_path: Path) -> None:
+    save_prepared(data, tmp_path / "toy")
+    (tmp_path / "toy" / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"toy' also holds 'notes.txt', which would be lost; move that away"):
+        save_prepared(data, tmp_path / "toy", overwrite=True)
+    assert (tmp_path / "toy" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("table", ["interactions", "items"])
+@pytest.mark.parametrize("output", ["toy", "link"])
+def test_overwriting_never_costs_what_was_read(data: PreparedData, tmp_path: Path, table: str, output: str) -> None:
+    save_prepared(data, tmp_path / "toy")
+    (tmp_path / "link").symlink_to(tmp_path / "toy")
+    source = {table: {"path": str(tmp_path / "toy" / "items.parquet")}}
+    read = PreparedData(data.sequences, data.items, data.manifest | {"source": source})
+    with pytest.raises(ArtifactError, match=r"holds .*items.parquet', which the data were read from"):
+        save_prepared(read, tmp_path / output, overwrite=True)
+
+
+def test_an_attribute_with_a_name_of_ours_is_kept(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"user_id": ["u"] * 4, "item_id": ["a", "b"] * 2, "timestamp": range(4)})
+    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "item_index": [5, 6]})
+    save_prepared(prepare(read_frames(rows, items)), tmp_path / "toy")
+    loaded = load_prepared(tmp_path / "toy").items
+    assert loaded.columns == ["item_id", "title", "item_index_attribute"]
+    assert loaded["item_index_attribute"].to_list() == [5, 6]

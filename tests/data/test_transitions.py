@@ -58,6 +58,17 @@ def test_counts_equal_counting_pair_by_pair(rows: list[list[int]]) -> None:
 
 
 @given(world)
+def test_last_bits_are_those_of_adding_from_the_nearest_lag_on(rows: list[list[int]]) -> None:
+    expected = np.zeros((N, N), dtype=np.float32)
+    for lag in range(1, 11):
+        times = np.zeros((N, N))
+        for row in rows:
+            np.add.at(times, (row[:-lag], row[lag:]), 1)
+        expected += (times * np.float32(0.8 ** (lag - 1))).astype(np.float32)
+    np.testing.assert_array_equal(table(count_transitions(sequences_of(rows), N))[:, :, 1], expected)
+
+
+@given(world)
 def test_held_out_rows_are_never_counted(rows: list[list[int]]) -> None:
     longer = [[*row, 0, 1, 2] for row in rows]
     held_out = count_transitions(sequences_of(longer, held_out=3), N)

@@ -51,6 +51,13 @@ def test_labels_by_hand() -> None:
     assert labels["row"].to_list() == [3, 6, 8]
 
 
+def test_activity_is_what_training_reads() -> None:
+    unread = sequences()
+    unread.split[4:7] = CONTEXT, CONTEXT, TEST  # no training row of the second user reads them
+    labels = slice_labels(per_target([0, 0, 0]), unread, catalogue())
+    assert labels["activity"].to_list() == ["over 0", "up to 0", "up to 0"]
+
+
 def test_words_are_as_common_as_the_other_titles_that_training_showed() -> None:
     found = title_commonness(catalogue(), np.array([1, 7, 0, 1, 0]))  # red house, red car, -, green, -
     one, two = np.log(2), np.log(3)

@@ -114,11 +114,15 @@ def _show_source(source: dict[str, Any]) -> None:
             console.show_note(f"note: {table['note']}")
     if source.get("unreadable_ratings"):
         console.show_note(f"note: {source['unreadable_ratings']:,} ratings are no numbers and were left out")
+    if several := source.get("items_with_several_titles"):
+        console.show_note(f"note: {several:,} items have several titles, of which one was taken")
     if few := source.get("few_items_listed"):
         console.show_note(
             f"warning: {few['found']:,} of {few['of']:,} items of the interactions are in the items table; "
             "check that both name items alike (--item-column)"
         )
+    elif unlisted := source.get("unlisted_items"):
+        console.show_note(f"note: {unlisted:,} items of the interactions are not in the items table")
     for reason, count in source.get("unreadable_rows", {}).items():
         console.show_note(f"note: {count:,} left out because {reason}")
 

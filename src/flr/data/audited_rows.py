@@ -37,6 +37,7 @@ class AuditedRows:
 
     @cached_property
     def tied_with_previous(self) -> BoolArray:
+        """True where the row before is of the same user and second; prepared folders know no finer times."""
         times = self.sequences.timestamps
         tied = self.follows.copy()
         tied[1:] &= times[1:] == times[:-1]

@@ -61,14 +61,16 @@ def _tie_findings(rows: AuditedRows) -> tuple[Finding, ...]:
             int(either.sum()),
             n_rows,
             rows.some_users(found(either)),
-            "The order of these rows within their user is the file's, not the person's: 'next' is partly chance.",
+            "These rows share a second with another: unless the file had finer times, their order is the file's, not "
+            "the person's, and 'next' is partly chance.",
         ),
         finding(
             "users_with_tied_last_time",
             int(tied[last].sum()),
             rows.sequences.n_users,
             rows.some_users(last[tied[last]]),
-            "Which item counts as the last is arbitrary, so leave-one-out targets depend on the file's order.",
+            "The last two rows share a second: unless the file had finer times, which is the last is arbitrary, and "
+            "leave-one-out targets depend on the file's order.",
         ),
         finding(
             "rows_against_time",

@@ -6,12 +6,13 @@ import numpy as np
 import polars as pl
 
 from flr.errors import DataError
-from flr.records import ITEM_INDEX, TIMESTAMP, USER_INDEX, BoolArray, IntArray
+from flr.records import FINER, ITEM_INDEX, TIMESTAMP, USER_INDEX, BoolArray, IntArray
 
 
 def deduplicate(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the first of all rows with equal user, item and time, in file order."""
-    return frame.unique([USER_INDEX, ITEM_INDEX, TIMESTAMP], keep="first", maintain_order=True)
+    """Return the first of all rows with equal user, item and time, as fine as it is known, in file order."""
+    time = FINER if FINER in frame.columns else TIMESTAMP
+    return frame.unique([USER_INDEX, ITEM_INDEX, time], keep="first", maintain_order=True)
 
 
 def k_core(users: IntArray, items: IntArray, *, min_user: int, min_item: int) -> BoolArray:

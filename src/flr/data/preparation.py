@@ -20,6 +20,7 @@ from flr.errors import ColumnError, DataError
 from flr.prepare_config import PrepareConfig
 from flr.progress import SILENT, Progress
 from flr.records import (
+    FINER,
     ITEM_ID,
     ITEM_INDEX,
     ORDER,
@@ -101,7 +102,7 @@ def prepare(
         step(note="split")
         found = audit(sequences, items)
         step(note="audited")
-    manifest = _manifest(settings, interactions.source, dropped, found) | about
+    manifest = _manifest(settings, interactions, dropped, found) | about
     return PreparedData(sequences, items, manifest | ({"window": kept.window} if kept.window else {}))
 
 
@@ -133,16 +134,18 @@ class _Kept:
     window: dict[str, Any]
 
 
-def _manifest(settings: PrepareConfig, source: dict[str, Any], dropped: dict[str, int], found: Audit) -> dict[str, Any]:
+def _manifest(
+    settings: PrepareConfig, interactions: Interactions, dropped: dict[str, int], found: Audit
+) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "flr_version": _flr_version(),
         "split": settings.split,
-        "tie_break": _tie_break(settings),
+        "tie_break": _tie_break(settings, is_finer=FINER in interactions.frame.columns),
         "counts": found.counts,
         "dropped": dropped,
         "settings": settings.model_dump(),
-        "source": source,
+        "source": interactions.source,
         "audit": found.to_json(),
     }
 
@@ -183,6 +186,7 @@ def _encode(
     repeated = interactions.items.filter(pl.col(ITEM_ID).is_duplicated())
     if len(repeated):
         raise DataError(f"the items list {repeated[ITEM_ID][0]!r} more than once; keep one row per item")
+    needed[FINER] = FINER in frame.columns
     kept = [TIMESTAMP, *(role for role, is_needed in needed.items() if is_needed)]
     users = frame.select(pl.col(USER_ID).unique(maintain_order=True))
     taken = frame.select(pl.col(ITEM_ID).unique(maintain_order=True))
@@ -247,8 +251,8 @@ def _order(frame: pl.DataFrame, settings: PrepareConfig) -> pl.DataFrame:
     return frame.sort(keys, maintain_order=True)
 
 
-def _tie_break(settings: PrepareConfig) -> str:
-    within = "by time, then by place in the file"
+def _tie_break(settings: PrepareConfig, *, is_finer: bool) -> str:
+    within = f"by time{', fractions of a second too' if is_finer else ''}, then by place in the file"
     if settings.order_column:
         within = f"by {settings.order_column!r}, then {within}"
     cuts = f"; at the cuts: {_CUT_TIES[settings.cut_ties]}" if settings.split == "temporal" else ""

@@ -52,17 +52,20 @@ def save_prepared(data: PreparedData, path: Path, *, overwrite: bool = False) ->
     Args:
         data: What `flr.data.preparation.prepare` returned.
         path: The folder to make.
-        overwrite: Replace an existing prepared folder; other folders are never replaced.
+        overwrite: Replace an existing prepared folder; other folders, and ones that hold anything else, never are.
 
     Returns:
         `data` with the hashes in its manifest, as `load_prepared` would return it.
 
     Raises:
-        ArtifactError: The folder exists and may not be replaced.
+        ArtifactError: The folder exists and may not be replaced, or holds a file that the data were read from.
         StorageError: The disk refused a write; what was there before is untouched.
     """
     manifest = {key: value for key, value in data.manifest.items() if key not in ("audit", "files", "data_hash")}
-    with new_folder(Path(path), overwrite=overwrite, marker=MANIFEST) as folder:
+    if overwrite:
+        _check_inputs(data.manifest.get("source", {}), Path(path))
+    known = {*TABLES, AUDIT, MANIFEST}
+    with new_folder(Path(path), overwrite=overwrite, marker=MANIFEST, known=known) as folder:
         _interactions_frame(data.sequences).write_parquet(folder / INTERACTIONS)
         _users_frame(data.sequences).write_parquet(folder / USERS)
         _items_frame(data.items).write_parquet(folder / ITEMS)
@@ -107,6 +110,16 @@ def load_prepared(path: Path, *, with_cold: bool = False) -> PreparedData:
         return prepared
     n_warm = len(items) - prepared.n_cold
     return PreparedData(without_cold(sequences, n_warm), prepared.items[:n_warm], manifest)
+
+
+def _check_inputs(source: dict[str, Any], path: Path) -> None:
+    for table in ("interactions", "items"):
+        read = (source.get(table) or {}).get("path")
+        if read is not None and Path(read).exists() and Path(read).resolve().is_relative_to(path.resolve()):
+            raise ArtifactError(
+                f"{str(path)!r} holds {read!r}, which the data were read from and which would be lost; "
+                "name another folder"
+            )
 
 
 def _check(path: Path, manifest: dict[str, Any]) -> None:

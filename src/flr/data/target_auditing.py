@@ -12,7 +12,7 @@ UNTITLED, COLD = "test_targets_without_title", "cold_test_targets"
 OF_NEW_USERS, SHARING_A_USER = "test_targets_of_new_users", "test_targets_sharing_a_user"
 
 _EFFECTS = {
-    TIED: "The target came at the same time as its history: the task is completing a basket, not foreseeing.",
+    TIED: "The target came in the second of the row before it: the task is completing a basket, not foreseeing.",
     REPEATED: "With seen items excluded these targets can never be hit: they cap every metric by their share.",
     SHARED: "Other items have the target's title: crediting titles instead of ids counts hits on the wrong item.",
     HTML: "The target's title holds markup: where cleaning leaves no name, a model of titles has nothing to go by.",

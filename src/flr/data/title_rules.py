@@ -26,6 +26,7 @@ from flr.records import ITEM_ID, TITLE
 Rule = Literal["any", "readable", "d3"]
 MAX_WORDS: Final = 20
 _MIN_CHARACTERS: Final = 2
+_USABLE: Final = "flr_usable"
 _TAG: Final = re.compile(r"</?[a-zA-Z!][^<>]*>|</?[a-zA-Z][\w-]*\s+[\w-]+=[^<>]*$")
 _ENTITY: Final = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 
@@ -58,19 +59,23 @@ def apply_title_rule(titles: pl.Series, rule: Rule) -> tuple[pl.Series, pl.Serie
 
 
 def merge_repeated(items: pl.DataFrame, rule: Rule) -> pl.DataFrame:
-    """Return one row per item, with the title that a rule other than ``any`` gives an item listed several times.
+    """Return one row per item: where it is listed several times, with the title that a rule gives it.
 
     Args:
-        items: ``item_id`` and ``title``; other columns are those of an item's first row.
-        rule: ``d3``: the last title, or null if any is unusable; ``readable``: the last usable one.
+        items: ``item_id`` and ``title``; of any other column the first value that is not null is taken.
+        rule: ``any``: the first title that is not blank; ``d3``: the last title, or null if any is unusable;
+            ``readable``: the last usable one.
     """
+    if not items[ITEM_ID].is_duplicated().any() and rule == "any":
+        return items
     _, usable = apply_title_rule(items[TITLE], rule)
-    judged = items.select(ITEM_ID, TITLE).with_columns(usable=usable)
-    chosen = pl.col(TITLE).last() if rule == "d3" else pl.col(TITLE).filter("usable").last()
-    good = pl.col("usable").all() if rule == "d3" else pl.col("usable").any()
-    titles = judged.group_by(ITEM_ID, maintain_order=True).agg(pl.when(good).then(chosen).alias(TITLE))
-    first = items.unique(ITEM_ID, keep="first", maintain_order=True)
-    return first.with_columns(titles[TITLE])
+    judged = items.with_columns(usable.alias(_USABLE))
+    some = pl.col(TITLE).filter(_USABLE)
+    chosen = {"any": some.first(), "readable": some.last(), "d3": pl.col(TITLE).last()}[rule]
+    good = pl.col(_USABLE).all() if rule == "d3" else pl.col(_USABLE).any()
+    others = pl.exclude(ITEM_ID, TITLE, _USABLE).drop_nulls().first()
+    merged = judged.group_by(ITEM_ID, maintain_order=True).agg(pl.when(good).then(chosen).alias(TITLE), others)
+    return merged.select(items.columns)
 
 
 def _clean_d3(title: str) -> str:

@@ -8,9 +8,10 @@ Source: METHOD 5 (ours); the idea of a memory beside a language model is that of
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from scipy import sparse
 
 from flr.errors import DataError
 from flr.records import TRAIN, BoolArray, FloatArray, IntArray, UserSequences, ragged_indices
@@ -38,25 +39,45 @@ def count_transitions(sequences: UserSequences, n_items: int, *, max_followers: 
     """
     if not (sequences.split == TRAIN).any():
         raise DataError("the prepared data has no training row, so nothing follows anything; hold less out")
-    users, visible, item = sequences.users, sequences.is_seen, sequences.item_index.astype(np.int64)
-    keys, counts = np.empty(0, dtype=np.int64), np.empty((0, len(RELATIONS)), dtype=np.float32)
-    for lag in range(1, min(_FAR + 1, len(item))):
-        first = np.flatnonzero(visible[:-lag] & visible[lag:] & (users[:-lag] == users[lag:]))
-        source, target = item[first], item[first + lag]
-        forward = np.unique(source * n_items + target, return_counts=True)
-        backward = np.unique(target * n_items + source, return_counts=True)
-        weights = np.stack([_weights(np.array([lag]))[0], _weights(np.array([-lag]))[0]])
-        added = np.concatenate([n[:, None] * weights[way] for way, (_, n) in enumerate((forward, backward))])
-        keys, place = np.unique(np.concatenate([keys, forward[0], backward[0]]), return_inverse=True)
-        merged = np.zeros((len(keys), len(RELATIONS)), dtype=np.float32)
-        np.add.at(merged, place, np.concatenate([counts, added.astype(np.float32)]))
-        counts = merged
+    visible, item = sequences.is_seen, sequences.item_index.astype(np.int64)
+    keys, counts = _pair_counts(sequences.users, visible, item, n_items)
     sources = keys // n_items
     totals = np.zeros((n_items, len(RELATIONS)), dtype=np.float32)
     np.add.at(totals, sources, counts)
     kept = _most_frequent(sources, counts, max_followers)
     taken = np.bincount(item[visible], minlength=n_items).astype(np.float32)
     return Transitions(n_items, keys[kept], counts[kept], totals, taken / taken.sum(), SMOOTHING)
+
+
+def _pair_counts(users: IntArray, visible: BoolArray, item: IntArray, n_items: int) -> tuple[IntArray, FloatArray]:
+    """Return ``source * N + follower`` of all pairs, ascending, [E], and how much each relation counts them, [E, Q].
+
+    Each lag is a sparse matrix of how often a row was so many rows before another. Fading weights are added from the
+    nearest lag on, which settles the last bits of the sums.
+    """
+    shape = (n_items, n_items)
+    following, soon, ahead = (sparse.csr_array(shape, dtype=kind) for kind in (np.int32, np.float32, np.int32))
+    for lag in range(1, min(_FAR + 1, len(item))):
+        first = np.flatnonzero(visible[:-lag] & visible[lag:] & (users[:-lag] == users[lag:]))
+        at_lag = sparse.csr_array((np.ones(len(first), dtype=np.int32), (item[first], item[first + lag])), shape=shape)
+        is_next, fading, _ = _weights(np.array([lag]))[0]
+        following = at_lag if is_next else following
+        soon = soon + (at_lag * fading).astype(np.float32) if fading else soon
+        ahead = ahead + at_lag
+    keys, together = _entries(ahead + ahead.T.tocsr())
+    counts = np.zeros((len(keys), len(RELATIONS)), dtype=np.float32)
+    counts[:, 2] = together
+    for relation, matrix in enumerate((following, soon)):
+        own, values = _entries(matrix)
+        counts[np.searchsorted(keys, own), relation] = values
+    return keys, counts
+
+
+def _entries(matrix: Any) -> tuple[IntArray, FloatArray]:
+    """Return ``row * N + column`` of the entries of a sparse matrix [N, N], ascending, and their values."""
+    matrix.sum_duplicates()
+    rows = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    return rows * matrix.shape[1] + matrix.indices, matrix.data
 
 
 def _weights(lags: IntArray) -> FloatArray:

@@ -178,8 +178,9 @@ def hardest(per_target: pl.DataFrame, sequences: UserSequences, n_items: int, ki
         per_target: `Report.per_target`.
         sequences: The data that were evaluated on.
         n_items: Size of the catalogue N.
-        kind: ``"shifted"``: targets of the users with the least popular training histories; ``"cold"``: targets
-            with the least popular items. Those as popular as the last that is kept are kept too.
+        kind: ``"shifted"``: targets of the users whose context and training rows are least popular, also where only
+            held-out rows read them; ``"cold"``: targets with the least popular items. Those as popular as the last that
+            is kept are kept too.
         strength: Share of users or targets that is left out, 0..1 (1 keeps the extreme ones).
     """
     counts = training_counts(sequences, n_items)

@@ -20,7 +20,6 @@ from flr.evaluation.metrics import training_counts
 from flr.evaluation.significance import Interval, clustered_bootstrap
 from flr.records import (
     ITEM_INDEX,
-    TRAIN,
     USER_INDEX,
     BoolArray,
     Catalogue,
@@ -67,7 +66,7 @@ def slice_labels(
           that it falls into when items are ordered by theirs (``"tail"``, ``"middle"``, ``"head"``);
         - ``title``: how common the words of its title are (`title_commonness`), in thirds of the targets: ``"rare
           words"``, ``"words in between"``, ``"common words"``; fewer labels where many are equally common;
-        - ``activity``: the user's training interactions, in thirds of the evaluated users.
+        - ``activity``: the user's interactions that training reads, in thirds of the evaluated users.
     """
     counts = training_counts(sequences, catalogue.n_items)
     items, users = per_target[ITEM_INDEX].to_numpy(), per_target[USER_INDEX].to_numpy()
@@ -197,7 +196,7 @@ def _binned(values: IntArray, edges: Sequence[int]) -> npt.NDArray[np.object_]:
 
 
 def _activity(users: IntArray, sequences: UserSequences) -> npt.NDArray[np.object_]:
-    n_known = np.bincount(sequences.users[sequences.split <= TRAIN], minlength=sequences.n_users)
+    n_known = np.bincount(sequences.users[sequences.is_seen], minlength=sequences.n_users)
     edges = np.quantile(n_known[np.unique(users)], [1 / 3, 2 / 3])
     low, high = int(edges[0]), int(edges[1])
     names = [f"up to {low}", f"{low + 1}-{high}", f"over {high}"]

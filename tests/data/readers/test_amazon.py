@@ -54,7 +54,7 @@ def test_real_files_of_2018(shared_data: Path) -> None:
 def test_2023_counts_milliseconds_and_leaves_headlines_alone(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, NEW | NEW_TIME)
     record = read(path)
-    assert record.frame.rows() == [("U1", "P1", 1_588_687_728, 4.0)]
+    assert record.frame.rows() == [("U1", "P1", 1_588_687_728, 4.0, 1_588_687_728_923)]
     assert record.items.rows() == [("P1", None)]
     assert record.source["interactions"]["format"] == "amazon 2023"
     assert record.source["time"].startswith("epoch milliseconds")

@@ -154,6 +154,7 @@ def test_few_listed_items_are_counted(tmp_path: Path) -> None:
     assert read(rows, one, forgiving).source["few_items_listed"] == {"found": 1, "of": 3}
     two = write_csv(tmp_path, "item_id,title\n3,Anchor\n1,Arrow\n", "two.csv")
     assert "few_items_listed" not in read(rows, two, forgiving).source
+    assert read(rows, two, forgiving).source["unlisted_items"] == 1
     none = write_csv(tmp_path, "item_id,title\n", "none.csv")
     assert read(rows, none, forgiving).source["few_items_listed"] == {"found": 0, "of": 3}
 
@@ -173,6 +174,20 @@ def test_a_title_is_made_of_columns(tmp_path: Path) -> None:
     ]
     with pytest.raises(ColumnError, match=r"no column 'yaer' of the title_template .* did you mean 'year'"):
         read(tmp_path / "rows.csv", items, PrepareConfig(title_template="{film} ({yaer})"))
+
+
+def test_years_that_are_floats_or_quoted_and_empty_make_no_odd_titles(tmp_path: Path) -> None:
+    rows, settings = write_csv(tmp_path, as_text(",")), PrepareConfig(title_template="{film} ({year})")
+    quoted = write_csv(
+        tmp_path, '"item_id","film","year"\n"7","Anchor","1999"\n"8","Arrow",""\n"9","","2"\n', "items.csv"
+    )
+    assert read(rows, quoted, settings).items["title"].to_list() == ["Anchor (1999)", "Arrow", None]
+    years = [1999.0, None, float("nan"), 1999.5]
+    pl.DataFrame({"item_id": [7, 8, 9, 1], "film": ["Anchor"] * 4, "year": years}).write_parquet(tmp_path / "f.parquet")
+    titles = ["Anchor (1999)", "Anchor", "Anchor", "Anchor (1999.5)"]
+    assert read(rows, tmp_path / "f.parquet", settings).items["title"].to_list() == titles
+    films = PrepareConfig(title_column="year")
+    assert read(rows, tmp_path / "f.parquet", films).items["title"].to_list() == ["1999", None, None, "1999.5"]
 
 
 def test_real_csv(shared_data: Path) -> None:
@@ -216,7 +231,8 @@ def test_times_of_parquet_types(tmp_path: Path) -> None:
 
 def test_fractions_of_a_second_decide_the_order_that_seconds_leave_open(tmp_path: Path) -> None:
     record = read(write_csv(tmp_path, "user_id,item_id,timestamp\nu,b,1400000000900\nu,a,1400000000100\n"))
-    assert record.frame.rows() == [("u", "a", 1_400_000_000), ("u", "b", 1_400_000_000)]
+    assert record.frame.drop("finer").rows() == [("u", "a", 1_400_000_000), ("u", "b", 1_400_000_000)]
+    assert record.frame["finer"].to_list() == [1_400_000_000_100, 1_400_000_000_900]
     assert "order of their fractions" in record.source["time"]
 
 
@@ -328,3 +344,78 @@ def test_items_without_titles_or_with_two(tmp_path: Path) -> None:
     record = read(rows, twice, PrepareConfig(on_bad_row="drop"))
     assert record.items.rows() == [("7", "Anchor"), ("8", "Bridge")]
     assert record.dropped == {"repeated_item_rows": 2}
+
+
+@pytest.mark.parametrize("rule", ["any", "readable"])
+def test_an_item_that_is_listed_again_keeps_what_only_another_row_says(tmp_path: Path, rule: str) -> None:
+    rows = write_csv(tmp_path, as_text(","))
+    items = write_csv(tmp_path, 'item_id,title,brand\n7,,Acme\n8," ",\n7,Heat,Other\n8,Arrow,Bolt\n', "items.csv")
+    record = read(rows, items, PrepareConfig.model_validate({"title_rule": rule}))
+    assert record.items.rows() == [("7", "Heat", "Acme"), ("8", "Arrow", "Bolt")]
+    assert record.dropped == {"repeated_item_rows": 2}
+
+
+def test_titles_of_rows_are_those_that_are_written(tmp_path: Path) -> None:
+    record = read(write_csv(tmp_path, 'user_id,item_id,timestamp,title\nu,7,1,""\nv,7,2,Heat\nw,7,3,\n'))
+    assert record.items.rows() == [("7", "Heat")]
+
+
+@pytest.mark.parametrize("rule", ["any", "readable", "d3"])
+def test_items_whose_rows_have_several_titles_are_said_under_every_rule(tmp_path: Path, rule: str) -> None:
+    rows = "user_id,item_id,timestamp,title\nu,7,1,Great value\nv,7,2,Broke at once\nw,8,3,Arrow\nw,8,4,Arrow\n"
+    with pytest.raises(DataError, match=r"1 items .* several titles, such as '7': 'Great value' and 'Broke at once'"):
+        read(write_csv(tmp_path, rows), None, PrepareConfig.model_validate({"title_rule": rule}))
+    settings = PrepareConfig.model_validate({"title_rule": rule, "on_bad_row": "drop"})
+    assert read(tmp_path / "rows.csv", None, settings).source["items_with_several_titles"] == 1
+    assert read(tmp_path / "rows.csv", None, settings).items["title"][1] == "Arrow"
+
+
+@pytest.mark.parametrize(
+    "bad", ["hello", "null", "[1]", '{"user_id": "u", "item', '{"rating": NaN}', '{"user_id": "\\ud83d"}']
+)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_lines_that_are_no_objects_stop_or_are_counted(tmp_path: Path, name: str, bad: str, mark: str) -> None:
+    text = f"{mark}{as_json_lines()}\n{bad}\n{as_json_lines()}{bad}".encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    with pytest.raises(ReadError, match=r"line 5 of|line 5 is '.*', no JSON object"):
+        read(tmp_path / name)
+    record = read(tmp_path / name, None, PrepareConfig(on_bad_row="drop"))
+    assert record.frame.select("user_id", "item_id", "rating", "timestamp").rows() == ROWS * 2
+    assert record.dropped == {"unreadable_lines": 2}
+
+
+def test_json_lines_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(as_json_lines(), encoding="utf-8-sig")
+    assert len(read(tmp_path / "rows.jsonl").frame) == 3
+
+
+def test_parts_of_parquet_in_a_folder_are_one_table(tmp_path: Path) -> None:
+    frame = pl.DataFrame(ROWS, NAMES, orient="row")
+    for name, part in (("rows", [frame[:2], frame[2:]]), ("items", [pl.DataFrame({"item_id": ["7"], "title": ["A"]})])):
+        (tmp_path / name).mkdir()
+        for place, piece in enumerate(part):
+            piece.write_parquet(tmp_path / name / f"part-0000{place}-abc.snappy.parquet")
+        for other in ("_SUCCESS", "._SUCCESS.crc", ".part-00000-abc.snappy.parquet.crc"):
+            (tmp_path / name / other).write_text("")
+    record = read(tmp_path / "rows", tmp_path / "items")
+    assert record.frame.select("user_id", "item_id", "rating", "timestamp").rows() == ROWS
+    assert record.items.rows() == [("7", "A")]
+    files = record.source["interactions"]["files"]
+    assert list(files) == ["part-00000-abc.snappy.parquet", "part-00001-abc.snappy.parquet"]
+    frame.drop("rating").write_parquet(tmp_path / "rows" / "part-00002-abc.snappy.parquet")
+    with pytest.raises(ReadError, match=r"the parts of .*rows' have different columns"):
+        read(tmp_path / "rows")
+    (tmp_path / "rows" / "notes.txt").write_text("")
+    with pytest.raises(ReadError, match=r"is a folder with none as RecBole .inter files"):
+        read(tmp_path / "rows")
+
+
+@pytest.mark.parametrize("other", ["7.0", "1.5", "1e3"])
+def test_ids_in_json_keep_their_digits_whatever_numbers_are_among_them(tmp_path: Path, other: str) -> None:
+    users = ["9007199254740993", "9007199254740992", "7", other]
+    rows = [f'{{"user_id": {user}, "item_id": 1, "timestamp": {time}}}' for time, user in enumerate(users)]
+    record = read(write_csv(tmp_path, "\n".join(rows), "rows.jsonl"))
+    assert record.frame["user_id"].to_list()[:3] == users[:3]
+    few = read(write_csv(tmp_path, "\n".join(rows[2:]), "few.jsonl"))
+    assert few.frame["user_id"].to_list() == ["7", {"7.0": "7", "1.5": "1.5", "1e3": "1000"}[other]]

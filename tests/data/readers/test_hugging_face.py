@@ -93,3 +93,11 @@ def test_parts_must_agree(tmp_path: Path) -> None:
     (tmp_path / "dataset_dict.json").write_text('{"splits": 3}')
     with pytest.raises(ReadError, match=r"dataset_dict.json' has splits 3; expected a list of names"):
         read(folder)
+
+
+def test_headlines_of_amazon_reviews_are_no_titles(tmp_path: Path) -> None:
+    told = pl.lit("Five Stars").alias("title"), pl.lit("Good.").alias("text"), pl.lit(5.0).alias("rating")
+    folder = save(tmp_path / "d", ROWS.rename({"item_id": "parent_asin"}).with_columns(*told))
+    assert read(folder).items.rows() == [("7", None), ("8", None), ("9", None)]
+    named = read(folder, None, PrepareConfig(title_column="title"))
+    assert named.items["title"].to_list() == ["Five Stars"] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def test_10m_is_utf8_and_titles_may_hold_colons(tmp_path: Path) -> None:
     record = read(tmp_path)
     assert record.items.rows() == [("7", "Amélie :: a tale (2001)", "(no genres listed)")]
     assert record.source["items"]["encoding"] == "utf-8"
+
+
+@pytest.mark.parametrize("films", ["movies.csv", "movies.csv.gz"])
+def test_gzipped_ratings_find_their_films(tmp_path: Path, films: str) -> None:
+    text = "userId,movieId,rating,timestamp\n1,7,3.5,1112486027\n"
+    (tmp_path / "ratings.csv.gz").write_bytes(gzip.compress(text.encode()))
+    titles = b"movieId,title,genres\n7,Heat (1995),Crime|Drama\n"
+    (tmp_path / films).write_bytes(gzip.compress(titles) if films.endswith(".gz") else titles)
+    for path in (tmp_path, tmp_path / "ratings.csv.gz"):
+        assert read(path).items.rows() == [("7", "Heat (1995)", "Crime; Drama")]
 
 
 def test_20m_and_later(tmp_path: Path) -> None:

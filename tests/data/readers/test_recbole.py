@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -30,6 +31,19 @@ def test_the_items_beside_are_found_and_a_folder_will_do(tmp_path: Path) -> None
     (tmp_path / "y.inter").write_text("")
     with pytest.raises(ReadError, match=r"is a folder with x.inter, y.inter"):
         read(tmp_path)
+
+
+def test_gzipped_files_have_types_too(tmp_path: Path) -> None:
+    rows, items = (
+        "user_id:token\titem_id:token\ttimestamp:float\nu\t1\t8.8e8\n",
+        "item_id:token\ttitle:token_seq\n1\tA\n",
+    )
+    (tmp_path / "x.inter.gz").write_bytes(gzip.compress(rows.encode()))
+    (tmp_path / "x.item.gz").write_bytes(gzip.compress(items.encode()))
+    for path in (tmp_path, tmp_path / "x.inter.gz"):
+        record = read(path)
+        assert record.frame.rows() == [("u", "1", 880_000_000)]
+        assert record.items.rows() == [("1", "A")]
 
 
 def test_a_header_without_types_is_an_error(tmp_path: Path) -> None:

@@ -117,3 +117,31 @@ def test_unicode_text_of_spreadsheets_is_named(tmp_path: Path, name: str, order:
     (tmp_path / name).write_bytes(f"{mark}user_id,item_id,timestamp\na,b,1\n".encode(order))
     with pytest.raises(ReadError, match=r"is UTF-16, expected UTF-8; convert it with `iconv -f UTF-16 -t UTF-8`"):
         read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ('"Abbey Road 12\\" LP"', '"Revolver 12\\" LP"'),
+        ('"Abbey Road 12\\""', '"Revolver 12\\""'),
+        ('Abbey Road 12" LP', 'Revolver 12" LP'),
+    ],
+)
+@pytest.mark.parametrize("name", ["items.csv", "items.tsv", "items.csv.gz"])
+@pytest.mark.parametrize("on_bad_row", ["error", "drop"])
+def test_rows_between_two_quotes_that_are_not_doubled_are_never_lost(
+    tmp_path: Path, name: str, first: str, second: str, on_bad_row: str
+) -> None:
+    rows = write(tmp_path / "rows.csv", HEADER + "u,1,1,5\nu,4,2,5\n")
+    text = f"item_id,title,brand\n1,Help,EMI\n2,{first},EMI\n3,Let It Be,EMI\n4,{second},EMI\n5,Rubber Soul,EMI\n"
+    items = write(tmp_path / name, text.replace(",", "\t") if name == "items.tsv" else text)
+    with pytest.raises(ReadError, match=r"line 3 has a quote within a field that is not doubled: '2.*Abbey"):
+        read(rows, items, PrepareConfig.model_validate({"on_bad_row": on_bad_row}))
+
+
+def test_doubled_quotes_and_line_ends_within_quotes_are_read(tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.csv", HEADER + "u,1,1,5\nu,2,2,5\n")
+    items = write(
+        tmp_path / "items.csv", 'item_id,title,note\r\n1,"Help 12"", a\r\n""single""\\",\r\n2,Heat,"a\rb"\r\n'
+    )
+    assert read(rows, items).items.rows() == [("1", 'Help 12", a\r\n"single"\\', None), ("2", "Heat", "a\rb")]

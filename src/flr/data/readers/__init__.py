@@ -30,9 +30,9 @@ def read(interactions: Path, items: Path | None = None, settings: PrepareConfig 
     """Return the interactions and items of raw files.
 
     Args:
-        interactions: CSV, TSV or JSON lines (also ``.gz``), Parquet, or a file or folder of RecBole (``.inter``),
-            Amazon reviews or ratings, MovieLens, LC-Rec (``.inter.json``), LatentR3, or Hugging Face's
-            ``save_to_disk``. A folder must hold one data set.
+        interactions: CSV, TSV or JSON lines (also ``.gz``), Parquet (also a folder of parts), or a file or folder of
+            RecBole (``.inter``), Amazon reviews or ratings, MovieLens, LC-Rec (``.inter.json``), LatentR3, or Hugging
+            Face's ``save_to_disk``. A folder must hold one data set.
         items: Items in any of these formats. None takes what the format usually has beside the interactions, else
             the titles among the interactions, if there are any.
         settings: Column names, and what to do with unreadable rows; None means the defaults.

@@ -7,14 +7,25 @@ from typing import Any, Final
 
 import polars as pl
 
-from flr.data.readers.columns import STANDARD_NAMES, fill_template, find_column, ids_of, needed_column, settings_for
-from flr.data.readers.times import Times, read_times
-from flr.data.title_rules import merge_repeated
+from flr.data.readers.columns import (
+    STANDARD_NAMES,
+    fill_template,
+    find_column,
+    ids_of,
+    needed_column,
+    settings_for,
+    text_of,
+)
+from flr.data.readers.times import Times, numbers_of, read_times
+from flr.data.title_rules import apply_title_rule, merge_repeated
 from flr.errors import DataError, ReadError
 from flr.prepare_config import PrepareConfig
-from flr.records import ITEM_ID, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID, Interactions
+from flr.records import FINER, ITEM_ID, ITEM_INDEX, ORDER, RATING, SPLIT, TIMESTAMP, TITLE, USER_ID, Interactions
 
-_READ_AS: Final = {TIMESTAMP: "no time (epoch number or ISO 8601, as the others are)", ORDER: "no whole number"}
+_READ_AS: Final = {TIMESTAMP: "no time (epoch number or ISO 8601, as the others are)", ORDER: "no number"}
+
+#: Columns of Amazon's reviews of 2023, whose `title` is the headline of a review and not the name of an item.
+_AMAZON_REVIEW: Final = {"user_id", "parent_asin", "rating", "title", "text"}
 
 
 @dataclass(frozen=True)
@@ -45,17 +56,19 @@ def assemble(
     table = _locate(interactions, settings_for(interactions, items, settings), source["interactions"]["path"])
     frame, form, reasons = _interactions_frame(table, settings)
     dropped = {"unreadable_rows": sum(reasons.values())} if reasons else {}
-    few: dict[str, int] = {}
+    told: dict[str, Any] = {}
+    n_several = 0
     if items is None and not _has_titles(interactions, settings):
         listed = frame.select(ITEM_ID).unique(maintain_order=True).with_columns(_no_title())
     elif items is None:
-        listed, _ = _items_frame(interactions, settings, table.where, only_titles=True)
+        listed, _, n_several = _items_frame(interactions, settings, table.where, only_titles=True)
     else:
         of_items = settings_for(items, interactions, settings)
-        listed, n_repeated = _items_frame(items, of_items, source["items"]["path"], only_titles=False)
+        listed, n_repeated, n_several = _items_frame(items, of_items, source["items"]["path"], only_titles=False)
         dropped |= {"repeated_item_rows": n_repeated} if n_repeated else {}
-        few = _few_listed(frame[ITEM_ID], listed[ITEM_ID], table, source["items"]["path"])
-    told = {"unreadable_ratings": _lost_ratings(table), "unreadable_rows": reasons, "few_items_listed": few}
+        told = _listed(frame[ITEM_ID], listed[ITEM_ID], table, source["items"]["path"])
+    told |= {"unreadable_ratings": _lost_ratings(table), "unreadable_rows": reasons}
+    told |= {"items_with_several_titles": n_several}
     source = {**source, "columns": table.columns, "time": form, **{name: what for name, what in told.items() if what}}
     return Interactions(frame, listed, source, dropped)
 
@@ -77,9 +90,11 @@ def _interactions_frame(table: Table, settings: PrepareConfig) -> tuple[pl.DataF
     column = {role: table.frame[name] for role, name in table.columns.items()}
     times = read_times(column[TIMESTAMP], f"column {table.columns[TIMESTAMP]!r} of {table.where!r}")
     read = {USER_ID: ids_of(column[USER_ID]), ITEM_ID: ids_of(column[ITEM_ID]), TIMESTAMP: times.seconds}
-    for role, kind in ((RATING, pl.Float64), (SPLIT, pl.String), (ORDER, pl.Int64)):
+    for role, kind in ((RATING, pl.Float64), (SPLIT, pl.String)):
         if role in column:
             read[role] = column[role].cast(kind, strict=False)
+    if ORDER in column:
+        read[ORDER] = _order_of(column[ORDER])
     frame = pl.DataFrame([values.alias(role) for role, values in read.items()])
     needed = [role for role in (USER_ID, ITEM_ID, TIMESTAMP, ORDER) if role in read]
     good = frame.select(pl.all_horizontal(pl.col(needed).is_not_null())).to_series()
@@ -96,12 +111,23 @@ def _interactions_frame(table: Table, settings: PrepareConfig) -> tuple[pl.DataF
     return frame, form, reasons
 
 
+def _order_of(column: pl.Series) -> pl.Series:
+    """Return what orders rows as whole numbers: the numbers themselves, or their ranks where some have fractions."""
+    numbers = numbers_of(column)
+    if numbers.dtype.is_float():
+        numbers = numbers.fill_nan(None)
+        whole = numbers.cast(pl.Int64, strict=False)
+        is_whole = whole.null_count() == numbers.null_count() and bool((whole == numbers).all())
+        numbers = whole if is_whole else numbers.rank("dense")
+    return numbers.cast(pl.Int64, strict=False)
+
+
 def _keep(frame: pl.DataFrame, times: Times, good: pl.Series | None) -> tuple[pl.DataFrame, str]:
     if times.finer is None:
         return frame if good is None else frame.filter(good), times.form
     # Whole seconds would tie rows that the file tells apart; file order, which breaks ties, is made to agree.
-    frame = frame.with_columns(times.finer.alias("finer"))
-    frame = (frame if good is None else frame.filter(good)).sort("finer", maintain_order=True).drop("finer")
+    frame = frame.with_columns(times.finer.alias(FINER))
+    frame = (frame if good is None else frame.filter(good)).sort(FINER, maintain_order=True)
     return frame, f"{times.form}, rows put in the order of their fractions of a second"
 
 
@@ -145,8 +171,9 @@ def _lost_ratings(table: Table) -> int:
 
 
 def _has_titles(table: pl.DataFrame, settings: PrepareConfig) -> bool:
-    named = settings.title_template is not None or settings.title_column is not None
-    return named or any(name in table.columns for name in STANDARD_NAMES[TITLE])
+    if settings.title_template is not None or settings.title_column is not None:
+        return True
+    return not _AMAZON_REVIEW.issubset(table.columns) and any(name in table.columns for name in STANDARD_NAMES[TITLE])
 
 
 def _no_title() -> pl.Expr:
@@ -155,8 +182,8 @@ def _no_title() -> pl.Expr:
 
 def _items_frame(
     table: pl.DataFrame, settings: PrepareConfig, where: str, *, only_titles: bool
-) -> tuple[pl.DataFrame, int]:
-    """Return item ids, titles and attributes, and how many rows repeated an item."""
+) -> tuple[pl.DataFrame, int, int]:
+    """Return ids, titles and attributes of items, how many rows repeated one, and how many have several titles."""
     item = needed_column(table, ITEM_ID, settings, where)
     if settings.title_template is not None:
         used, title = {item}, fill_template(settings.title_template, table, where)
@@ -164,25 +191,45 @@ def _items_frame(
         used, title = {item}, _no_title()
     else:
         name = needed_column(table, TITLE, settings, where)
-        used, title = {item, name}, pl.col(name).cast(pl.String)
+        used, title = {item, name}, text_of(table[name])
     attributes = [] if only_titles else [name for name in table.columns if name not in used]
-    kept = [pl.col(name).alias(f"{name}_attribute" if name in (ITEM_ID, TITLE) else name) for name in attributes]
+    kept = [pl.col(name).alias(_attribute_name(name, attributes)) for name in attributes]
     frame = pl.DataFrame([ids_of(table[item]).alias(ITEM_ID), *table.select(title.alias(TITLE), *kept)])
     nameless = frame[ITEM_ID].null_count()
     if nameless and settings.on_bad_row == "error":
         raise ReadError(f"{nameless} rows of {where!r} have no {item!r}; mend them, or use on_bad_row=drop")
     frame = frame.filter(pl.col(ITEM_ID).is_not_null())
-    if settings.title_rule == "any":
-        unique = frame.unique(ITEM_ID, keep="first", maintain_order=True)
-    else:
-        unique = merge_repeated(frame, settings.title_rule)
-    if len(unique) < len(frame) and settings.title_rule == "any":
-        _check_titles_agree(frame, settings, where)
-    return unique, nameless + len(frame) - len(unique)
+    unique = merge_repeated(frame, settings.title_rule)
+    several = _several_titles(frame, settings) if len(unique) < len(frame) else []
+    if several and settings.on_bad_row == "error" and (only_titles or settings.title_rule == "any"):
+        item, names = several[0]
+        raise DataError(
+            f"{len(several)} items of {where!r} have several titles, such as {item!r}: {names[0]!r} and {names[1]!r}; "
+            "mend them, or keep one of each with on_bad_row=drop"
+        )
+    return unique, nameless + len(frame) - len(unique), len(several)
 
 
-def _few_listed(taken: pl.Series, listed: pl.Series, table: Table, where: str) -> dict[str, int]:
-    """Return how many items of the interactions are in the items table, where these are under half of them.
+def _attribute_name(name: str, others: list[str]) -> str:
+    """Return what an attribute is called: another name, that no other has, where it is one of ours."""
+    ours = (ITEM_ID, TITLE, ITEM_INDEX)
+    if name not in ours:
+        return name
+    while name in (*ours, *others):
+        name = f"{name}_attribute"
+    return name
+
+
+def _several_titles(frame: pl.DataFrame, settings: PrepareConfig) -> list[tuple[str, list[str]]]:
+    """Return the items that have more than one usable title, as the rule cleans them, with these titles."""
+    titles, usable = apply_title_rule(frame[TITLE], settings.title_rule)
+    named = frame.select(ITEM_ID, titles.alias(TITLE)).filter(usable)
+    titles_of = named.group_by(ITEM_ID, maintain_order=True).agg(pl.col(TITLE).unique(maintain_order=True))
+    return titles_of.filter(pl.col(TITLE).list.len() > 1).rows()
+
+
+def _listed(taken: pl.Series, listed: pl.Series, table: Table, where: str) -> dict[str, Any]:
+    """Return how many items of the interactions are not in the items table, and whether few are, under half of them.
 
     Raises:
         DataError: None is, though the table has items.
@@ -194,15 +241,5 @@ def _few_listed(taken: pl.Series, listed: pl.Series, table: Table, where: str) -
             f"none of the {len(taken):,} items of {table.where!r} is in {where!r}: the interactions have ids such as "
             f"{taken[0]!r}, the items table {listed[0]!r}; check the item column of both (item_column=...)"
         )
-    return {"found": n_found, "of": len(taken)} if n_found * 2 < len(taken) else {}
-
-
-def _check_titles_agree(frame: pl.DataFrame, settings: PrepareConfig, where: str) -> None:
-    titles = frame.group_by(ITEM_ID, maintain_order=True).agg(pl.col(TITLE).drop_nulls().unique(maintain_order=True))
-    several = titles.filter(pl.col(TITLE).list.len() > 1)
-    if len(several) and settings.on_bad_row == "error":
-        item, names = several.row(0)
-        raise DataError(
-            f"{len(several)} items of {where!r} have several titles, such as {item!r}: {names[0]!r} and {names[1]!r}; "
-            "mend them, or keep the first of each with on_bad_row=drop"
-        )
+    few = {"found": n_found, "of": len(taken)} if n_found * 2 < len(taken) else {}
+    return {"unlisted_items": len(taken) - n_found, "few_items_listed": few}

@@ -41,22 +41,28 @@ def find_column(table: pl.DataFrame, role: str, settings: PrepareConfig, where: 
     """Return the column that plays `role`, or None where no standard name is there.
 
     Raises:
-        ColumnError: The settings name a column that the table does not have.
+        ColumnError: The settings name a column that the table does not have, or the column holds lists or records.
     """
     setting = _SETTING.get(role, f"{role}_column")
     named: str | None = getattr(settings, setting)
-    if named is None:
-        return next((name for name in STANDARD_NAMES[role] if name in table.columns), None)
-    if named not in table.columns:
+    if named is not None and named not in table.columns:
         raise ColumnError(f"{where!r} has no column {named!r} ({setting}); {nearest(named, table.columns)}")
-    return named
+    name = named or next((name for name in STANDARD_NAMES[role] if name in table.columns), None)
+    if name is None or not (table[name].dtype.is_nested() or table[name].dtype == pl.Object):
+        return name
+    if role == RATING and named is None and settings.min_rating is None:
+        return None
+    raise ColumnError(
+        f"column {name!r} of {where!r} has type {table[name].dtype}, expected one value a row for the {role}; "
+        f"unpack it, or name another column with {setting}=..."
+    )
 
 
 def needed_column(table: pl.DataFrame, role: str, settings: PrepareConfig, where: str) -> str:
     """Return the column that plays `role`.
 
     Raises:
-        ColumnError: No standard name is there, or the settings name a column that the table does not have.
+        ColumnError: No standard name is there; else as in `find_column`.
     """
     name = find_column(table, role, settings, where)
     if name is None:
@@ -72,13 +78,32 @@ def needed_column(table: pl.DataFrame, role: str, settings: PrepareConfig, where
 
 
 def ids_of(column: pl.Series) -> pl.Series:
-    """Return ids as strings, empty ones as null; whole numbers that a file holds as floats lose their ``.0``."""
+    """Return ids as strings, whole numbers that a file holds as floats without their ``.0``.
+
+    Empty ones, NaN, and bytes that are not UTF-8, are null.
+    """
     if column.dtype.is_float():
-        whole = column.cast(pl.Int64, strict=False)
-        if bool((whole == column).all()):
-            column = whole
-    text = column.cast(pl.String)
+        return column.to_frame().select(text_of(column)).to_series()
+    text = _decoded(column) if column.dtype == pl.Binary else column.cast(pl.String, strict=False)
     return text.set(text == "", None) if column.dtype == pl.String and bool((text == "").any()) else text
+
+
+def _decoded(column: pl.Series) -> pl.Series:
+    """Return bytes as text, null where they are not UTF-8, one of which Polars takes for the end."""
+    cells = [None if cell is None else cell.decode("utf-8", errors="replace") for cell in column]
+    text = pl.Series(column.name, cells, pl.String)
+    return text.set(text.str.contains("\N{REPLACEMENT CHARACTER}", literal=True), None)
+
+
+def text_of(column: pl.Series) -> pl.Expr:
+    """Return a column as text: whole numbers among floats lose their ``.0``, and NaN is null."""
+    text = pl.col(column.name)
+    if not column.dtype.is_float():
+        return pl.lit(_decoded(column)) if column.dtype == pl.Binary else text.cast(pl.String)
+    whole = text.cast(pl.Int64, strict=False)
+    return pl.when(text.is_nan().not_()).then(
+        pl.coalesce(pl.when(whole == text).then(whole).cast(pl.String), text.cast(pl.String))
+    )
 
 
 def fill_template(template: str, table: pl.DataFrame, where: str) -> pl.Expr:
@@ -94,7 +119,7 @@ def fill_template(template: str, table: pl.DataFrame, where: str) -> pl.Expr:
         if missing:
             hint = nearest(missing[0], table.columns)
             raise ColumnError(f"{where!r} has no column {missing[0]!r} of the title_template {template!r}; {hint}")
-        filled = [pl.lit(word) if place % 2 == 0 else pl.col(word).cast(pl.String) for place, word in enumerate(words)]
+        filled = [text_of(table[word]) if place % 2 else pl.lit(word) for place, word in enumerate(words)]
         part = pl.concat_str(filled, ignore_nulls=False)
         parts.append(part.fill_null("") if piece.lstrip().startswith("(") else part)
     return pl.concat_str(parts, ignore_nulls=False)

@@ -1,16 +1,18 @@
-"""CSV, TSV, Parquet and JSON lines -> interactions, by the names of their columns."""
+"""CSV, TSV, Parquet (also parts of Spark's) and JSON lines -> interactions, by the names of their columns."""
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Final, Literal
 
 import polars as pl
 
-from flr.data.readers.formats import RawTable, about_file
-from flr.data.readers.lines import numbered, shown
+from flr.data.readers.formats import RawTable, about_file, about_files
+from flr.data.readers.lines import Lines, numbered, open_plain, shown
 from flr.data.readers.text_tables import first_text_line, read_text_table
 from flr.errors import DataError, ReadError
 from flr.prepare_config import PrepareConfig
@@ -26,13 +28,15 @@ FORMATS: Final = {
     ".item": "recbole",
 }
 
+#: From here on floats do not hold every whole number.
+_INEXACT: Final = 2.0**53
 #: What CSV files have in place of commas, by the habits of a country or a program.
 _OTHER_SEPARATORS: Final = (";", "\t", "|")
 
 
 def recognises(path: Path) -> bool:
-    """Return whether a path may be a table; what is none of any kind is said when it is read."""
-    return not path.is_dir()
+    """Return whether a path may be a table, or a folder of parts; what is none of any kind is said when it is read."""
+    return not path.is_dir() or bool(_parts(path))
 
 
 def recognises_items(path: Path) -> bool:
@@ -46,7 +50,18 @@ def items_beside(path: Path) -> Path | None:
 
 
 def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
-    """Return the table of one file; see `read_table`."""
+    """Return the table of one file, see `read_table`, or of the parts in a folder, in the order of their names.
+
+    Raises:
+        ReadError: A part is damaged, or parts have different columns.
+    """
+    if path.is_dir():
+        parts = _parts(path)
+        frames = [read_table(part)[0] for part in parts]
+        try:
+            return RawTable(pl.concat(frames, how="vertical_relaxed"), about_files(path, "parquet", parts))
+        except pl.exceptions.PolarsError as error:
+            raise ReadError(f"the parts of {str(path)!r} have different columns ({error}); write them anew") from error
     frame, dropped = read_table(path, settings.on_bad_row)
     about, (separator, _) = about_file(path, recognise(path)), _separator_and_quote(path)
     if about["format"] == "csv" and separator != ",":
@@ -55,8 +70,15 @@ def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
 
 
 def read_items(path: Path, settings: PrepareConfig) -> RawTable:
-    """Return the table of one file; see `read_table`."""
+    """Return the table of one file or folder; see `read_interactions`."""
     return read_interactions(path, settings)
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Return the parts of a table as Spark writes them: Parquet files beside names that begin with ``_`` or a dot."""
+    files = sorted(one for one in folder.iterdir() if not one.name.startswith(("_", ".")))
+    is_whole = all(one.is_file() and one.name.startswith("part-") and one.suffix == ".parquet" for one in files)
+    return files if is_whole else []
 
 
 def recognise(path: Path) -> str:
@@ -123,8 +145,12 @@ def _separator_and_quote(path: Path) -> tuple[str, str | None]:
 
 
 def _read_json_lines(path: Path, on_bad_row: Literal["error", "drop"]) -> tuple[pl.DataFrame, dict[str, int]]:
-    # Every line is looked at for the types: ids that are numbers in most lines and text in some are text.
-    frame = pl.read_ndjson(path, infer_schema_length=None)
+    try:
+        frame = _read_objects(_without_mark(path))
+    except pl.exceptions.PolarsError:
+        if on_bad_row == "error":
+            raise
+        return _good_objects(path)
     # Polars turns half of a surrogate pair into a NUL, and two people whose names differ there into one.
     suspect = any(kind.is_nested() or _has_nul(frame[name]) for name, kind in frame.schema.items())
     halves = _lines_with_halves(path) if suspect else []
@@ -139,6 +165,51 @@ def _read_json_lines(path: Path, on_bad_row: Literal["error", "drop"]) -> tuple[
     bad = pl.Series([row for row, _, _ in halves], dtype=pl.UInt32)
     kept = frame.with_row_index("flr_row").filter(~pl.col("flr_row").is_in(bad.implode())).drop("flr_row")
     return kept, {"unreadable_lines": len(halves)}
+
+
+def _read_objects(source: Path | bytes) -> pl.DataFrame:
+    """Return the table of JSON lines, as text what floats do not hold to the last digit: two ids would become one."""
+    # Every line is looked at for the types: ids that are numbers in most lines and text in some are text.
+    frame = pl.read_ndjson(source, infer_schema_length=None)
+    inexact = [one.name for one in frame if one.dtype == pl.Float64 and bool((one.abs() >= _INEXACT).any())]
+    as_text = dict.fromkeys(inexact, pl.String)
+    return pl.read_ndjson(source, infer_schema_length=None, schema_overrides=as_text) if inexact else frame
+
+
+def _without_mark(path: Path) -> Path | bytes:
+    """Return the file, or what is in it after a byte order mark, which Polars takes for text."""
+    try:
+        with open_plain(path) as file:
+            return file.read() if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 else path
+    except (EOFError, OSError, zlib.error):
+        # Polars is about to say what is wrong with it.
+        return path
+
+
+def _good_objects(path: Path) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the table of the lines that are JSON objects, and how many others were left out."""
+    lines, good = Lines(path, on_bad_row="drop"), list[str]()
+    for number, text in lines:
+        if _is_object(text):
+            good.append(text)
+        else:
+            lines.refuse(number, f"is {shown(text)}", "a JSON object")
+    return _read_objects("\n".join(good).encode()), lines.dropped
+
+
+def _is_object(text: str) -> bool:
+    """Return whether a line is a JSON object of whole characters; NaN and Infinity are no JSON."""
+    try:
+        found = json.loads(text, parse_constant=_refuse)
+        # Half of a character cannot be encoded.
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _has_nul(column: pl.Series) -> bool:
@@ -160,11 +231,7 @@ def _lines_with_halves(path: Path) -> list[tuple[int, int, str]]:
 
 def _first_bad_object(path: Path) -> str | None:
     for number, raw in numbered(path):
-        text = raw.decode("utf-8", errors="replace")
-        try:
-            found = json.loads(text or "{}")
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict) or "\N{REPLACEMENT CHARACTER}" in text:
+        text = raw.decode("utf-8", errors="replace").removeprefix("\ufeff")
+        if "\N{REPLACEMENT CHARACTER}" in text or (text.strip() and not _is_object(text)):
             return f"line {number} is {shown(text)}, no JSON object in UTF-8"
     return None

@@ -50,14 +50,13 @@ def recognises(path: Path) -> bool:
 
 def recognises_items(path: Path) -> bool:
     """Return whether a file of films is called as GroupLens' are; a CSV also has their header."""
-    return path.name in FILES.values() and _is_original(path)
+    return _name(path) in FILES.values() and _is_original(path)
 
 
 def items_beside(path: Path) -> Path | None:
     """Return the file of films in the folder of the ratings."""
     file = _ratings(path) or path
-    films = file.with_name(FILES[file.name])
-    return films if films.is_file() else None
+    return _first_of(file.parent, [FILES[_name(file)]])
 
 
 def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
@@ -67,10 +66,10 @@ def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
         ReadError: The file is damaged, or a line has not four fields and may not be dropped.
     """
     file = _ratings(path) or path
-    if file.name in _CSV_HEADERS:
+    if _name(file) in _CSV_HEADERS:
         frame, dropped = _csv(file, settings)
         return RawTable(frame, about_file(file, "movielens"), dropped)
-    separator = _SEPARATORS[file.name]
+    separator = _SEPARATORS[_name(file)]
     lines, rows = Lines(file, on_bad_row=settings.on_bad_row), Rows(_RATING)
     for number, text in lines:
         fields = text.split(separator)
@@ -88,17 +87,17 @@ def read_items(path: Path, settings: PrepareConfig) -> RawTable:
     Raises:
         ReadError: The file is damaged, or a line has too few fields and may not be dropped.
     """
-    if path.name in _CSV_HEADERS:
+    if _name(path) in _CSV_HEADERS:
         genres = pl.col("genres").str.replace_all("|", "; ", literal=True).alias(_CATEGORY)
         frame, dropped = _csv(path, settings)
         return RawTable(frame.with_columns(genres).drop("genres"), about_file(path, "movielens films"), dropped)
     encoding = _encoding(path)
     lines, rows = Lines(path, on_bad_row=settings.on_bad_row, encoding=encoding), Rows((ITEM_ID, TITLE, _CATEGORY))
-    parse = _film_of_100k if path.name == "u.item" else _film
+    parse = _film_of_100k if _name(path) == "u.item" else _film
     for number, text in lines:
         film = parse(text)
         if film is None:
-            expected = "item, title and genres with " + repr(_SEPARATORS[path.name]) + " between them"
+            expected = "item, title and genres with " + repr(_SEPARATORS[_name(path)]) + " between them"
             lines.refuse(number, f"is {shown(text)}", expected)
         else:
             rows.add(film)
@@ -141,8 +140,18 @@ def _csv(path: Path, settings: PrepareConfig) -> tuple[pl.DataFrame, dict[str, i
 
 def _ratings(path: Path) -> Path | None:
     if path.is_dir():
-        return next((path / name for name in FILES if (path / name).is_file()), None)
-    return path if path.name in FILES else None
+        return _first_of(path, list(FILES))
+    return path if _name(path) in FILES else None
+
+
+def _first_of(folder: Path, names: list[str]) -> Path | None:
+    """Return the first of some files that is in a folder, plain or gzipped."""
+    candidates = (folder / f"{name}{end}" for name in names for end in ("", ".gz"))
+    return next((one for one in candidates if one.is_file()), None)
+
+
+def _name(path: Path) -> str:
+    return path.name.removesuffix(".gz")
 
 
 def _is_original(path: Path) -> bool:
@@ -150,4 +159,4 @@ def _is_original(path: Path) -> bool:
         return False
     first = next((line.removeprefix(b"\xef\xbb\xbf") for _, line in numbered(path)), b"")
     # A data set of RecBole's that is called "u" has a header with types.
-    return first == _CSV_HEADERS[path.name] if path.name in _CSV_HEADERS else b":token" not in first
+    return first == _CSV_HEADERS[_name(path)] if _name(path) in _CSV_HEADERS else b":token" not in first

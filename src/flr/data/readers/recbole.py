@@ -1,4 +1,4 @@
-"""RecBole atomic files -> interactions: tab separated, with a header of ``name:type`` fields.
+"""RecBole atomic files -> interactions: tab separated, with a header of ``name:type`` fields, plain or gzipped.
 
 Source: https://recbole.io/atomic_files.html - types are ``token``, ``token_seq``, ``float`` and ``float_seq``.
 """
@@ -21,18 +21,20 @@ TYPES: Final = ("token", "token_seq", "float", "float_seq")
 
 def recognises(path: Path) -> bool:
     """Return whether a file's name is that of atomic interactions, or a folder holds exactly one such file."""
-    return _file(path).suffix == ".inter"
+    return _is_called(_file(path), ".inter")
 
 
 def recognises_items(path: Path) -> bool:
     """Return whether a file's name is that of atomic items."""
-    return path.suffix == ".item"
+    return _is_called(path, ".item")
 
 
 def items_beside(path: Path) -> Path | None:
     """Return the ``.item`` file of the same name."""
-    beside = _file(path).with_suffix(".item")
-    return beside if beside.is_file() else None
+    file = _file(path)
+    stem = file.name.removesuffix(".gz").removesuffix(".inter")
+    candidates = [file.with_name(f"{stem}.item{end}") for end in ("", ".gz")]
+    return next((one for one in candidates if one.is_file()), None)
 
 
 def read_interactions(path: Path, settings: PrepareConfig) -> RawTable:
@@ -50,7 +52,7 @@ def read_items(path: Path, settings: PrepareConfig) -> RawTable:
 
 def named_files(folder: Path) -> str:
     """Return the names of the files of interactions in a folder, for messages."""
-    return ", ".join(path.name for path in sorted(folder.glob("*.inter"))) or "none"
+    return ", ".join(path.name for path in _files(folder)) or "none"
 
 
 def read_atomic(path: Path, on_bad_row: Literal["error", "drop"] = "error") -> tuple[pl.DataFrame, dict[str, int]]:
@@ -74,5 +76,13 @@ def read_atomic(path: Path, on_bad_row: Literal["error", "drop"] = "error") -> t
 
 
 def _file(path: Path) -> Path:
-    found = sorted(path.glob("*.inter")) if path.is_dir() else []
+    found = _files(path) if path.is_dir() else []
     return found[0] if len(found) == 1 else path
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if _is_called(one, ".inter"))
+
+
+def _is_called(path: Path, suffix: str) -> bool:
+    return path.name.removesuffix(".gz").endswith(suffix)

@@ -1,6 +1,7 @@
 """CSV and other separated text -> tables of text in which no row was bent to fit.
 
-Polars fills rows that are too short with nulls and renames columns that are called alike; here both are said.
+Polars fills rows that are too short with nulls, renames columns that are called alike, and takes everything from one
+quote that is not doubled to the next one for a single field, lines and all; here each of these is said.
 """
 
 from __future__ import annotations
@@ -12,18 +13,27 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from flr.data.readers.lines import first_line, open_plain
+from flr.data.readers.lines import first_line, open_plain, shown
 from flr.errors import ColumnError, ReadError
 
 #: Bytes looked at to tell what a file is.
 _HEAD_BYTES: Final = 1 << 16
 #: Control characters that no text has, in any one-byte encoding.
 _BINARY: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_DOUBLE_THEM: Final = """write "12"" single" for 12" single, as Spark does with escape='"', and read again"""
+
+
+class _Row(NamedTuple):
+    """A row as Python's `csv` parts it: the number of its last line, from 1, its fields, and its lines as they are."""
+
+    number: int
+    fields: list[str]
+    lines: list[str]
 
 
 def read_text_table(
@@ -46,7 +56,8 @@ def read_text_table(
         names: Columns of a file without a header; None: the first line names them.
 
     Raises:
-        ReadError: The file is empty, no text or not UTF-8, or a line has more or fewer fields than there are columns.
+        ReadError: The file is empty, no text or not UTF-8, a line has more or fewer fields than there are columns, or
+            quotes within fields are not doubled, so that rows are lost.
         ColumnError: Two columns have one name.
     """
     try:
@@ -66,10 +77,13 @@ def read_text_table(
         place = _first_bad_line(path, separator, quote)
         if place is None:
             raise
-        raise ReadError(f"cannot read {str(path)!r}: {place}; mend that line and read again") from error
+        raise ReadError(f"cannot read {str(path)!r}: {place}") from error
     if any("_duplicated_" in name for name in frame.columns):
-        check_names(path, next(_rows(path, separator, quote))[1])
-    return _whole_rows(frame, path, (separator, quote, names is None), on_bad_row)
+        check_names(path, next(_rows(path, separator, quote)).fields)
+    whole, dropped = _whole_rows(frame, path, (separator, quote, names is None), on_bad_row)
+    # Polars keeps empty fields within quotes as empty texts.
+    empty = [column.name for column in whole if bool((column == "").any())]
+    return whole.with_columns(pl.col(empty).replace("", None)) if empty else whole, dropped
 
 
 def _with_line_feeds(path: Path) -> Path | bytes:
@@ -125,16 +139,21 @@ def _whole_rows(
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return the rows that have as many fields as there are columns, and how many were left out."""
     separator, quote, has_header = form
-    # What a short row lacks is its end, so that files with a full last column need no second look.
-    if frame.is_empty() or frame.width == 1 or not frame[:, -1].null_count():
+    # A short row lacks its end, and a swallowed one leaves its line end: other files need no second look.
+    if frame.is_empty() or frame.width == 1 or not (frame[:, -1].null_count() or _has_line_ends(frame)):
         return frame, {}
+    rows, swallowing = [], None
     try:
-        rows = [(number, len(fields)) for number, fields in _rows(path, separator, quote)][has_header:]
+        for row in _rows(path, separator, quote):
+            rows.append((row.number, len(row.fields)))
+            if swallowing is None and len(row.lines) > 1 and not _is_well_quoted(row, separator):
+                swallowing = row
     except csv.Error:
-        rows = []
-    if len(rows) != len(frame):
-        # Python parts some lines otherwise, or finds a field too long: then nothing can be said of widths.
+        # Python finds a field too long: then nothing can be said of widths.
         return frame, {}
+    rows = rows[has_header:]
+    if swallowing or len(rows) != len(frame):
+        raise _lost_rows(path, separator, swallowing)
     numbers, widths = np.array(rows).T
     short = (widths < frame.width) & (widths > 0)
     if short.any() and on_bad_row == "error":
@@ -148,24 +167,62 @@ def _whole_rows(
     return whole, {"unreadable_lines": int(short.sum())} if short.any() else {}
 
 
-def _rows(path: Path, separator: str, quote: str | None) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of the last line, from 1, and the fields of each row."""
-    with open_plain(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
-        for row in reader:
-            yield reader.line_num, row
+def _has_line_ends(frame: pl.DataFrame) -> bool:
+    return any(bool(column.str.contains("\n", literal=True).any()) for column in frame)
+
+
+def _is_well_quoted(row: _Row, separator: str) -> bool:
+    """Return whether every field of a row is free of quotes, or is within quotes with all others doubled."""
+    field = rf'(?:"(?:[^"]|"")*+"|[^"{re.escape(separator)}]*+)'
+    return re.fullmatch(rf"{field}(?:{re.escape(separator)}{field})*+", "".join(row.lines).rstrip("\r\n")) is not None
+
+
+def _lost_rows(path: Path, separator: str, row: _Row | None) -> ReadError:
+    """Return what to say where rows were swallowed between two quotes; None: the row is yet to be found."""
+    bad = row or next((one for one in _rows(path, separator, '"') if not _is_well_quoted(one, separator)), None)
+    place = _unlike_quote(bad) if bad else f"quotes within its fields are not doubled; {_DOUBLE_THEM}"
+    return ReadError(f"cannot read {str(path)!r}: {place}")
+
+
+def _unlike_quote(row: _Row) -> str:
+    first, text = row.number - len(row.lines) + 1, shown(row.lines[0].strip())
+    return f"line {first} has a quote within a field that is not doubled: {text}; {_DOUBLE_THEM}"
+
+
+def _rows(path: Path, separator: str, quote: str | None) -> Iterator[_Row]:
+    """Yield each row, parted as Polars does: at LF, or at CR in files without LF."""
+    end = "\r" if "\r" in first_line(path) else "\n"
+    with open_plain(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline=end) as text:
+        taken: list[str] = []
+
+        def lines() -> Iterator[str]:
+            for line in text:
+                taken.append(line)
+                # A CR within a line would be an end, or an error.
+                yield line.replace("\r", "")
+
+        reader = csv.reader(lines(), delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
+        for fields in reader:
+            yield _Row(reader.line_num, fields, taken.copy())
+            taken.clear()
 
 
 def _first_bad_line(path: Path, separator: str, quote: str | None) -> str | None:
+    """Return which line is why a file cannot be read, and what to do; None where no line is to blame."""
+    badly_quoted = None
     try:
         rows = _rows(path, separator, quote)
-        width = len(next(rows)[1])
-        for number, row in rows:
-            if len(row) > width:
-                shown = separator.join(row)[:80]
-                return f"line {number} has {len(row)} fields where the header has {width}: {shown!r}"
+        width = len(next(rows).fields)
+        for row in rows:
+            if quote and badly_quoted is None and not _is_well_quoted(row, separator):
+                badly_quoted = row
+            if len(row.fields) > width and badly_quoted is None:
+                text = separator.join(row.fields)[:80]
+                had = f"has {len(row.fields)} fields where the header has {width}: {text!r}"
+                return f"line {row.number} {had}; mend that line and read again"
     except UnicodeDecodeError as error:
-        return f"it is not UTF-8 ({error.reason} at byte {error.start}; convert it, e.g. with `iconv -t UTF-8`)"
+        what = f"{error.reason} at byte {error.start}; convert it, e.g. with `iconv -t UTF-8`"
+        return f"it is not UTF-8 ({what}); mend that line and read again"
     except (csv.Error, OSError, StopIteration):
-        return None
-    return None
+        pass
+    return None if badly_quoted is None else _unlike_quote(badly_quoted)

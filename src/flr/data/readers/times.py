@@ -20,6 +20,8 @@ UNITS: Final = {
 #: Up to this share, times of the other kind are mistakes among the others.
 _FEW: Final = 0.01
 _ISO_FORMATS: Final = ("%FT%T%.f", "%F %T%.f", "%FT%H:%M", "%F %H:%M", "%F")
+#: Numbers that may be dates without hyphens.
+_FIRST_DAY, _LAST_DAY = 19_000_101, 21_001_231
 _NUMBER: Final = r"^\s*[-+]?\d+(\.\d*)?([eE][-+]?\d+)?\s*$"
 
 
@@ -58,13 +60,16 @@ def read_times(column: pl.Series, where: str) -> Times:
     if column.dtype == pl.String:
         head = column.drop_nulls().head(1000)
         text, mostly_iso = column, head.str.contains(_NUMBER).sum() * 2 < len(head)
-        column = _iso_microseconds(text) if mostly_iso else _numbers(text)
+        column = _iso_microseconds(text) if mostly_iso else numbers_of(text)
         _check_one_kind(text.filter(column.is_null()), column.count(), where, is_iso=mostly_iso)
         if mostly_iso:
             return _times(column, "microseconds", "ISO 8601")
     if not column.dtype.is_numeric():
         raise ReadError(f"{where} has type {column.dtype}; expected epoch numbers, dates or ISO 8601 text")
-    unit = _unit(column, where)
+    column = numbers_of(column)
+    if (days := _compact_days(column)) is not None:
+        return Times(days, None, "dates as YYYYMMDD")
+    column, unit = _of_one_unit(column, where)
     return _times(column, unit, f"epoch {unit}")
 
 
@@ -93,14 +98,21 @@ def _times(values: pl.Series, unit: str, form: str) -> Times:
         seconds = (values / per_second).floor().cast(pl.Int64, strict=False)
         whole = bool((values % per_second == 0).all())
     else:
-        seconds = values.cast(pl.Int64) // per_second
+        # Unsigned numbers may be too large for it.
+        seconds = values.cast(pl.Int64, strict=False) // per_second
         whole = per_second == 1 or bool((values % per_second == 0).all())
     return Times(seconds, None if whole else values, form)
 
 
-def _numbers(text: pl.Series) -> pl.Series:
-    """Return text as whole numbers, or as floats where that loses no value that a float would keep."""
-    text = text.str.strip_chars()
+def numbers_of(column: pl.Series) -> pl.Series:
+    """Return texts and decimals as whole numbers, or as floats where that loses no value that a float would keep."""
+    if isinstance(column.dtype, pl.Decimal):
+        whole = column.cast(pl.Int64, strict=False)
+        is_whole = whole.null_count() == column.null_count() and bool((whole == column).all())
+        return whole if is_whole else column.cast(pl.Float64)
+    if column.dtype != pl.String:
+        return column
+    text = column.str.strip_chars()
     whole = text.cast(pl.Int64, strict=False)
     if whole.null_count() == text.null_count():
         return whole
@@ -117,22 +129,49 @@ def _iso_microseconds(text: pl.Series) -> pl.Series:
             break
         naive = text.str.to_datetime(form, time_unit="us", strict=False).dt.epoch("us")
         read = pl.select(pl.coalesce(read, naive)).to_series()
+    if read.null_count() > text.null_count():
+        # Hours alone as the offset, as Postgres writes it, and an offset after minutes.
+        whole = text.str.replace(" ", "T").str.replace(r"(T\d\d:\d\d)(Z|[+-]\d\d(?::?\d\d)?)$", "${1}:00${2}")
+        whole = whole.str.replace(r"(T[\d:.]+[+-]\d\d)$", "${1}:00")
+        with_hours = whole.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False).dt.epoch("us")
+        read = pl.select(pl.coalesce(read, with_hours)).to_series()
     return read
 
 
-def _unit(numbers: pl.Series, where: str) -> str:
+def _compact_days(numbers: pl.Series) -> pl.Series | None:
+    """Return the seconds of numbers that all are dates such as 20171001, None where they are not.
+
+    As seconds, all of them would be within three weeks of the summer of 1970.
+    """
+    whole = numbers.drop_nulls()
+    if whole.is_empty() or not bool(whole.is_between(_FIRST_DAY, _LAST_DAY).all()):
+        return None
+    days = numbers.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d", strict=False)
+    is_whole = days.null_count() == numbers.null_count() and bool((whole.cast(pl.Int64) == whole).all())
+    return days.cast(pl.Datetime("us")).dt.epoch("s") if is_whole else None
+
+
+def _of_one_unit(numbers: pl.Series, where: str) -> tuple[pl.Series, str]:
+    """Return epoch numbers, null where a few are of another unit than the others, such as -1 for none, and the unit."""
     sizes = numbers.cast(pl.Float64).abs()
-    sizes = sizes.filter((sizes > 0) & sizes.is_finite())
-    if sizes.is_empty():
-        return "seconds"
-    low, high = (float(size) for size in (sizes.min(), sizes.max()))  # type: ignore[arg-type]
-    smallest, largest = _unit_of(low), _unit_of(high)
-    if smallest != largest:
+    sizes = pl.select(pl.when((sizes > 0) & sizes.is_finite()).then(sizes)).to_series()
+    edges = [0.0, *(limit for _, limit in UNITS.values())]
+    of_unit = {
+        unit: sizes.is_between(low, high, closed="left").fill_null(False)
+        for unit, low, high in zip(UNITS, edges, edges[1:], strict=False)
+    }
+    counts = {unit: int(mask.sum()) for unit, mask in of_unit.items()}
+    unit = max(counts, key=lambda one: counts[one])
+    others = [mask for other, mask in of_unit.items() if other != unit and counts[other]]
+    if sum(counts.values()) - counts[unit] > _FEW * counts[unit]:
+        low, high = (float(size) for size in (sizes.min(), sizes.max()))  # type: ignore[arg-type]
         raise ReadError(
-            f"{where} mixes epoch {smallest} (such as {low:.0f}) and {largest} (such as {high:.0f}); "
+            f"{where} mixes epoch {_unit_of(low)} (such as {low:.0f}) and {_unit_of(high)} (such as {high:.0f}); "
             "convert all of them to seconds"
         )
-    return largest
+    for mask in others:
+        numbers = numbers.set(mask, None)
+    return numbers, unit
 
 
 def _unit_of(size: float) -> str:
