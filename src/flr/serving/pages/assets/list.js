@@ -1,0 +1,59 @@
+// The list: what is recommended, how probable it is, and what is said of it.
+
+import { byId, count, el, percent, title } from "./elements.js";
+import { factorName } from "./explaining.js";
+import { state } from "./state.js";
+import { markExplained, toggleWhy } from "./why.js";
+
+export const INVITATION = "Add a title to the history, and what comes next is shown here.";
+
+export const say = (words) => (byId("status").textContent = words);
+
+/** Draw the list. items: best first. milliseconds: that it took. add(item): told what goes into the history. */
+export function drawList(items, milliseconds, add) {
+  const most = Math.max(...items.map((item) => item.probability), 0);
+  byId("list").replaceChildren(...items.map((item, place) => row(item, place, most, add)));
+  tellList(items, Math.max(1, Math.round(milliseconds)));
+  markExplained();
+}
+
+function row(item, place, most, add) {
+  const button = (sign, label, attributes, click) =>
+    el("button", { type: "button", class: "small", "aria-label": label, ...attributes, on: { click } }, sign);
+  const told = { "aria-expanded": "false", "aria-controls": "why", "data-item": item.item_id };
+  const { factor = null } = item;
+  const share = most > 0 ? item.probability / most : 0;
+  return el(
+    "li",
+    {},
+    el("span", { class: "number", "aria-hidden": "true" }, String(place + 1)),
+    el(
+      "span",
+      { class: "grow" },
+      title(item.title),
+      factor === null ? null : el("span", { class: "by" }, "picked by ", factorName(factor, state.names[factor])),
+      el("span", { class: "bar", share, "aria-hidden": "true" }),
+    ),
+    el("span", { class: "figure" }, percent(item.probability)),
+    state.history.length ? button("Why?", `Why ${item.title}?`, told, () => toggleWhy(item)) : null,
+    button("+", `Add to the history: ${item.title}`, { title: "Add to the history" }, () => add(item)),
+  );
+}
+
+function tellList(items, milliseconds) {
+  const { diversify, filters } = state.asked();
+  byId("list-note").hidden = !items.length;
+  if (!state.history.length) {
+    byId("list-note").textContent = "Percentages are of all that was taken in training.";
+    const nothing = filters ? "Nothing is left; loosen the filters." : INVITATION;
+    say(items.length ? `${INVITATION} Until then, this is what was taken most often.` : nothing);
+    return;
+  }
+  const unraised = filters ? "; filters do not raise them" : "";
+  const all = `Probabilities are over all ${count(state.model.n_items, "item")}${unraised}.`;
+  const own = "Each probability is that of the model thinking in the factor alone that picked it, over all items.";
+  byId("list-note").textContent = diversify ? own : all;
+  const after = `after ${count(state.history.length, "item")} in ${milliseconds.toLocaleString("en")} ms`;
+  if (items.length) say(`${count(items.length, "recommendation")} ${after}.`);
+  else say(`Nothing is left to recommend${filters ? "; loosen the filters" : ": the history holds everything"}.`);
+}
