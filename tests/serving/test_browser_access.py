@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -143,6 +144,33 @@ def test_nothing_is_cut_off_at_twice_the_size(named_site: Site, open_page: Open)
     assert page.evaluate("document.documentElement.scrollWidth") <= 640
     wide = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.ariaLabel)"
     assert page.locator("#why .scroller").evaluate_all(wide) == []
+
+
+def contrast(page: Page, selector: str) -> float:
+    """Return the contrast of an element's text and ground."""
+    style = "one => [getComputedStyle(one).color, getComputedStyle(one).backgroundColor]"
+
+    def luminance(colour: str) -> float:
+        shares = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        red, green, blue = (one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in shares)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    dark, light = sorted(map(luminance, page.locator(selector).first.evaluate(style)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_buttons_can_be_read_under_the_mouse(named_site: Site, open_page: Open) -> None:
+    page = opened(open_page, named_site.url, 1400)
+    add(page, *HISTORY)
+    page.click("#list > li:nth-child(1) >> text=Why?")
+    page.wait_for_selector("#comparison h3")
+    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    for scheme in schemes:
+        page.emulate_media(color_scheme=scheme)
+        for button in ("#list [aria-expanded=true]", "#why [aria-pressed=true]", "#why [aria-pressed=false]", "#clear"):
+            page.hover(button)
+            assert page.locator(f"{button}:hover").count() == 1
+            assert contrast(page, button) >= 4.5, (scheme, button)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
