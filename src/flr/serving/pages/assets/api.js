@@ -10,6 +10,12 @@ export const key = {
   forget: () => sessionStorage.removeItem(KEY),
 };
 
+/** model: the id of the model that answers, "" where any may. changed(): told when another one does. */
+const served = { model: "", changed: () => {} };
+
+/** Say what is done when another model answers than before; its answer is dropped. */
+export const whenModelChanges = (act) => (served.changed = act);
+
 /** What went wrong, as the server says it (RFC 9457), or that it could not be reached. */
 export class Problem extends Error {
   constructor({ title, detail = "", status = 0, type = "", request_id = "", errors = [] }) {
@@ -27,6 +33,7 @@ export class Problem extends Error {
 export async function ask(path, { body, signal, waiting = () => {} } = {}) {
   for (let attempt = 1; ; attempt += 1) {
     const response = await send(path, body, signal);
+    checkModel(response.headers.get("X-Flr-Model"));
     if (response.ok) {
       waiting(null);
       return response.json();
@@ -42,6 +49,15 @@ export async function ask(path, { body, signal, waiting = () => {} } = {}) {
     waiting(seconds, problem.status === 429 ? "The server is busy" : "The server is starting or stopping");
     await pause(seconds * 1000, signal);
   }
+}
+
+function checkModel(model) {
+  if (!model || model === served.model) return;
+  const isOther = served.model !== "";
+  served.model = model;
+  if (!isOther) return;
+  served.changed();
+  throw new DOMException("another model answers", "AbortError");
 }
 
 async function send(path, body, signal) {

@@ -16,6 +16,9 @@ export function begin(kind) {
   return running[kind].signal;
 }
 
+/** End all work that is under way. */
+export const endAll = () => Object.keys(running).forEach(begin);
+
 /** Do some work, and show in a place what goes wrong, after failed(). Work of its kind that begins later ends it. */
 export async function attempt(kind, place, work, { again, failed = () => {} }) {
   const signal = begin(kind);

@@ -41,7 +41,7 @@ function row(item, place, most, add) {
 }
 
 function tellList(items, milliseconds) {
-  const { diversify, filters } = state.asked();
+  const { diversify, filters } = state.steering.asked();
   byId("list-note").hidden = !items.length;
   if (!state.history.length) {
     byId("list-note").textContent = "Percentages are of all that was taken in training.";

@@ -1,29 +1,42 @@
 // The page: asks what is served, keeps the history, and shows lists and explanations as they come.
 
-import { ask, key, pause } from "./api.js";
+import { addressOf, readAddress } from "./address.js";
+import { ask, pause, whenModelChanges } from "./api.js";
 import { byId, count } from "./elements.js";
 import { drawProfiles } from "./factors.js";
+import { keepingFocus } from "./focus.js";
 import { drawHistory, wireSearch } from "./history.js";
-import { attempt, begin, waitingBy } from "./jobs.js";
+import { attempt, begin, endAll, waitingBy } from "./jobs.js";
 import { acceptKey, wireKey } from "./keys.js";
 import { INVITATION, drawList, say } from "./list.js";
 import { state } from "./state.js";
 import { wireSteering } from "./steering.js";
+import { forgetTitles, itemsOf, meet } from "./titles.js";
 import { closeWhy, explainItem, showHeat, wireWhy } from "./why.js";
 
 const STEERING_MS = 200;
+/** While servers are exchanged, answers may come from either; nobody is asked without a pause. */
+const RELOAD_MS = 500;
 const EXAMPLE_ITEMS = 5;
+
+const ATTRIBUTES = "v1/attributes";
+const NOTHING = readAddress("");
 
 /** The history and the weights that the heat map is of. */
 let heated = "";
 
 const taken = ({ item_id, title: text }) => ({ item_id, title: text });
 const waiting = waitingBy(say);
+const tellNews = (...words) => (byId("news").textContent = words.filter(Boolean).join(" "));
+const address = () => addressOf(state.history.map((item) => item.item_id), state.steering.asked());
 
-function start() {
+/** Ask what is served, and show what the address says. news: why, where it was shown before. */
+function start(news = "") {
+  endAll();
   const tell = (words) => (byId("starting").textContent = words);
   const work = async (signal) => {
     tell("Asking the server what it serves…");
+    if (news) await pause(RELOAD_MS, signal);
     const options = { signal, waiting: waitingBy(tell) };
     const quietly = async (path) => {
       try {
@@ -34,20 +47,48 @@ function start() {
       }
     };
     const model = await ask("v1/model", options);
-    const { attributes } = await ask("v1/attributes", options);
+    const { attributes } = await ask(ATTRIBUTES, options);
     const profiles = model.n_factors ? ((await quietly("v1/factors"))?.profiles ?? null) : null;
     const names = Array.from({ length: model.n_factors }, (_, factor) => `Factor ${factor + 1}`);
     profiles?.factors.forEach((one) => (names[one.factor] = one.name));
-    const asked = wireSteering({ model, names, attributes, changed: (delay = STEERING_MS) => recommend(delay) });
-    Object.assign(state, { model, names, asked });
+    const wanted = readAddress(state.model ? new URL(address(), location.href).hash : location.hash) ?? NOTHING;
+    const known = new Map(state.history.map((item) => [item.item_id, item.title]));
+    if (model.model_id !== state.model?.model_id) forgetTitles();
+    if (news) delete wanted.asked.factor_weights; // another model has other factors
+    keepingFocus(byId("steer"), () => {
+      const changed = (delay = STEERING_MS) => recommend(delay);
+      Object.assign(state, { model, names, steering: wireSteering({ model, names, attributes, changed }) });
+    });
     tellModel(model);
     drawProfiles(profiles, model.n_factors);
     tell("");
     byId("main").inert = false;
     acceptKey();
-    changeHistory(state.history, "");
+    restore(wanted, { news, known });
   };
-  return attempt("start", byId("problem"), work, { again: start, failed: () => tell("") });
+  return attempt("start", byId("problem"), work, { again: () => start(news), failed: () => tell("") });
+}
+
+/** Show what an address says. news: what else is told of it. known: titles by ids that may be there no longer. */
+function restore({ ids, asked }, { news = "", known = new Map() } = {}) {
+  const work = async (signal) => {
+    state.steering.set(asked);
+    const { items, unknown } = await itemsOf(ids, state.model, { signal, waiting });
+    const lost = unknown.map((id) => known.get(id) ?? `“${id}”`).join(", ");
+    tellNews(news, lost && `Not in the catalogue, and left out of the history: ${lost}.`);
+    showHistory(items);
+  };
+  attempt("restore", byId("results-problem"), work, { again: () => restore({ ids, asked }, { news, known }) });
+}
+
+/** Learn what is served since the catalogue was edited; returns whether the list is to be another one. */
+async function followEdits(options) {
+  const [model, { attributes }] = [await ask("v1/model", options), await ask(ATTRIBUTES, options)];
+  const asked = JSON.stringify(state.steering.asked());
+  state.model = model;
+  tellModel(model);
+  state.steering.chooseFrom(attributes);
+  return asked !== JSON.stringify(state.steering.asked());
 }
 
 function tellModel(model) {
@@ -56,15 +97,26 @@ function tellModel(model) {
   byId("model").textContent = [count(model.n_items, "item"), factors, window, `flr ${model.flr_version}`].join(" · ");
 }
 
-function changeHistory(history, words) {
+/** Show another history, which one can go back from, and say what happened. */
+function changeHistory(items, words) {
   const limit = state.model.limits.history;
-  if (history.length > limit) {
+  if (items.length > limit) {
     byId("search-note").textContent = `The server takes ${count(limit, "item")} of a history at most.`;
     return;
   }
-  state.history = history;
+  begin("restore");
+  meet(items);
+  tellNews();
+  showHistory(items, words);
+  if (address() !== shownAddress()) window.history.pushState(null, "", address());
+}
+
+const shownAddress = () => location.pathname + location.search + location.hash;
+
+function showHistory(items, words) {
+  state.history = items;
   state.explained = null;
-  drawHistory(history, state.model.window, changeHistory);
+  drawHistory(items, state.model.window, changeHistory);
   if (words) byId("search-note").textContent = words;
   recommend(0, true);
 }
@@ -96,13 +148,17 @@ function recommend(delay, isNewHistory = false) {
   }
   const work = async (signal) => {
     await pause(delay, signal);
+    if (address() !== shownAddress()) window.history.replaceState(null, "", address());
     list.setAttribute("aria-busy", "true");
     say("Thinking…");
     const started = performance.now();
     const histories = [state.history.map((item) => item.item_id)];
-    const body = { histories, ...state.asked(), ...(isEmpty ? { empty: "popular" } : {}) };
+    const body = { histories, ...state.steering.asked(), ...(isEmpty ? { empty: "popular" } : {}) };
     const answer = await ask("v1/recommend", { body, signal, waiting });
+    const isEdited = answer.catalogue_version !== state.model.catalogue_version;
+    if (isEdited && (await followEdits({ signal, waiting }))) return recommend(0);
     list.setAttribute("aria-busy", "false");
+    meet(answer.lists[0].items.map(taken));
     drawList(answer.lists[0].items, performance.now() - started, addListed);
     if (isEmpty) return;
     if (state.explained !== null) explainItem();
@@ -140,7 +196,16 @@ byId("clear").addEventListener("click", () => {
   changeHistory([], "The history is empty.");
   byId("search").focus();
 });
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the fragment says what is asked for
+  byId("results").focus();
+});
+window.addEventListener("popstate", () => {
+  const wanted = readAddress(location.hash);
+  if (wanted && state.model) restore(wanted);
+});
+whenModelChanges(() => start("The server now serves another model; the page was loaded anew."));
 wireWhy();
-wireKey(start);
+wireKey(() => start());
 if (window.matchMedia("(max-width: 44rem)").matches) byId("steer").open = false;
 start();

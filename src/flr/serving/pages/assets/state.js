@@ -1,7 +1,7 @@
 // What the page shows now; the modules that draw it share this.
 
 /**
- * model: what the server says of itself. names: of its factors. asked(): the fields of a request, as it is steered.
+ * model: what the server says of itself. names: of its factors. steering: what `wireSteering` returns.
  * history: items, oldest first. explained: the item that "Why" is about, or null.
  */
-export const state = { model: null, names: [], asked: null, history: [], explained: null };
+export const state = { model: null, names: [], steering: null, history: [], explained: null };

@@ -2,6 +2,7 @@
 
 import { byId, el, title } from "./elements.js";
 import { factorName } from "./explaining.js";
+import { keepingFocus } from "./focus.js";
 
 const LENGTHS = [5, 10, 20, 50, 100];
 /** Numbers are typed digit by digit, so the list waits until nobody types any more. */
@@ -11,28 +12,43 @@ const MANY_VALUES = 12;
 
 /**
  * Wire all that steers. model: what is served; names: of its factors; attributes: what filters can choose from.
- * changed(ms): told when a list would be another one, and how long to wait for more. Returns asked(), the fields of a request.
+ * changed(ms): told when a list would be another one, and how long to wait for more.
+ * Returns asked(), the fields of a request; set(asked), which steers as such fields say, as far as that is possible; and
+ * chooseFrom(attributes), for when there are others.
  */
 export function wireSteering({ model, names, attributes, changed }) {
   const weights = new Array(model.n_factors).fill(1);
 
-  wireFactors(weights, names, changed);
+  const setWeights = wireFactors(weights, names, changed);
   wireList(model, changed);
-  const where = wireFilters(attributes, changed);
+  let where = wireFilters(attributes, changed);
 
-  return () => ({
+  const asked = () => ({
     k: Number(byId("k").value),
     exclude_seen: byId("exclude-seen").checked,
-    ...(weights.some((weight) => weight !== 1) ? { factor_weights: weights } : {}),
+    ...(weights.some((weight) => weight !== 1) ? { factor_weights: [...weights] } : {}),
     ...(byId("diversify").checked ? { diversify: "factors" } : {}),
-    ...(where().length ? { filters: { where: Object.fromEntries(where()) } } : {}),
+    ...(where.get().length ? { filters: { where: Object.fromEntries(where.get()) } } : {}),
   });
+  const set = ({ k, exclude_seen: excludeSeen, factor_weights: wanted = [], diversify, filters }) => {
+    if ([...byId("k").options].some((option) => Number(option.value) === k)) byId("k").value = String(k);
+    byId("exclude-seen").checked = excludeSeen;
+    byId("diversify").checked = diversify === "factors" && weights.length > 0;
+    const isFit = wanted.length === weights.length && wanted.every((one) => one >= 0 && one <= 2);
+    setWeights(isFit ? wanted : weights.map(() => 1));
+    where.set(filters?.where ?? {});
+  };
+  const chooseFrom = (others) => {
+    const { filters } = asked();
+    keepingFocus(byId("attributes"), () => (where = wireFilters(others, changed)));
+    where.set(filters?.where ?? {});
+  };
+  return { asked, set, chooseFrom };
 }
 
 function wireFactors(weights, names, changed) {
   byId("no-factors").hidden = weights.length > 0;
   byId("factors").hidden = byId("diversify-row").hidden = byId("diversify-note").hidden = !weights.length;
-  byId("diversify").checked = false;
   const neutral = byId("neutral");
   const sliders = names.map((name, factor) => {
     const id = `factor-${factor}`;
@@ -64,6 +80,7 @@ function wireFactors(weights, names, changed) {
     byId("factor-0").focus();
     changed();
   };
+  return (wanted) => sliders.forEach((one, factor) => one.set(wanted[factor]));
 }
 
 function wireList(model, changed) {
@@ -75,24 +92,30 @@ function wireList(model, changed) {
   for (const id of ["k", "diversify", "exclude-seen"]) byId(id).onchange = () => changed();
 }
 
-/** Wire the filters; returns where(), the conditions that are set: [name, values and ranges], one of which must hold. */
+/**
+ * Wire the filters; returns get(), the conditions that are set: [name, values and ranges], one of which must hold, and
+ * set(conditions), an object of these.
+ */
 function wireFilters(attributes, changed) {
   byId("filters").hidden = !attributes.length;
   const filters = attributes.map((attribute) => attributeFilter(attribute, (ms) => (refresh(), changed(ms))));
-  const where = () => filters.map((one) => [one.name, one.wanted()]).filter(([, wanted]) => wanted.length);
+  const get = () => filters.map((one) => [one.name, one.wanted()]).filter(([, wanted]) => wanted.length);
+  const set = (conditions) => {
+    filters.forEach((one) => one.set(conditions[one.name] ?? []));
+    refresh();
+  };
   const refresh = () => {
     byId("no-filters").disabled = !filters.some((one) => one.isSet());
     filters.forEach((one) => one.tell());
   };
   byId("attributes").replaceChildren(...filters.map((one) => one.element));
   byId("no-filters").onclick = () => {
-    filters.forEach((one) => one.clear());
-    refresh();
+    set({});
     byId("attributes").querySelector("summary").focus();
     changed();
   };
   refresh();
-  return where;
+  return { get, set };
 }
 
 /** Return the filter of an attribute: its element, what is wanted of it, and how to tell that and to clear it. */
@@ -115,7 +138,7 @@ function attributeFilter(attribute, changed) {
     wanted,
     tell: () => (told.textContent = wanted().map(inWords).join(", ") || "any"),
     isSet: () => wanted().length > 0 || Boolean(between?.isSet()),
-    clear: () => [between, values].forEach((one) => one?.clear()),
+    set: (conditions) => [between, values].forEach((one) => one?.set(conditions)),
   };
 }
 
@@ -146,8 +169,9 @@ function rangeFields(name, numbers, changed) {
     fields.forEach((one) => one.input.setAttribute("aria-invalid", String(marked.includes(one))));
     if (!marked.length) held = range;
   };
-  const clear = () => {
-    fields.forEach(({ input }) => (input.value = ""));
+  const set = (conditions) => {
+    const range = conditions.find((one) => typeof one === "object") ?? {};
+    fields.forEach(({ end, input }) => (input.value = range[end] ?? ""));
     read();
   };
   const [from, to] = fields.map(({ input }) => input);
@@ -155,7 +179,7 @@ function rangeFields(name, numbers, changed) {
     element: el("div", {}, el("div", { class: "range" }, "from", from, "to", to), note),
     wanted: () => (Object.keys(held).length ? [held] : []),
     isSet: () => fields.some(({ input }) => input.value !== "" || input.validity.badInput),
-    clear,
+    set,
   };
 }
 
@@ -180,5 +204,6 @@ function valueBoxes(attribute, name, changed) {
     unlisted > 0 ? el("p", { class: "quiet" }, `${unlisted.toLocaleString("en")} rarer values are not shown.`) : null,
   ];
   const wanted = () => rows.filter((one) => one.box.checked).map((one) => one.box.value);
-  return { elements, wanted, clear: () => rows.forEach((one) => (one.box.checked = false)) };
+  const set = (conditions) => rows.forEach(({ box }) => (box.checked = conditions.includes(box.value)));
+  return { elements, wanted, set };
 }

@@ -26,7 +26,7 @@ export function showHeat() {
   const work = async (signal) => {
     await pause(EXPLAIN_MS, signal);
     // What factors read has nothing to do with filters, which may leave nothing to explain.
-    const { diversify, filters, ...steering } = state.asked();
+    const { diversify, filters, ...steering } = state.steering.asked();
     drawHeat((await explained(null, steering, signal)).explanation, state.names);
     body.setAttribute("aria-busy", "false");
   };
@@ -54,7 +54,7 @@ export function explainItem(delay = EXPLAIN_MS) {
   begin("fidelity");
   const work = async (signal) => {
     await pause(delay, signal);
-    const { diversify, ...steering } = state.asked();
+    const { diversify, ...steering } = state.steering.asked();
     const item = state.explained;
     const { explanation } = await explained(item, steering, signal);
     byId("why-plain").hidden = !diversify;
