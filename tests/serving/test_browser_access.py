@@ -89,7 +89,7 @@ def explained(page: Page) -> None:
     page.click("#list > li:nth-child(1) >> text=Why?")
     page.wait_for_selector("#comparison h3")
     page.wait_for_selector(".heatmap")
-    page.click("text=Test this explanation")
+    page.click("text=Test the order of purchases")
     page.click("text=Figures of the chart")
     expect(page.locator("[aria-busy=true]")).to_have_count(0)
 
@@ -99,7 +99,7 @@ def untested(page: Page) -> None:
     page.click("#list > li:nth-child(1) >> text=Why?")
     expect(page.locator("[aria-busy=true]")).to_have_count(0)
     page.route("**/v1/explain", refusing(503, "too-late"))
-    page.click("text=Test this explanation")
+    page.click("text=Test the order of purchases")
     expect(page.locator(".fidelity").get_by_role("button", name="Try again")).to_be_visible()
 
 
