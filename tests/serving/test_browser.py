@@ -140,6 +140,7 @@ def test_factors_filters_and_length_steer_the_list(site: Site, open_page: Open) 
     page.click("#neutral")
     expect_list(page, best(site, HISTORY))
     assert page.is_disabled("#neutral")
+    assert page.locator("#list .tag").count() == 0
 
     page.get_by_label("Diversify by factors").check()
     diverse = best(site, HISTORY, diversify="factors")
@@ -164,6 +165,35 @@ def test_factors_filters_and_length_steer_the_list(site: Site, open_page: Open) 
     expect_list(page, best(site, HISTORY))
 
 
+def test_what_weights_change_is_marked(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    add(page, *HISTORY)
+    page.get_by_label("Items", exact=True).select_option("5")
+    for factor in (1, 2, 3):
+        page.get_by_label(f"Factor {factor}", exact=True).focus()
+        page.keyboard.press("Home")
+    weights = [0.0, 0.0, 0.0, 1.0]
+    before = [one.item_id for one in best(site, HISTORY)[:5]]
+    after = best(site, HISTORY, factor_weights=weights)[:5]
+    marks = [mark_of(before, one.item_id, place) for place, one in enumerate(after)]
+    assert any(marks)  # else the test is about nothing
+    new, moved = marks.count("new"), sum(mark not in ("", "new") for mark in marks)
+    expect(page.locator("#status")).to_contain_text(f"Compared with all at 1: {new} new, {moved} moved.")
+    shown_marks = "all => all.map((one) => one.querySelector('.tag')?.textContent ?? '')"
+    assert page.locator("#list > li").evaluate_all(shown_marks) == marks
+    gone = [one.title for one in best(site, HISTORY)[:5] if one.item_id not in {item.item_id for item in after}]
+    assert page.locator("#list-gone .title").all_inner_texts() == gone
+    page.reload()  # the list to compare with is asked for, where it was not shown before
+    expect(page.locator("#status")).to_contain_text(f"Compared with all at 1: {new} new, {moved} moved.")
+
+
+def mark_of(before: list[str], item_id: str, place: int) -> str:
+    if item_id not in before:
+        return "new"
+    by = before.index(item_id) - place
+    return "" if by == 0 else f"↑ {by}" if by > 0 else f"↓ {-by}"
+
+
 def test_an_empty_history_shows_what_is_popular_and_ranges_of_numbers_filter_it(open_page: Open) -> None:
     with site_of(make_recommender(*UNSET, titles=SHARED_YEARS)) as site:
         page = open_page(site.url)
@@ -171,6 +201,9 @@ def test_an_empty_history_shows_what_is_popular_and_ranges_of_numbers_filter_it(
         popular = site.recommender.recommend([[]], 10, empty="popular")[0]
         expect_list(page, popular)
         expect(page.get_by_role("button", name="Why")).to_have_count(0)
+        expect(page.locator("#factors-note")).to_have_text("Add a title first; what is popular is not steered.")
+        assert page.locator("#factors :enabled").count() == 0
+        assert page.is_disabled("#diversify")
         page.click("#attributes summary")
         page.get_by_label("year from").fill("1986")
         later = [one for one in site.recommender.recommend([[]], 20, empty="popular")[0] if year(one) >= 1986]
@@ -180,6 +213,8 @@ def test_an_empty_history_shows_what_is_popular_and_ranges_of_numbers_filter_it(
 
         page.get_by_role("button", name="Add to the history").first.click()
         expect(page.locator("#status")).to_contain_text("after 1 item")
+        assert page.is_enabled("#factor-0")
+        expect(page.locator("#factors-share")).to_contain_text("of the say; the rest is a second opinion")
         listed = best(site, history_of(page), filters=ItemFilter(where={"year": Between(1986, 1990)}))
         assert listed
         expect_list(page, listed)

@@ -1,5 +1,6 @@
 // Why an item is recommended, and the lists with and without what is said to be the reason.
 
+import { compared, tag } from "./changes.js";
 import { byId, count, el, percent, portion, table, times, title } from "./elements.js";
 import { fidelityPanel } from "./fidelity.js";
 
@@ -103,15 +104,8 @@ function bar(nats, most) {
 }
 
 function beforeAfter({ item: explained, items }, { words, without }) {
-  const [entered, left] = [new Set(without.entered), new Set(without.left)];
-  const places = new Map(items.map((item, place) => [item.item_id, place]));
-  const tag = (kind, text) => el("span", { class: `tag ${kind}` }, text);
-  const dropped = (item) => (left.has(item.item_id) ? tag("gone", "drops out") : null);
-  const moved = (item, place) => {
-    if (entered.has(item.item_id)) return tag("new", "new");
-    const by = places.get(item.item_id) - place;
-    return by === 0 ? null : tag("moved", by > 0 ? `↑ ${by}` : `↓ ${-by}`);
-  };
+  const { mark, gone, nNew } = compared(items, without.items);
+  const dropped = (item) => (gone.includes(item) ? tag("gone", "drops out") : null);
   const line = (item, note) =>
     el(
       "li",
@@ -125,11 +119,11 @@ function beforeAfter({ item: explained, items }, { words, without }) {
   };
   const fate = (rank, probability) => `rank ${rank.toLocaleString("en")} (${percent(probability)})`;
   const [after, before] = [fate(without.rank, Math.exp(without.log_prob)), fate(explained.rank, explained.probability)];
-  const some = `${count(entered.size, "item")} of the list ${entered.size === 1 ? "changes" : "change"}.`;
-  const changes = entered.size ? some : "The list holds the same items.";
+  const some = `${count(nNew, "item")} of the list ${nNew === 1 ? "changes" : "change"}.`;
+  const changes = nNew ? some : "The list holds the same items.";
   return [
     el("h3", {}, "Without ", title(words)),
     el("p", {}, "Without it, ", title(explained.title), ` has ${after}; with it, ${before}. ${changes}`),
-    el("div", { class: "two" }, list("With it", items, dropped), list("Without it", without.items, moved)),
+    el("div", { class: "two" }, list("With it", items, dropped), list("Without it", without.items, mark)),
   ];
 }

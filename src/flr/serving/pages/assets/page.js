@@ -8,7 +8,8 @@ import { keepingFocus } from "./focus.js";
 import { drawHistory, wireSearch } from "./history.js";
 import { attempt, begin, endAll, waitingBy } from "./jobs.js";
 import { acceptKey, wireKey } from "./keys.js";
-import { INVITATION, drawList, say } from "./list.js";
+import { INVITATION, clearList, drawList, say } from "./list.js";
+import { keepNeutral, neutralList } from "./neutral.js";
 import { state } from "./state.js";
 import { wireSteering } from "./steering.js";
 import { forgetTitles, itemsOf, meet } from "./titles.js";
@@ -30,7 +31,7 @@ const waiting = waitingBy(say);
 const tellNews = (...words) => (byId("news").textContent = words.filter(Boolean).join(" "));
 const address = () => addressOf(state.history.map((item) => item.item_id), state.steering.asked());
 
-/** Ask what is served, and show what the address says. news: why, where it was shown before. */
+/** Ask what is served, and show what the address says; news tell why, where it was shown before. */
 function start(news = "") {
   endAll();
   const tell = (words) => (byId("starting").textContent = words);
@@ -69,7 +70,7 @@ function start(news = "") {
   return attempt("start", byId("problem"), work, { again: () => start(news), failed: () => tell("") });
 }
 
-/** Show what an address says. news: what else is told of it. known: titles by ids that may be there no longer. */
+/** Show what an address says; news are what else is told of it. known: titles by ids that may be there no longer. */
 function restore({ ids, asked }, { news = "", known = new Map() } = {}) {
   const work = async (signal) => {
     state.steering.set(asked);
@@ -130,14 +131,15 @@ function addListed(item) {
 function recommend(delay, isNewHistory = false) {
   const [list, place] = [byId("list"), byId("results-problem")];
   const isEmpty = !state.history.length;
+  state.steering.allow(!isEmpty);
   if (isNewHistory) {
     closeWhy();
     begin("heat");
     heated = ""; // what was under way for this very history may have been ended
   }
   if (isEmpty) {
-    byId("heat").hidden = byId("list-note").hidden = true;
-    if (isNewHistory) list.replaceChildren(); // what is listed can no longer be explained
+    byId("heat").hidden = true;
+    if (isNewHistory) clearList(); // what is listed can no longer be explained
   }
   if (isEmpty && !state.model.knows_popular) {
     begin("list");
@@ -153,13 +155,20 @@ function recommend(delay, isNewHistory = false) {
     say("Thinking…");
     const started = performance.now();
     const histories = [state.history.map((item) => item.item_id)];
-    const body = { histories, ...state.steering.asked(), ...(isEmpty ? { empty: "popular" } : {}) };
+    const { factor_weights: weights, diversify, ...plain } = { histories, ...state.steering.asked() };
+    const steered = { ...(weights && { factor_weights: weights }), ...(diversify && { diversify }) };
+    const body = isEmpty ? { ...plain, empty: "popular" } : { ...plain, ...steered };
+    const version = [state.model.model_id, state.model.catalogue_version];
+    const compared = body.factor_weights ? neutralList(body, version, signal) : null;
     const answer = await ask("v1/recommend", { body, signal, waiting });
+    const neutral = await compared;
+    const { items } = answer.lists[0];
     const isEdited = answer.catalogue_version !== state.model.catalogue_version;
     if (isEdited && (await followEdits({ signal, waiting }))) return recommend(0);
     list.setAttribute("aria-busy", "false");
-    meet(answer.lists[0].items.map(taken));
-    drawList(answer.lists[0].items, performance.now() - started, addListed);
+    if (!body.factor_weights) keepNeutral(body, version, items);
+    meet(items.map(taken));
+    drawList(items, { neutral, milliseconds: performance.now() - started, add: addListed });
     if (isEmpty) return;
     if (state.explained !== null) explainItem();
     const heat = JSON.stringify([histories, body.factor_weights]);
@@ -168,8 +177,7 @@ function recommend(delay, isNewHistory = false) {
   };
   const failed = () => {
     list.setAttribute("aria-busy", "false");
-    list.replaceChildren();
-    byId("list-note").hidden = true;
+    clearList();
     say("");
   };
   attempt("list", place, work, { again: () => recommend(0, isNewHistory), failed });

@@ -1,6 +1,6 @@
 // What the list is asked for: weights of factors, diversifying, filters, length.
 
-import { byId, el, title } from "./elements.js";
+import { byId, el, portion, title } from "./elements.js";
 import { factorName } from "./explaining.js";
 import { keepingFocus } from "./focus.js";
 
@@ -13,8 +13,8 @@ const MANY_VALUES = 12;
 /**
  * Wire all that steers. model: what is served; names: of its factors; attributes: what filters can choose from.
  * changed(ms): told when a list would be another one, and how long to wait for more.
- * Returns asked(), the fields of a request; set(asked), which steers as such fields say, as far as that is possible; and
- * chooseFrom(attributes), for when there are others.
+ * Returns asked(), the fields of a request; set(asked), which steers as such fields say, as far as that is possible;
+ * chooseFrom(attributes), for when there are others; and allow(isAllowed), whether factors can steer now.
  */
 export function wireSteering({ model, names, attributes, changed }) {
   const weights = new Array(model.n_factors).fill(1);
@@ -43,7 +43,25 @@ export function wireSteering({ model, names, attributes, changed }) {
     keepingFocus(byId("attributes"), () => (where = wireFilters(others, changed)));
     where.set(filters?.where ?? {});
   };
-  return { asked, set, chooseFrom };
+  return { asked, set, chooseFrom, allow };
+}
+
+/** Let factors steer, or say why they do not. */
+function allow(isAllowed) {
+  byId("factors").disabled = byId("diversify").disabled = !isAllowed;
+  byId("factors-note").textContent = isAllowed
+    ? "Weight of each: 0 turns it off, 1 leaves it, 2 doubles it."
+    : "Add a title first; what is popular is not steered.";
+  if (!isAllowed) byId("factors-share").textContent = "";
+}
+
+/** Tell what share factors have in the list. sources: where its probabilities come from, as /v1/explain says. */
+export function tellShare(sources) {
+  const other = sources.find((one) => one.source === "assistant");
+  byId("factors-share").textContent = other
+    ? `After this history, factors have ${portion(1 - other.weight)} of the say; the rest is a second opinion, ` +
+      "which weights do not steer."
+    : "";
 }
 
 function wireFactors(weights, names, changed) {
@@ -52,7 +70,7 @@ function wireFactors(weights, names, changed) {
   const neutral = byId("neutral");
   const sliders = names.map((name, factor) => {
     const id = `factor-${factor}`;
-    const output = el("output", { for: id });
+    const output = el("output", { for: id, "aria-live": "off" }); // the slider itself tells its value
     const range = { type: "range", min: 0, max: 2, step: 0.1, value: 1 };
     const input = el("input", { ...range, id, "aria-describedby": "factors-note" });
     const show = () => {

@@ -4,8 +4,10 @@ import { ask, pause } from "./api.js";
 import { byId, el, title } from "./elements.js";
 import { drawWhy } from "./explaining.js";
 import { drawHeat } from "./factors.js";
+import { keepingFocus } from "./focus.js";
 import { attempt, begin, waitingBy } from "./jobs.js";
 import { state } from "./state.js";
+import { tellShare } from "./steering.js";
 
 /** An explanation takes the server much longer than a list, so it waits until nobody adds or steers any more. */
 const EXPLAIN_MS = 500;
@@ -27,7 +29,9 @@ export function showHeat() {
     await pause(EXPLAIN_MS, signal);
     // What factors read has nothing to do with filters, which may leave nothing to explain.
     const { diversify, filters, ...steering } = state.steering.asked();
-    drawHeat((await explained(null, steering, signal)).explanation, state.names);
+    const { explanation } = await explained(null, steering, signal);
+    keepingFocus(body, () => drawHeat(explanation, state.names), byId("results"));
+    tellShare(explanation.sources);
     body.setAttribute("aria-busy", "false");
   };
   attempt("heat", byId("heat-problem"), work, { again: showHeat, failed: () => body.replaceChildren() });
