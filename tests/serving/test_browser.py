@@ -335,7 +335,9 @@ def test_why_speaks_of_the_list_as_it_is_steered(site: Site, open_page: Open) ->
     assert f"{plain.item.probability:.3f}" != f"{found.item.probability:.3f}"
     before = page.locator("#comparison > .two ol").first
     expect(before.locator(".title")).to_have_text([one.title for one in steered])
-    assert f"Rank 1, probability {page.inner_text('#list > li:nth-child(1) .figure')}" in page.inner_text("#why-body")
+    assert f"Rank 1, probability {page.inner_text('#list > li:nth-child(1) .figure')}" in page.inner_text(
+        "#why-summary"
+    )
     assert page.locator("#why .effects tbody tr").nth(3).locator("td").first.inner_text() == "0%"
     weight = page.get_by_role("region", name="Heat map: what each factor reads").locator("tbody tr").last
     expect(weight.locator("td").nth(3)).to_have_text("0%")
@@ -347,7 +349,7 @@ def test_why_speaks_of_the_list_as_it_is_steered(site: Site, open_page: Open) ->
     shown_now = best(site, HISTORY, factor_weights=weights, filters=filters)
     expect(before.locator(".title")).to_have_text([one.title for one in shown_now])
     assert page.evaluate("document.activeElement.closest('#why')") is None
-    assert ("The filters leave it out." in page.inner_text("#why-body")) == (steered[0] not in shown_now)
+    assert ("The filters leave it out." in page.inner_text("#why-summary")) == (steered[0] not in shown_now)
     assert page.is_hidden("#why-plain")
     page.get_by_label("Diversify by factors").check()
     expect(page.locator("#why-plain")).to_be_visible()

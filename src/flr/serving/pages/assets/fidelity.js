@@ -14,38 +14,56 @@ const LEAST_NATS = 0.05;
 const [WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM] = [300, 150, 52, 10, 12, 28];
 
 /**
- * Return a panel that tests an explanation when it is opened.
+ * Return a panel that tests an explanation when it is opened; renew({ ask, leave }) returns its element, and marks what
+ * was found before.
  * ask(panel): asks the server, and calls begin() before, and then show(answer) or end(); panel.problem is where
- * problems are told. leave(): told when nobody waits for the answer any more.
+ * problems are told, panel.told whether it has to wait. leave(): told when nobody waits for the answer any more.
  */
-export function fidelityPanel({ ask, leave }) {
-  const [said, figures] = [el("p", { role: "status" }), el("div", { class: "figures" })];
+export function fidelityPanel() {
+  let test = null;
+  const [said, told] = [el("p", { role: "status" }), el("p", { class: "quiet", "aria-live": "polite" })];
+  const figures = el("div", { class: "figures" });
+  const again = el("button", { type: "button", class: "small", on: { click: () => test.ask(panel) } }, "Test again");
+  const old = el("p", { class: "note row", hidden: true }, "This is of the list before, steered otherwise.", again);
   const problem = el("div", { role: "alert" });
   const summary = el("summary", {}, "Test the order of purchases");
-  const element = el("details", { class: "fidelity" }, summary, said, problem, figures);
+  const element = el("details", { class: "fidelity" }, summary, old, said, told, problem, figures);
   const tell = (state, words, parts = []) => {
     element.dataset.state = state;
+    old.hidden = true;
     said.textContent = words;
     figures.replaceChildren(...parts);
   };
+  const close = () => {
+    tell("", "");
+    problem.replaceChildren();
+    element.open = false;
+  };
   const panel = {
     problem,
+    told,
     begin: () => tell("asking", "Asking again with fewer and fewer purchases; this may take some seconds…"),
     show: (found) => {
       const [first, ...others] = inOrder(found);
       tell("shown", verdict(first, found.find((one) => one.measure === "latest")), [chart(first), orders([first, ...others]), points(first)]);
     },
     end: () => tell("", ""),
+    renew: (another) => {
+      test = another;
+      if (element.dataset.state === "shown") old.hidden = false;
+      else if (element.open) close();
+      return element;
+    },
   };
   element.addEventListener("toggle", () => {
     if (element.open && !element.dataset.state) {
-      ask(panel);
+      test.ask(panel);
     } else if (!element.open && element.dataset.state === "asking") {
-      leave();
+      test.leave();
       panel.end();
     }
   });
-  return element;
+  return panel;
 }
 
 const inOrder = (curves) => {

@@ -1,9 +1,11 @@
 // Work that the page does: of each kind only the latest; what goes wrong is told in its place.
 
-import { Problem } from "./api.js";
+import { NO_CONNECTION, Problem } from "./api.js";
 import { count, showProblem } from "./elements.js";
 
 const running = {};
+/** Kind of work -> how to do again what failed because the server could not be reached. */
+const unreached = new Map();
 let refuse = null;
 
 /** Say what is done where the server asks for a key: told the problem; it returns whether it does anything. */
@@ -12,6 +14,7 @@ export const whenRefused = (act) => (refuse = act);
 /** Return a signal that is aborted when the same kind of work begins anew. */
 export function begin(kind) {
   running[kind]?.abort();
+  unreached.delete(kind);
   running[kind] = new AbortController();
   return running[kind].signal;
 }
@@ -27,13 +30,25 @@ export async function attempt(kind, place, work, { again, failed = () => {} }) {
     await work(signal);
   } catch (problem) {
     if (problem.name === "AbortError") return;
-    if (!(problem instanceof Problem)) throw problem;
-    failed();
-    if (problem.status !== 401 || !refuse?.(problem)) showProblem(place, problem, again);
+    const told = problem instanceof Problem ? problem : failure(problem);
+    if (told.title === NO_CONNECTION && again) unreached.set(kind, again);
+    failed(told);
+    if (told.status !== 401 || !refuse?.(told)) showProblem(place, told, again);
   }
 }
 
-/** Return what tells somebody that the server is asked again. */
-export const waitingBy = (tell) => (seconds, reason) => {
-  if (seconds !== null) tell(`${reason}. Asking again in ${count(seconds, "second")}.`);
-};
+function failure(error) {
+  console.error(error);
+  return new Problem({ title: "The page failed", detail: `What the server answered could not be shown (${error}).` });
+}
+
+/** Return what tells in a place that the server is asked again, and afterwards what it said meanwhile. */
+export function waitingIn(place, meanwhile = "") {
+  let told = null;
+  return (seconds, reason) => {
+    if (seconds !== null) place.textContent = told = `${reason}. Asking again in ${count(seconds, "second")}.`;
+    else if (place.textContent === told) place.textContent = meanwhile; // else something newer is told there
+  };
+}
+
+window.addEventListener("online", () => [...unreached.values()].forEach((again) => again()));

@@ -6,14 +6,14 @@ import { byId, count } from "./elements.js";
 import { drawProfiles } from "./factors.js";
 import { keepingFocus } from "./focus.js";
 import { drawHistory, wireSearch } from "./history.js";
-import { attempt, begin, endAll, waitingBy } from "./jobs.js";
+import { attempt, begin, endAll, waitingIn } from "./jobs.js";
 import { acceptKey, wireKey } from "./keys.js";
 import { INVITATION, clearList, drawList, say } from "./list.js";
 import { keepNeutral, neutralList } from "./neutral.js";
 import { state } from "./state.js";
 import { wireSteering } from "./steering.js";
 import { forgetTitles, itemsOf, meet } from "./titles.js";
-import { closeWhy, explainItem, showHeat, wireWhy } from "./why.js";
+import { closeWhy, explainItem, markOld, showHeat, wireWhy } from "./why.js";
 
 const STEERING_MS = 200;
 /** While servers are exchanged, answers may come from either; nobody is asked without a pause. */
@@ -21,13 +21,14 @@ const RELOAD_MS = 500;
 const EXAMPLE_ITEMS = 5;
 
 const ATTRIBUTES = "v1/attributes";
+const ASKING = "Asking the server what it serves…";
 const NOTHING = readAddress("");
 
 /** The history and the weights that the heat map is of. */
 let heated = "";
 
 const taken = ({ item_id, title: text }) => ({ item_id, title: text });
-const waiting = waitingBy(say);
+const waiting = waitingIn(byId("status"), "Thinking…");
 const tellNews = (...words) => (byId("news").textContent = words.filter(Boolean).join(" "));
 const address = () => addressOf(state.history.map((item) => item.item_id), state.steering.asked());
 
@@ -36,9 +37,9 @@ function start(news = "") {
   endAll();
   const tell = (words) => (byId("starting").textContent = words);
   const work = async (signal) => {
-    tell("Asking the server what it serves…");
+    tell(ASKING);
     if (news) await pause(RELOAD_MS, signal);
-    const options = { signal, waiting: waitingBy(tell) };
+    const options = { signal, waiting: waitingIn(byId("starting"), ASKING) };
     const quietly = async (path) => {
       try {
         return await ask(path, options);
@@ -163,6 +164,7 @@ function recommend(delay, isNewHistory = false) {
     const answer = await ask("v1/recommend", { body, signal, waiting });
     const neutral = await compared;
     const { items } = answer.lists[0];
+    markOld(false);
     const isEdited = answer.catalogue_version !== state.model.catalogue_version;
     if (isEdited && (await followEdits({ signal, waiting }))) return recommend(0);
     list.setAttribute("aria-busy", "false");
@@ -179,6 +181,7 @@ function recommend(delay, isNewHistory = false) {
     list.setAttribute("aria-busy", "false");
     clearList();
     say("");
+    markOld(true);
   };
   attempt("list", place, work, { again: () => recommend(0, isNewHistory), failed });
 }
@@ -213,7 +216,10 @@ window.addEventListener("popstate", () => {
   if (wanted && state.model) restore(wanted);
 });
 whenModelChanges(() => start("The server now serves another model; the page was loaded anew."));
-wireWhy();
+wireWhy((title) => {
+  tellNews(`${title} is recommended no longer.`);
+  recommend(0);
+});
 wireKey(() => start());
 if (window.matchMedia("(max-width: 44rem)").matches) byId("steer").open = false;
 start();
