@@ -1,7 +1,7 @@
 // The focus stays where it was when what holds it is drawn anew.
 
 const FOCUSABLE = "button:not(:disabled), input:not(:disabled), select, summary, a[href], [tabindex='0']";
-const nameOf = (one) => one.id || one.getAttribute("aria-label") || one.textContent;
+const nameOf = (one) => one.id || one.getAttribute("aria-label") || one.textContent || one.value;
 
 /** Redraw a place. What had the focus in it gets it back; if it is gone, what comes after it, or the fallback. */
 export function keepingFocus(place, redraw, fallback = place) {

@@ -5,6 +5,7 @@ import { byId, count, el, percent, title } from "./elements.js";
 import { factorName } from "./explaining.js";
 import { keepingFocus } from "./focus.js";
 import { state } from "./state.js";
+import { describe, twins } from "./titles.js";
 import { markExplained, toggleWhy } from "./why.js";
 
 export const INVITATION = "Add a title to the history, and what comes next is shown here.";
@@ -18,7 +19,10 @@ export const say = (words) => (byId("status").textContent = words);
 export function drawList(items, { neutral, milliseconds, add }) {
   const most = Math.max(...items.map((item) => item.probability), 0);
   const changes = neutral && compared(neutral, items);
-  const rows = items.map((item, place) => row(item, place, { most, add, mark: changes?.mark(item, place) }));
+  const same = twins([...items, ...state.history]);
+  const about = (item) => (same.has(item.item_id) ? el("span", { class: "by" }, describe(item, true)) : null);
+  const parts = (item, place) => ({ most, add, about: about(item), mark: changes?.mark(item, place) });
+  const rows = items.map((item, place) => row(item, place, parts(item, place)));
   keepingFocus(byId("list"), () => byId("list").replaceChildren(...rows), byId("results"));
   tellList(items, Math.max(1, Math.round(milliseconds)), changes);
   markExplained();
@@ -30,7 +34,7 @@ export function clearList() {
   byId("list-note").hidden = byId("list-gone").hidden = true;
 }
 
-function row(item, place, { most, add, mark = null }) {
+function row(item, place, { most, add, about, mark = null }) {
   const button = (sign, label, attributes, click) =>
     el("button", { type: "button", class: "small", "aria-label": label, ...attributes, on: { click } }, sign);
   const told = { "aria-expanded": "false", "aria-controls": "why", "data-item": item.item_id };
@@ -45,6 +49,7 @@ function row(item, place, { most, add, mark = null }) {
       { class: "grow" },
       title(item.title),
       mark,
+      about,
       factor === null ? null : el("span", { class: "by" }, "picked by ", factorName(factor, state.names[factor])),
       el("span", { class: "bar", share, "aria-hidden": "true" }),
     ),

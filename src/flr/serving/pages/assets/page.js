@@ -5,11 +5,12 @@ import { ask, pause, whenModelChanges } from "./api.js";
 import { byId, count } from "./elements.js";
 import { drawProfiles } from "./factors.js";
 import { keepingFocus } from "./focus.js";
-import { drawHistory, wireSearch } from "./history.js";
+import { drawHistory } from "./history.js";
 import { attempt, begin, endAll, waitingIn } from "./jobs.js";
 import { acceptKey, wireKey } from "./keys.js";
 import { INVITATION, clearList, drawList, say } from "./list.js";
 import { keepNeutral, neutralList } from "./neutral.js";
+import { wireSearch } from "./search.js";
 import { state } from "./state.js";
 import { wireSteering } from "./steering.js";
 import { forgetTitles, itemsOf, meet } from "./titles.js";
@@ -20,7 +21,7 @@ const STEERING_MS = 200;
 const RELOAD_MS = 500;
 const EXAMPLE_ITEMS = 5;
 
-const ATTRIBUTES = "v1/attributes";
+const ATTRIBUTES = "v1/attributes?limit=1000";
 const ASKING = "Asking the server what it serves…";
 const NOTHING = readAddress("");
 
@@ -59,7 +60,7 @@ function start(news = "") {
     if (news) delete wanted.asked.factor_weights; // another model has other factors
     keepingFocus(byId("steer"), () => {
       const changed = (delay = STEERING_MS) => recommend(delay);
-      Object.assign(state, { model, names, steering: wireSteering({ model, names, attributes, changed }) });
+      Object.assign(state, { model, names, attributes, steering: wireSteering({ model, names, attributes, changed }) });
     });
     tellModel(model);
     drawProfiles(profiles, model.n_factors);
@@ -87,7 +88,7 @@ function restore({ ids, asked }, { news = "", known = new Map() } = {}) {
 async function followEdits(options) {
   const [model, { attributes }] = [await ask("v1/model", options), await ask(ATTRIBUTES, options)];
   const asked = JSON.stringify(state.steering.asked());
-  state.model = model;
+  Object.assign(state, { model, attributes });
   tellModel(model);
   state.steering.chooseFrom(attributes);
   return asked !== JSON.stringify(state.steering.asked());
@@ -199,7 +200,7 @@ function addExample() {
 }
 
 wireSearch({
-  chosen: (item) => changeHistory([...state.history, taken(item)], ""),
+  chosen: (item) => changeHistory([...state.history, taken(item)], `Added ${item.title}.`),
   isTaken: (item) => state.history.some((one) => one.item_id === item.item_id),
 });
 byId("example").addEventListener("click", addExample);

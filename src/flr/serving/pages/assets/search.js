@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { byId, count, el, title } from "./elements.js";
 import { waitingIn } from "./jobs.js";
-import { meet } from "./titles.js";
+import { describe, meet, twins } from "./titles.js";
 
 const MOST_FOUND = 8;
 const TYPING_MS = 150;
@@ -45,21 +45,18 @@ export function wireSearch({ chosen, isTaken }) {
     input.setAttribute("aria-activedescendant", `found-${active}`);
     list.children[active].scrollIntoView({ block: "nearest" });
   };
-  const add = (item) => {
-    chosen(item);
-    note.textContent = `Added ${item.title}.`;
-  };
   const choose = (place) => {
     const item = items[place];
     input.value = "";
     items = [];
     cancel();
-    add(item);
+    chosen(item);
   };
-  const option = (item, place) => {
+  const option = (item, place, all) => {
+    const about = describe(item, twins(all).has(item.item_id));
     const taken = isTaken(item) ? el("span", { class: "quiet" }, "in the history") : null;
     const attributes = { role: "option", id: `found-${place}`, "aria-selected": "false" };
-    return el("li", { ...attributes, on: { click: () => choose(place) } }, title(item.title), taken);
+    return el("li", { ...attributes, on: { click: () => choose(place) } }, el("span", { class: "grow" }, title(item.title), el("span", { class: "by one-line" }, about)), taken);
   };
   const find = async (sought, signal) => {
     const query = new URLSearchParams({ search: sought, limit: MOST_FOUND });
@@ -118,7 +115,7 @@ export function wireSearch({ chosen, isTaken }) {
       try {
         const { items: found } = await answer;
         if (signal.aborted) return;
-        if (found.length) add(found[placeOf(found, sought)]);
+        if (found.length) chosen(found[placeOf(found, sought)]);
         else failed(missing(sought));
       } catch (problem) {
         if (problem.name !== "AbortError") failed(`${problem.title}: ${problem.detail}`);

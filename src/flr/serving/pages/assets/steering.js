@@ -126,7 +126,9 @@ function wireFilters(attributes, changed) {
     byId("no-filters").disabled = !filters.some((one) => one.isSet());
     filters.forEach((one) => one.tell());
   };
+  const opened = new Set([...byId("attributes").querySelectorAll("[open]")].map((one) => one.dataset.name));
   byId("attributes").replaceChildren(...filters.map((one) => one.element));
+  filters.forEach((one) => opened.has(one.name) && one.open());
   byId("no-filters").onclick = () => {
     set({});
     byId("attributes").querySelector("summary").focus();
@@ -144,7 +146,7 @@ function attributeFilter(attribute, changed) {
   const values = valueBoxes(attribute, name, () => changed());
   const element = el(
     "details",
-    { class: "attribute" },
+    { class: "attribute", "data-name": attribute.name, on: { toggle: () => element.open && values.draw() } },
     el("summary", {}, el("span", {}, name, " "), told),
     between?.element,
     values.elements,
@@ -155,6 +157,10 @@ function attributeFilter(attribute, changed) {
     element,
     wanted,
     tell: () => (told.textContent = wanted().map(inWords).join(", ") || "any"),
+    open: () => {
+      values.draw();
+      element.open = true;
+    },
     isSet: () => wanted().length > 0 || Boolean(between?.isSet()),
     set: (conditions) => [between, values].forEach((one) => one?.set(conditions)),
   };
@@ -203,25 +209,46 @@ function rangeFields(name, numbers, changed) {
 
 function valueBoxes(attribute, name, changed) {
   const row = ({ value, n_items: nItems }) => {
-    const box = el("input", { type: "checkbox", value, on: { change: changed } });
+    const change = () => {
+      if (box.checked) chosen.add(value);
+      else chosen.delete(value);
+      changed();
+    };
+    const box = el("input", { type: "checkbox", value, checked: chosen.has(value), on: { change } });
     const number = el("span", { class: "quiet figure" }, nItems.toLocaleString("en"));
     return { box, element: el("label", { class: "choice" }, box, title(value), number) };
   };
-  const rows = attribute.values.map(row);
+  let rows = [];
+  const chosen = new Set();
+  const known = new Set(attribute.values.map((one) => one.value));
   const labelled = { "aria-label": `Find a value of ${name}`, placeholder: "Find" };
   const find = el("input", { type: "text", autocomplete: "off", ...labelled });
   const seek = () => {
     const sought = find.value.trim().toLowerCase();
     rows.forEach((one) => (one.element.hidden = !one.box.value.toLowerCase().includes(sought)));
+    const isThere = rows.some((one) => !one.element.hidden);
+    none.textContent = isThere ? "" : `No value of ${name} holds “${find.value.trim()}”.`;
+  };
+  const none = el("p", { class: "quiet", role: "status" });
+  const choices = el("div", { class: "choices", role: "group", "aria-label": name });
+  /** Draw the boxes; there may be a thousand, so not before somebody looks. */
+  const draw = () => {
+    if (rows.length) return;
+    rows = attribute.values.map(row);
+    choices.replaceChildren(...rows.map((one) => one.element));
   };
   find.addEventListener("input", seek);
-  const unlisted = attribute.n_values - rows.length;
+  const unlisted = attribute.n_values - known.size;
   const elements = [
-    rows.length > MANY_VALUES ? find : null,
-    rows.length ? el("div", { class: "choices", role: "group", "aria-label": name }, rows.map((one) => one.element)) : null,
+    known.size > MANY_VALUES ? [find, none] : [],
+    known.size ? choices : [],
     unlisted > 0 ? el("p", { class: "quiet" }, `${unlisted.toLocaleString("en")} rarer values are not shown.`) : null,
-  ];
-  const wanted = () => rows.filter((one) => one.box.checked).map((one) => one.box.value);
-  const set = (conditions) => rows.forEach(({ box }) => (box.checked = conditions.includes(box.value)));
-  return { elements, wanted, set };
+  ].flat();
+  const wanted = () => attribute.values.map((one) => one.value).filter((value) => chosen.has(value));
+  const set = (conditions) => {
+    chosen.clear();
+    conditions.filter((one) => known.has(one)).forEach((one) => chosen.add(one));
+    rows.forEach(({ box }) => (box.checked = chosen.has(box.value)));
+  };
+  return { elements, wanted, set, draw };
 }

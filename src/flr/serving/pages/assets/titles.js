@@ -1,6 +1,7 @@
 // Items by their ids: what has been met, and what the server is asked for.
 
 import { ask } from "./api.js";
+import { state } from "./state.js";
 
 const met = new Map();
 
@@ -28,4 +29,19 @@ export async function itemsOf(ids, model, options) {
   // What is recommended no longer may be in a history all the same, and is in no list.
   const items = ids.filter((id) => !unknown.has(id)).map((id) => ({ item_id: id, title: met.get(id)?.title ?? id }));
   return { items, unknown: [...unknown] };
+}
+
+/** Return the ids of those items that share their title with another one. */
+export function twins(items) {
+  const ids = new Map();
+  for (const { item_id: id, title } of items) ids.set(title, (ids.get(title) ?? new Set()).add(id));
+  return new Set([...ids.values()].filter((some) => some.size > 1).flatMap((some) => [...some]));
+}
+
+/** Return in a line what is known of an item beside its title. withId: its id, too. */
+export function describe({ item_id: id }, withId) {
+  const known = met.get(id)?.attributes ?? {};
+  const values = state.attributes.map((one) => known[one.name]).map((one) => (Array.isArray(one) ? one.join(", ") : one));
+  const told = values.filter((one) => ["string", "number"].includes(typeof one) && one !== "");
+  return [...(withId ? [`id ${id}`] : []), ...told].join(" · ");
 }
