@@ -173,6 +173,37 @@ def test_buttons_can_be_read_under_the_mouse(named_site: Site, open_page: Open) 
             assert contrast(page, button) >= 4.5, (scheme, button)
 
 
+@pytest.mark.parametrize("width", [360, 720, 1400])
+def test_a_long_title_pushes_nothing_out_of_sight(width: int, open_page: Open) -> None:
+    titles = ["X" * 60 + " (1990)", *TITLES]
+    with site_of(with_genres(titles)) as site:
+        page = opened(open_page, site.url, width)
+        add(page, "XXX", "Blue (1993)")
+        page.click("#list > li:nth-child(1) >> text=Why?")
+        page.wait_for_selector("#comparison h3")
+        page.wait_for_selector("table.heatmap")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        cut = "all => all.filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.dataset.label)"
+        assert page.locator("#why .scroller, #heat .scroller").evaluate_all(cut) == []
+        assert page.locator(".scroller[tabindex]").count() == 0
+        page.context.close()  # before its server stops
+
+
+def test_a_name_of_a_factor_leads_to_what_it_stands_for(named_site: Site, open_page: Open) -> None:
+    page = opened(open_page, named_site.url, 1400)
+    add(page, HISTORY[0])
+    page.get_by_role("button", name="What a rather long name of factor 2 stands for").click()
+    assert page.evaluate("document.activeElement.id") == "profile-2"
+    card = page.locator("#profile-2")
+    expect(card).to_be_in_viewport()
+    expect(card).to_contain_text("Place read +0.20 (+0.10 to +0.30)")
+    expect(card).to_contain_text("2.5×, 3 people")
+    expect(card.locator(".tag")).to_have_text("of most factors")
+    expect(card.locator("td").last).to_have_text("2.00×0.8–1.2")
+    page.click("#words > summary")
+    assert_accessible(page)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_forced_colours_lose_nothing(scheme: str, named_site: Site, open_page: Open) -> None:
     page = opened(open_page, named_site.url, 1400, forced_colors="active", color_scheme=scheme)

@@ -68,7 +68,7 @@ def test_an_explanation_is_tested_by_keyboard_when_somebody_asks(site: Site, ope
     assert ("no better than the mere order in time" in said) == is_beaten
     assert f"{nats(first.deletion_gain)} nats on average" in said
     assert f"{nats(first.insertion_gain)} nats," in said
-    rows = page.get_by_role("region", name="Nats better than random orders").locator("tbody tr")
+    rows = page.get_by_role("table", name="Nats better than random orders").locator("tbody tr")
     orders = ["largest effect first", "most attention first", "most attention first, factors alike", "latest first"]
     assert rows.locator("th").all_inner_texts() == orders
     ordered = [curves[measure] for measure in ("leave-one-out", "gated", "attention", "latest")]
@@ -79,7 +79,7 @@ def test_an_explanation_is_tested_by_keyboard_when_somebody_asks(site: Site, ope
     assert len(points) == len(first.n_kept)
     assert np.argsort(heights).tolist() == np.argsort(first.deletion).tolist()
     page.click("text=Figures of the chart")
-    shown = page.get_by_role("region", name="Probability with the purchases that are left").locator("tbody th")
+    shown = page.get_by_role("table", name="Probability with the purchases that are left").locator("tbody th")
     assert shown.all_inner_texts() == ["1 purchase", "2 purchases", "3 purchases"]
 
     # Closed and opened again it is not asked for anew.

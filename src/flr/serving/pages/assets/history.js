@@ -58,10 +58,11 @@ export function drawHistory(history, window, change) {
   list.replaceChildren(...history.map(row));
   byId("clear").hidden = byId("history-help").hidden = !history.length;
   byId("example").hidden = Boolean(history.length);
+  byId("undo").hidden = true;
 }
 
 function dragging(list, place, move) {
-  const unmark = () => [...list.children].forEach((row) => row.classList.remove("onto", "dragged"));
+  const unmark = () => [...list.children].forEach((row) => row.classList.remove("onto", "below", "dragged"));
   return {
     dragstart: (event) => {
       event.dataTransfer.setData("text/plain", String(place));
@@ -73,7 +74,8 @@ function dragging(list, place, move) {
       if (list.dataset.dragged === undefined) return;
       event.preventDefault();
       unmark();
-      event.currentTarget.classList.add("onto");
+      const isDown = Number(list.dataset.dragged) < place;
+      event.currentTarget.classList.add(isDown ? "below" : "onto");
     },
     drop: (event) => {
       event.preventDefault();

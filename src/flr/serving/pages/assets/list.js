@@ -62,6 +62,7 @@ function row(item, place, { most, add, about, mark = null }) {
 function tellList(items, milliseconds, changes) {
   const { diversify, filters } = state.steering.asked();
   byId("list-note").hidden = !items.length;
+  byId("filters-note").textContent = filters && !items.length ? "Nothing is left." : "";
   byId("list-gone").hidden = !changes?.gone.length;
   byId("list-gone").replaceChildren("Drops out: ", ...(changes?.gone ?? []).flatMap(separated));
   if (!state.history.length) {

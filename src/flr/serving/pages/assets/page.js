@@ -60,7 +60,8 @@ function start(news = "") {
     if (news) delete wanted.asked.factor_weights; // another model has other factors
     keepingFocus(byId("steer"), () => {
       const changed = (delay = STEERING_MS) => recommend(delay);
-      Object.assign(state, { model, names, attributes, steering: wireSteering({ model, names, attributes, changed }) });
+      const steering = wireSteering({ model, names, attributes, isProfiled: profiles !== null, changed });
+      Object.assign(state, { model, names, attributes, steering });
     });
     tellModel(model);
     drawProfiles(profiles, model.n_factors);
@@ -205,7 +206,13 @@ wireSearch({
 });
 byId("example").addEventListener("click", addExample);
 byId("clear").addEventListener("click", () => {
+  const before = state.history;
   changeHistory([], "The history is empty.");
+  byId("undo").hidden = false;
+  byId("undo").onclick = () => {
+    changeHistory(before, "All is back.");
+    byId("search").focus();
+  };
   byId("search").focus();
 });
 document.querySelector(".skip").addEventListener("click", (event) => {
@@ -222,5 +229,5 @@ wireWhy((title) => {
   recommend(0);
 });
 wireKey(() => start());
-if (window.matchMedia("(max-width: 44rem)").matches) byId("steer").open = false;
+if (window.matchMedia("(max-width: 54rem)").matches) byId("steer").open = false;
 start();
