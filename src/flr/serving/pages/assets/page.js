@@ -36,6 +36,7 @@ const address = () => addressOf(state.history.map((item) => item.item_id), state
 /** Ask what is served, and show what the address says; news tell why, where it was shown before. */
 function start(news = "") {
   endAll();
+  cancelSearch();
   const tell = (words) => (byId("starting").textContent = words);
   const work = async (signal) => {
     tell(ASKING);
@@ -200,7 +201,7 @@ function addExample() {
   return attempt("example", byId("results-problem"), work, { again: addExample });
 }
 
-wireSearch({
+const cancelSearch = wireSearch({
   chosen: (item) => changeHistory([...state.history, taken(item)], `Added ${item.title}.`),
   isTaken: (item) => state.history.some((one) => one.item_id === item.item_id),
 });

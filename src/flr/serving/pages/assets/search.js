@@ -18,7 +18,10 @@ function placeOf(items, sought) {
   return Math.max(named, 0);
 }
 
-/** Wire the search. chosen(item): told what was chosen. isTaken(item): whether the history holds it. */
+/**
+ * Wire the search. chosen(item): told what was chosen. isTaken(item): whether the history holds it. Returns cancel(),
+ * which forgets what was found.
+ */
 export function wireSearch({ chosen, isTaken }) {
   const [input, list, note] = [byId("search"), byId("found"), byId("search-note")];
   let [items, active, timer] = [[], -1, 0];
@@ -150,4 +153,5 @@ export function wireSearch({ chosen, isTaken }) {
   });
   input.addEventListener("blur", cancel);
   list.addEventListener("pointerdown", (event) => event.preventDefault()); // keeps the focus in the field
+  return cancel;
 }
