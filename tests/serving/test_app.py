@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -593,3 +594,11 @@ def test_a_page_can_be_mounted_beside_the_api() -> None:
     app = create_app(Service(make_recommender(), ServeSettings()), pages=pages)
     with TestClient(app, base_url="http://localhost") as client:
         assert client.get("/").text == "11 items"
+
+
+def test_every_answer_names_the_model(client: TestClient) -> None:
+    model_id = client.get("/v1/model").json()["model_id"]
+    assert re.fullmatch("[0-9a-f]{12}", model_id)
+    answers = [client.get("/v1/items"), client.post("/v1/recommend", json=ONE), client.post("/v1/recommend", json={})]
+    assert [answer.status_code for answer in answers] == [200, 200, 422]
+    assert {answer.headers["x-flr-model"] for answer in answers} == {model_id}

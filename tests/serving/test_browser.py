@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,10 +70,10 @@ def test_a_history_is_built_and_put_in_order_with_the_keyboard_alone(site: Site,
     expect(page.locator("#status")).to_contain_text("Add a title to the history")
     page.focus("#search")
     page.keyboard.type("ali")
-    expect(page.locator("#found > li")).to_have_text(["Alien (1979)", "Aliens (1986)"])
+    expect(page.locator("#found .title")).to_have_text(["Alien (1979)", "Aliens (1986)"])
     page.keyboard.press("ArrowDown")
     active = page.get_attribute("#search", "aria-activedescendant")
-    assert page.inner_text(f"#{active}") == "Aliens (1986)"
+    assert page.inner_text(f"#{active} .title") == "Aliens (1986)"
     page.keyboard.press("Enter")
     expect(page.locator("#search-note")).to_have_text("Added Aliens (1986).")
     assert page.get_attribute("#search", "aria-expanded") == "false"
@@ -106,9 +108,14 @@ def test_a_history_is_put_in_order_with_the_mouse(site: Site, open_page: Open) -
     first = page.inner_text("#list > li:nth-child(1) .title")
     page.click("#list > li:nth-child(1) [aria-label^='Add']")
     assert history_of(page)[-1] == first
+    before = history_of(page)
     page.click("#clear")
     assert history_of(page) == shown(page) == []
     assert page.is_hidden("#heat")
+    page.get_by_role("button", name="Undo “Clear all”").click()
+    assert history_of(page) == before
+    assert page.is_hidden("#undo")
+    page.click("#clear")
     page.click("#example")
     expect(page.locator("#history > li")).to_have_count(5)
 
@@ -140,6 +147,7 @@ def test_factors_filters_and_length_steer_the_list(site: Site, open_page: Open) 
     page.click("#neutral")
     expect_list(page, best(site, HISTORY))
     assert page.is_disabled("#neutral")
+    assert page.locator("#list .tag").count() == 0
 
     page.get_by_label("Diversify by factors").check()
     diverse = best(site, HISTORY, diversify="factors")
@@ -164,6 +172,35 @@ def test_factors_filters_and_length_steer_the_list(site: Site, open_page: Open) 
     expect_list(page, best(site, HISTORY))
 
 
+def test_what_weights_change_is_marked(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    add(page, *HISTORY)
+    page.get_by_label("Items", exact=True).select_option("5")
+    for factor in (1, 2, 3):
+        page.get_by_label(f"Factor {factor}", exact=True).focus()
+        page.keyboard.press("Home")
+    weights = [0.0, 0.0, 0.0, 1.0]
+    before = [one.item_id for one in best(site, HISTORY)[:5]]
+    after = best(site, HISTORY, factor_weights=weights)[:5]
+    marks = [mark_of(before, one.item_id, place) for place, one in enumerate(after)]
+    assert any(marks)  # else the test is about nothing
+    new, moved = marks.count("new"), sum(mark not in ("", "new") for mark in marks)
+    expect(page.locator("#status")).to_contain_text(f"Compared with all at 1: {new} new, {moved} moved.")
+    shown_marks = "all => all.map((one) => one.querySelector('.tag')?.textContent ?? '')"
+    assert page.locator("#list > li").evaluate_all(shown_marks) == marks
+    gone = [one.title for one in best(site, HISTORY)[:5] if one.item_id not in {item.item_id for item in after}]
+    assert page.locator("#list-gone .title").all_inner_texts() == gone
+    page.reload()  # the list to compare with is asked for, where it was not shown before
+    expect(page.locator("#status")).to_contain_text(f"Compared with all at 1: {new} new, {moved} moved.")
+
+
+def mark_of(before: list[str], item_id: str, place: int) -> str:
+    if item_id not in before:
+        return "new"
+    by = before.index(item_id) - place
+    return "" if by == 0 else f"↑ {by}" if by > 0 else f"↓ {-by}"
+
+
 def test_an_empty_history_shows_what_is_popular_and_ranges_of_numbers_filter_it(open_page: Open) -> None:
     with site_of(make_recommender(*UNSET, titles=SHARED_YEARS)) as site:
         page = open_page(site.url)
@@ -171,6 +208,9 @@ def test_an_empty_history_shows_what_is_popular_and_ranges_of_numbers_filter_it(
         popular = site.recommender.recommend([[]], 10, empty="popular")[0]
         expect_list(page, popular)
         expect(page.get_by_role("button", name="Why")).to_have_count(0)
+        expect(page.locator("#factors-note")).to_have_text("Add a title first; what is popular is not steered.")
+        assert page.locator("#factors input:enabled, #neutral:enabled").count() == 0
+        assert page.is_disabled("#diversify")
         page.click("#attributes summary")
         page.get_by_label("year from").fill("1986")
         later = [one for one in site.recommender.recommend([[]], 20, empty="popular")[0] if year(one) >= 1986]
@@ -180,6 +220,8 @@ def test_an_empty_history_shows_what_is_popular_and_ranges_of_numbers_filter_it(
 
         page.get_by_role("button", name="Add to the history").first.click()
         expect(page.locator("#status")).to_contain_text("after 1 item")
+        assert page.is_enabled("#factor-0")
+        expect(page.locator("#factors-share")).to_contain_text("of the say; the rest is a second opinion")
         listed = best(site, history_of(page), filters=ItemFilter(where={"year": Between(1986, 1990)}))
         assert listed
         expect_list(page, listed)
@@ -300,9 +342,11 @@ def test_why_speaks_of_the_list_as_it_is_steered(site: Site, open_page: Open) ->
     assert f"{plain.item.probability:.3f}" != f"{found.item.probability:.3f}"
     before = page.locator("#comparison > .two ol").first
     expect(before.locator(".title")).to_have_text([one.title for one in steered])
-    assert f"Rank 1, probability {page.inner_text('#list > li:nth-child(1) .figure')}" in page.inner_text("#why-body")
+    assert f"Rank 1, probability {page.inner_text('#list > li:nth-child(1) .figure')}" in page.inner_text(
+        "#why-summary"
+    )
     assert page.locator("#why .effects tbody tr").nth(3).locator("td").first.inner_text() == "0%"
-    weight = page.get_by_role("region", name="Heat map: what each factor reads").locator("tbody tr").last
+    weight = page.locator("table.heatmap").locator("tbody tr").last
     expect(weight.locator("td").nth(3)).to_have_text("0%")
 
     # The panel stays open, keeps up with what is steered, and takes no focus.
@@ -312,7 +356,7 @@ def test_why_speaks_of_the_list_as_it_is_steered(site: Site, open_page: Open) ->
     shown_now = best(site, HISTORY, factor_weights=weights, filters=filters)
     expect(before.locator(".title")).to_have_text([one.title for one in shown_now])
     assert page.evaluate("document.activeElement.closest('#why')") is None
-    assert ("The filters leave it out." in page.inner_text("#why-body")) == (steered[0] not in shown_now)
+    assert ("The filters leave it out." in page.inner_text("#why-summary")) == (steered[0] not in shown_now)
     assert page.is_hidden("#why-plain")
     page.get_by_label("Diversify by factors").check()
     expect(page.locator("#why-plain")).to_be_visible()
@@ -321,7 +365,7 @@ def test_why_speaks_of_the_list_as_it_is_steered(site: Site, open_page: Open) ->
 def test_the_heat_map_is_a_table_of_what_factors_read(site: Site, open_page: Open) -> None:
     page = open_page(site.url)
     add(page, *HISTORY)
-    table = page.get_by_role("region", name="Heat map: what each factor reads").get_by_role("table")
+    table = page.locator("table.heatmap")
     expect(table.locator("tbody th")).to_have_text([*HISTORY, "outside all titles", "weight of the factor"])
     assert table.locator("thead th").all_inner_texts()[1:] == [f"Factor {number}" for number in (1, 2, 3, 4)]
     recommender = site.recommender
@@ -366,11 +410,15 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(tmp_path: Path, open_page: 
         assert page.locator("main[inert]").count() == 1
         page.get_by_label("API key").fill("flr_wrong_key")
         page.keyboard.press("Enter")
-        expect(page.locator("#key-note")).to_contain_text("the key is not known")
+        expect(page.locator("#key-note")).to_contain_text("The server does not know this key")
+        page.get_by_label("API key").fill("schlüssel–1")
+        page.keyboard.press("Enter")
+        expect(page.locator("#key-note")).to_contain_text("letters, digits and signs without accents")
         page.get_by_label("API key").fill(key)
-        page.click("text=Use key")
+        page.keyboard.press("Enter")
         page.wait_for_selector("main:not([inert])")
         assert page.input_value("#key") == ""
+        assert page.evaluate("document.activeElement.id") == "search"
         add(page, "Alien")
         assert page.evaluate("[...Object.values(sessionStorage)]") == [key]
         assert page.evaluate("localStorage.length") == 0
@@ -378,6 +426,23 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(tmp_path: Path, open_page: 
         assert key not in page.url + page.content()
         page.reload()
         page.wait_for_selector("main:not([inert])")
+        with page.expect_download() as saved:
+            page.click("#description")
+        assert json.loads(saved.value.path().read_text())["info"]["title"] == "flr"
+        page.locator("#factor-1").focus()
+        page.keyboard.press("Home")
+        expect(page).to_have_url(re.compile("weights"))
+        refused = (
+            '{"type": "urn:flr:problem:key", "title": "Unauthorized", "status": 401, "detail": "the key is not known"}'
+        )
+        page.route("**/v1/recommend", lambda route: route.fulfill(status=401, body=refused), times=1)
+        page.keyboard.press("End")
+        expect(page.locator("#key-note")).to_contain_text("takes this key no longer")
+        page.get_by_label("API key").fill(key)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("main:not([inert])")
+        expect(page.locator("#factor-1")).to_have_value("2")
+        assert history_of(page) == ["Alien (1979)"]
         page.click("#forget")
         expect(page.locator("#key-note")).to_contain_text("This server asks for a key")
         assert page.evaluate("sessionStorage.length") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -88,7 +89,7 @@ def explained(page: Page) -> None:
     page.click("#list > li:nth-child(1) >> text=Why?")
     page.wait_for_selector("#comparison h3")
     page.wait_for_selector(".heatmap")
-    page.click("text=Test this explanation")
+    page.click("text=Test the order of purchases")
     page.click("text=Figures of the chart")
     expect(page.locator("[aria-busy=true]")).to_have_count(0)
 
@@ -98,7 +99,7 @@ def untested(page: Page) -> None:
     page.click("#list > li:nth-child(1) >> text=Why?")
     expect(page.locator("[aria-busy=true]")).to_have_count(0)
     page.route("**/v1/explain", refusing(503, "too-late"))
-    page.click("text=Test this explanation")
+    page.click("text=Test the order of purchases")
     expect(page.locator(".fidelity").get_by_role("button", name="Try again")).to_be_visible()
 
 
@@ -143,6 +144,64 @@ def test_nothing_is_cut_off_at_twice_the_size(named_site: Site, open_page: Open)
     assert page.evaluate("document.documentElement.scrollWidth") <= 640
     wide = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.ariaLabel)"
     assert page.locator("#why .scroller").evaluate_all(wide) == []
+
+
+def contrast(page: Page, selector: str) -> float:
+    """Return the contrast of an element's text and ground."""
+    style = "one => [getComputedStyle(one).color, getComputedStyle(one).backgroundColor]"
+
+    def luminance(colour: str) -> float:
+        shares = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        red, green, blue = (one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in shares)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    dark, light = sorted(map(luminance, page.locator(selector).first.evaluate(style)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_buttons_can_be_read_under_the_mouse(named_site: Site, open_page: Open) -> None:
+    page = opened(open_page, named_site.url, 1400)
+    add(page, *HISTORY)
+    page.click("#list > li:nth-child(1) >> text=Why?")
+    page.wait_for_selector("#comparison h3")
+    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    for scheme in schemes:
+        page.emulate_media(color_scheme=scheme)
+        for button in ("#list [aria-expanded=true]", "#why [aria-pressed=true]", "#why [aria-pressed=false]", "#clear"):
+            page.hover(button)
+            assert page.locator(f"{button}:hover").count() == 1
+            assert contrast(page, button) >= 4.5, (scheme, button)
+
+
+@pytest.mark.parametrize("width", [360, 720, 1400])
+def test_a_long_title_pushes_nothing_out_of_sight(width: int, open_page: Open) -> None:
+    titles = ["X" * 60 + " (1990)", *TITLES]
+    with site_of(with_genres(titles)) as site:
+        page = opened(open_page, site.url, width)
+        add(page, "XXX", "Blue (1993)")
+        page.click("#list > li:nth-child(1) >> text=Why?")
+        page.wait_for_selector("#comparison h3")
+        page.wait_for_selector("table.heatmap")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        cut = "all => all.filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.dataset.label)"
+        assert page.locator("#why .scroller, #heat .scroller").evaluate_all(cut) == []
+        assert page.locator(".scroller[tabindex]").count() == 0
+        page.context.close()  # before its server stops
+
+
+def test_a_name_of_a_factor_leads_to_what_it_stands_for(named_site: Site, open_page: Open) -> None:
+    page = opened(open_page, named_site.url, 1400)
+    add(page, HISTORY[0])
+    page.get_by_role("button", name="What a rather long name of factor 2 stands for").click()
+    assert page.evaluate("document.activeElement.id") == "profile-2"
+    card = page.locator("#profile-2")
+    expect(card).to_be_in_viewport()
+    expect(card).to_contain_text("Place read +0.20 (+0.10 to +0.30)")
+    expect(card).to_contain_text("2.5×, 3 people")
+    expect(card.locator(".tag")).to_have_text("of most factors")
+    expect(card.locator("td").last).to_have_text("2.00×0.8–1.2")
+    page.click("#words > summary")
+    assert_accessible(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

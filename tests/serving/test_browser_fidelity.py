@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("axe_playwright_python.sync_playwright", reason="playwright and axe are not installed")
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from browsers import Open
 from flr.explanation.fidelity import Fidelity, fidelity
@@ -61,11 +61,14 @@ def test_an_explanation_is_tested_by_keyboard_when_somebody_asks(site: Site, ope
     curves = curves_of(site, 1, [1.0, 0.0, 1.0, 1.0])
     first = curves["leave-one-out"]
     said = page.inner_text(".fidelity > [role=status]")
-    verdicts = {0: "It does not hold up.", 1: "It holds up in part.", 2: "It holds up."}
-    assert said.startswith(verdicts[sum(gain > 0.05 for gain in (first.deletion_gain, first.insertion_gain))])
+    verdicts = {0: "It does not hold up", 1: "It holds up in part", 2: "It holds up against random orders"}
+    n_better = sum(gain > 0.05 for gain in (first.deletion_gain, first.insertion_gain))
+    assert said.startswith(verdicts[n_better])
+    is_beaten = n_better > 0 and first.score - curves["latest"].score <= 0.05
+    assert ("no better than the mere order in time" in said) == is_beaten
     assert f"{nats(first.deletion_gain)} nats on average" in said
     assert f"{nats(first.insertion_gain)} nats," in said
-    rows = page.get_by_role("region", name="Nats better than random orders").locator("tbody tr")
+    rows = page.get_by_role("table", name="Nats better than random orders").locator("tbody tr")
     orders = ["largest effect first", "most attention first", "most attention first, factors alike", "latest first"]
     assert rows.locator("th").all_inner_texts() == orders
     ordered = [curves[measure] for measure in ("leave-one-out", "gated", "attention", "latest")]
@@ -76,7 +79,7 @@ def test_an_explanation_is_tested_by_keyboard_when_somebody_asks(site: Site, ope
     assert len(points) == len(first.n_kept)
     assert np.argsort(heights).tolist() == np.argsort(first.deletion).tolist()
     page.click("text=Figures of the chart")
-    shown = page.get_by_role("region", name="Probability with the purchases that are left").locator("tbody th")
+    shown = page.get_by_role("table", name="Probability with the purchases that are left").locator("tbody th")
     assert shown.all_inner_texts() == ["1 purchase", "2 purchases", "3 purchases"]
 
     # Closed and opened again it is not asked for anew.
@@ -112,3 +115,44 @@ def test_one_purchase_cannot_be_tested(site: Site, open_page: Open) -> None:
     page.click("#list > li:nth-child(1) >> text=Why?")
     page.wait_for_selector("#comparison h3")
     assert page.locator(".fidelity").count() == 0
+
+
+def verdict_on(page: Page, n_kept: int, *scores: float) -> str:
+    """Test a made-up answer: the scores of the order of effects and of the order in time."""
+    kept = list(range(1, n_kept + 1))
+    curves = [
+        {
+            "measure": measure,
+            "n_kept": kept,
+            **{name: [-float(n) for n in kept] for name in ("deletion", "insertion", "random")},
+            **dict.fromkeys(("deletion_gain", "insertion_gain", "score"), score),
+        }
+        for measure, score in zip(("leave-one-out", "latest"), scores, strict=True)
+    ]
+
+    def answer(route: Route) -> None:
+        if not (route.request.post_data_json or {}).get("fidelity"):
+            return route.fallback()
+        return route.fulfill(json={"explanation": {}, "skipped": [], "fidelity": curves})
+
+    page.route("**/v1/explain", answer)
+    page.click(".fidelity > summary")
+    page.wait_for_selector("svg.curves[role=img]")
+    said = page.inner_text(".fidelity > [role=status]")
+    page.unroute("**/v1/explain")
+    page.click("#why-close")
+    return said
+
+
+def test_a_verdict_is_given_only_where_the_test_could_fail(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    add(page, *HISTORY)
+    for scores, begins in (
+        ((0.5, 0.1), "It holds up against random orders."),
+        ((0.5, 0.5), "It holds up against random orders, but the order is no better than the mere order in time"),
+        ((0.01, 0.5), "It does not hold up."),
+    ):
+        why(page)
+        assert verdict_on(page, 3, *scores).startswith(begins)
+    why(page)
+    assert verdict_on(page, 2, 0.9, 0.1) == "With two purchases this test cannot fail; add more."

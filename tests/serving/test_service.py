@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,3 +110,12 @@ def test_lists_and_explanations_are_the_same_when_they_share_the_time(monkeypatc
     assert [future.result(60) for future in lists] == [expected] * 3
     assert done == ["lists"] * 3 + ["explanation"]
     service.close()
+
+
+def test_a_saved_model_is_known_by_its_id(saved: Path, tmp_path: Path) -> None:
+    make_recommender("seed=1").save(tmp_path / "other")
+    services = [Service.load(folder, ServeSettings()) for folder in (saved, saved, tmp_path / "other")]
+    one, again, other = [service.model_id for service in services]
+    assert one == again != other
+    for service in services:
+        service.close()

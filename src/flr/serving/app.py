@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match
-from starlette.types import Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flr import __version__
 from flr.errors import ClosedError, FlrError
@@ -100,6 +100,7 @@ def create_app(
         needs_admin=lambda method, path: path == "/v1/items" and method in ("POST", "DELETE"),
         route_of=partial(_route_of, app),
     )
+    app.add_middleware(_Naming, model_id=service.model_id)
     app.add_middleware(Gate, settings=gate, metrics=metrics)
     if settings.cors_origins:
         app.add_middleware(  # outermost, so that a page can read what the gate refuses
@@ -107,9 +108,24 @@ def create_app(
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Retry-After"],
+            expose_headers=["X-Request-ID", "X-Flr-Model", "Retry-After"],
         )
     return app
+
+
+class _Naming:
+    """Wraps an application: what it answers below ``/v1/`` names the model, so that clients see when it is another."""
+
+    def __init__(self, app: ASGIApp, model_id: str) -> None:
+        self._app, self._header = app, (b"x-flr-model", model_id.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start" and scope["path"].startswith("/v1/"):
+                message = {**message, "headers": [*message.get("headers", ()), self._header]}
+            await send(message)
+
+        await self._app(scope, receive, answer)
 
 
 def _route_of(app: FastAPI, scope: Scope) -> str | None:
@@ -241,6 +257,7 @@ def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
         return _json(
             ModelResponse(
                 flr_version=__version__,
+                model_id=service.model_id,
                 n_items=service.n_items,
                 n_factors=service.recommender.snapshot.n_factors,
                 window=config.text.window,

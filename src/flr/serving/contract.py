@@ -271,6 +271,9 @@ class ModelResponse(_Model):
     """What is served."""
 
     flr_version: str
+    model_id: str = Field(
+        "", description="Of the saved model and its items; it is in the header X-Flr-Model of every answer, too."
+    )
     n_items: int
     n_factors: int
     window: int = Field(description="Items of a history that are read.")

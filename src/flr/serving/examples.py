@@ -138,6 +138,7 @@ ANSWERS: Final[dict[tuple[str, str], Any]] = {
     },
     ("GET", "/v1/model"): {
         "flr_version": __version__,
+        "model_id": "9f2c41d07be3",
         "n_items": 1682,
         "n_factors": 4,
         "window": 20,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -19,6 +20,7 @@ from flr.explanation.profiles import FactorProfiles, load_profiles
 from flr.live import LiveCatalogue
 from flr.recommender import Recommender
 from flr.records import Histories
+from flr.saving import saved_hash
 from flr.serving.choices import AttributeChoices
 from flr.serving.contract import Attribute, ExplainRequest, Item, NewItem, RecommendRequest
 from flr.serving.engine import Engine
@@ -96,11 +98,14 @@ class Service:
 
     Attributes:
         overlap: Share of the top 10 that reduced weights have in common with full ones; None with full ones.
+        model_id: Of the saved model and its items: another one has another id. One that is not saved has a new id at
+            every start.
     """
 
     def __init__(self, recommender: Recommender, settings: ServeSettings, run: Path | None = None) -> None:
         self.recommender, self.settings = recommender, settings
         self.profiles: FactorProfiles | None = load_profiles(run) if run is not None else None
+        self.model_id = secrets.token_hex(6) if run is None else saved_hash(run)[:12]
         self.overlap = reduce_weights(recommender, settings.weights, settings.min_overlap)
         self._edits = threading.Lock()
         self._journal = None if settings.journal is None else replayed(recommender, settings.journal)

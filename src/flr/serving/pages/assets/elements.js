@@ -27,9 +27,23 @@ export function table(caption, heads, rows, properties = {}) {
   const side = (place) => (properties.ends?.includes(place) ? "end" : null);
   const head = el("tr", {}, heads.map((cell, place) => el("th", { scope: "col", class: side(place) }, cell)));
   const parts = [el("caption", {}, caption), el("thead", {}, head), el("tbody", {}, rows)];
-  const scroller = { class: "scroller", tabindex: "0", role: "region", "aria-label": properties.label ?? caption };
-  return el("div", scroller, el("table", { class: properties.class }, parts));
+  const scroller = el("div", { class: "scroller" }, el("table", { class: properties.class }, parts));
+  scroller.dataset.label = properties.label ?? caption;
+  widths.observe(scroller);
+  return scroller;
 }
+
+/** Lets the keyboard reach tables that scroll, and those alone. */
+const widths = new ResizeObserver((seen) => {
+  for (const { target } of seen) {
+    const isCut = target.scrollWidth > target.clientWidth;
+    const told = { tabindex: "0", role: "region", "aria-label": target.dataset.label };
+    for (const [name, value] of Object.entries(told)) {
+      if (isCut) target.setAttribute(name, value);
+      else target.removeAttribute(name);
+    }
+  }
+});
 
 const percents = [0, 1, 2, 3].map((digits) => {
   const options = { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits };

@@ -1,5 +1,6 @@
 // Why an item is recommended, and the lists with and without what is said to be the reason.
 
+import { compared, tag } from "./changes.js";
 import { byId, count, el, percent, portion, table, times, title } from "./elements.js";
 import { fidelityPanel } from "./fidelity.js";
 
@@ -16,9 +17,11 @@ export const factorName = (factor, name) =>
 
 /**
  * Draw why an item is recommended. found: what /v1/explain says; names: of factors; test: how it is tested, see
- * `fidelityPanel`.
+ * `fidelityPanel`. before: what this returned of the item as it was steered before, null of another one: what somebody
+ * compared and tested stays.
  */
-export function drawWhy(found, names, test) {
+export function drawWhy(found, names, test, before) {
+  const drawn = { compared: before?.compared ?? null, panel: before?.panel ?? fidelityPanel() };
   byId("why-title").replaceChildren("Why ", title(found.item.title), "?");
   const factors = found.factors.map(({ factor, gate, contribution, without }) => {
     const words = names[factor];
@@ -35,16 +38,22 @@ export function drawWhy(found, names, test) {
     return { label: words, words, nats: contribution, weight, without };
   });
   const causes = [...factors, ...sources, ...purchases];
-  const comparison = el("div", { class: "comparison", id: "comparison", "aria-live": "polite" });
+  const comparison = comparisonOf(found);
   const compare = (cause) => {
     causes.forEach((one) => one.button.setAttribute("aria-pressed", String(one === cause)));
-    comparison.replaceChildren(...beforeAfter(found, cause));
+    comparison.show(cause);
   };
-  for (const one of causes) one.button = compareButton(one.words, () => compare(one));
+  const choose = (cause) => {
+    drawn.compared = cause.words;
+    compare(cause);
+    comparison.element.scrollIntoView({ block: "nearest" });
+  };
+  for (const one of causes) one.button = compareButton(one.words, () => choose(one));
 
   const most = Math.max(...causes.map((one) => Math.abs(one.nats)), 0);
   const hasWeights = factors.length > 0;
-  const parts = [el("p", {}, summary(found))];
+  const parts = [];
+  byId("why-summary").textContent = summary(found);
   if (hasWeights) parts.push(effects("What each factor does", ["Factor", "Weight"], factors, most));
   if (sources.length) parts.push(effects("Where the probability comes from", ["Source", "Say"], sources, most));
   if (purchases.length) {
@@ -56,11 +65,13 @@ export function drawWhy(found, names, test) {
   if (causes.length) {
     const meaning = "Effect: how many times as probable the item is with it as without it.";
     parts.push(el("p", { class: "quiet" }, `${meaning} Effects need not multiply to anything.`));
-    if (purchases.length) parts.push(fidelityPanel(test));
-    parts.push(comparison);
-    compare(causes.reduce((best, one) => (Math.abs(one.nats) > Math.abs(best.nats) ? one : best)));
+    if (purchases.length) parts.push(drawn.panel.renew(test));
+    parts.push(comparison.element);
+    const strongest = causes.reduce((best, one) => (Math.abs(one.nats) > Math.abs(best.nats) ? one : best));
+    compare(causes.find((one) => one.words === drawn.compared) ?? strongest);
   }
   byId("why-body").replaceChildren(...parts);
+  return drawn;
 }
 
 function summary({ item, is_seen: isSeen, is_allowed: isAllowed, n_sharing: nSharing, n_unread: nUnread, history }) {
@@ -102,16 +113,29 @@ function bar(nats, most) {
   return el("span", { class: `effect ${nats >= 0 ? "for" : "against"}`, share, "aria-hidden": "true" });
 }
 
-function beforeAfter({ item: explained, items }, { words, without }) {
-  const [entered, left] = [new Set(without.entered), new Set(without.left)];
-  const places = new Map(items.map((item, place) => [item.item_id, place]));
-  const tag = (kind, text) => el("span", { class: `tag ${kind}` }, text);
-  const dropped = (item) => (left.has(item.item_id) ? tag("gone", "drops out") : null);
-  const moved = (item, place) => {
-    if (entered.has(item.item_id)) return tag("new", "new");
-    const by = places.get(item.item_id) - place;
-    return by === 0 ? null : tag("moved", by > 0 ? `↑ ${by}` : `↓ ${-by}`);
+/** Return an element that compares lists, and show(cause), which compares them with and without a cause. */
+function comparisonOf(found) {
+  const [heading, told] = [el("h3"), el("p", { "aria-live": "polite" })]; // of the lists nobody wants to hear each line
+  const lists = el("div", { class: "two" });
+  const show = (cause) => {
+    heading.replaceChildren("Without ", title(cause.words));
+    told.replaceChildren(...inSentences(found.item, cause, compared(found.items, cause.without.items)));
+    lists.replaceChildren(...beforeAfter(found, cause));
   };
+  return { element: el("div", { class: "comparison", id: "comparison" }, heading, told, lists), show };
+}
+
+function inSentences(explained, { without }, { nNew }) {
+  const fate = (rank, probability) => `rank ${rank.toLocaleString("en")} (${percent(probability)})`;
+  const [after, before] = [fate(without.rank, Math.exp(without.log_prob)), fate(explained.rank, explained.probability)];
+  const some = `${count(nNew, "item")} of the list ${nNew === 1 ? "changes" : "change"}.`;
+  const changes = nNew ? some : "The list holds the same items.";
+  return ["Without it, ", title(explained.title), ` has ${after}; with it, ${before}. ${changes}`];
+}
+
+function beforeAfter({ item: explained, items }, { without }) {
+  const { mark, gone } = compared(items, without.items);
+  const dropped = (item) => (gone.includes(item) ? tag("gone", "drops out") : null);
   const line = (item, note) =>
     el(
       "li",
@@ -123,13 +147,5 @@ function beforeAfter({ item: explained, items }, { words, without }) {
     const lines = ranked.map((item, place) => line(item, note(item, place)));
     return el("div", {}, el("h4", {}, heading), el("ol", { class: "plain" }, lines));
   };
-  const fate = (rank, probability) => `rank ${rank.toLocaleString("en")} (${percent(probability)})`;
-  const [after, before] = [fate(without.rank, Math.exp(without.log_prob)), fate(explained.rank, explained.probability)];
-  const some = `${count(entered.size, "item")} of the list ${entered.size === 1 ? "changes" : "change"}.`;
-  const changes = entered.size ? some : "The list holds the same items.";
-  return [
-    el("h3", {}, "Without ", title(words)),
-    el("p", {}, "Without it, ", title(explained.title), ` has ${after}; with it, ${before}. ${changes}`),
-    el("div", { class: "two" }, list("With it", items, dropped), list("Without it", without.items, moved)),
-  ];
+  return [list("With it", items, dropped), list("Without it", without.items, mark)];
 }

@@ -32,7 +32,8 @@ export function drawHeat({ factors, history }, names) {
 /** Draw what each factor stands for, or how to find out. */
 export function drawProfiles(profiles, nFactors) {
   byId("profiles").hidden = nFactors === 0;
-  byId("profile-cards").replaceChildren(...(profiles?.factors ?? []).map(profileCard));
+  const common = commonTitles(profiles?.factors ?? []);
+  byId("profile-cards").replaceChildren(...(profiles?.factors ?? []).map((one) => profileCard(one, common)));
   if (!profiles) {
     byId("profiles-note").textContent =
       "Nobody has looked yet: run `flr profile` on the run that is served, and start the server again.";
@@ -42,18 +43,29 @@ export function drawProfiles(profiles, nFactors) {
   byId("profiles-note").textContent = `Over ${seen} (${profiles.split} split). Shown are differences beyond chance.`;
 }
 
-function profileCard(one) {
+/** Return the ids of titles that are typical of most factors, and so tell little of one. */
+function commonTitles(factors) {
+  const counts = new Map();
+  const ids = factors.flatMap((one) => one.items.slice(0, MOST_TITLES).map((item) => item.item_id));
+  ids.forEach((id) => counts.set(id, (counts.get(id) ?? 0) + 1));
+  return new Set([...counts.keys()].filter((id) => factors.length > 1 && counts.get(id) > factors.length / 2));
+}
+
+function profileCard(one, common) {
   const isSure = (lift) => lift.lift < lift.chance_low || lift.lift > lift.chance_high;
   const sure = one.attributes.filter(isSure).slice(0, MOST_ATTRIBUTES);
   const typical = one.items.slice(0, MOST_TITLES).map((item) => {
-    return el("li", {}, title(item.title), el("span", { class: "figure quiet" }, ` ${item.lift.toFixed(1)}×`));
+    const of = ` ${item.lift.toFixed(1)}×, ${count(item.n_read, "person", "people")}`;
+    const tag = common.has(item.item_id) ? el("span", { class: "tag" }, "of most factors") : null;
+    return el("li", {}, title(item.title), el("span", { class: "quiet" }, of), tag);
   });
   const nothing = "No attribute is read more or less than chance would have it.";
   return el(
     "article",
-    { class: "profile", "aria-label": one.name },
+    { class: "profile", id: `profile-${one.factor}`, tabindex: "-1", "aria-label": one.name },
     el("h3", {}, factorName(one.factor, one.name)),
     el("p", {}, habits(one)),
+    el("ul", { class: "quiet typical" }, intervals(one).map((words) => el("li", {}, words))),
     sure.length ? liftTable(one.name, sure) : el("p", { class: "quiet" }, nothing),
     typical.length ? el("div", {}, el("h4", {}, "Typical titles"), el("ul", { class: "typical" }, typical)) : null,
   );
@@ -61,13 +73,24 @@ function profileCard(one) {
 
 function liftTable(name, lifts) {
   const figure = (text) => el("td", { class: "figure" }, text);
-  const row = ({ attribute, value, share, base, lift }) => {
+  const row = ({ attribute, value, share, base, lift, chance_low: low, chance_high: high }) => {
     const kind = el("span", { class: "quiet" }, ` ${attribute.replaceAll("_", " ")}`);
-    const figures = [portion(share), portion(base), `${lift.toFixed(2)}×`].map(figure);
-    return el("tr", {}, el("th", { scope: "row" }, title(value), kind), figures);
+    const chance = el("span", { class: "by" }, `${low.toFixed(1)}–${high.toFixed(1)}`);
+    const figures = [portion(share), portion(base)].map(figure);
+    const lifted = el("td", { class: "figure" }, `${lift.toFixed(2)}×`, chance);
+    return el("tr", {}, el("th", { scope: "row" }, title(value), kind), figures, lifted);
   };
   const options = { label: `What ${name} reads more or less of`, ends: [1, 2, 3] };
-  return table("Reads more or less of", ["Value", "Reads", "Histories", "Lift"], lifts.map(row), options);
+  return table("Reads more or less of", ["Value", "Reads", "Histories", "Lift (by chance)"], lifts.map(row), options);
+}
+
+const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+
+/** Return in words how sure it is where a factor looks. */
+function intervals({ recency, popularity }) {
+  const between = ({ low, high }) => (low === null || high === null ? "" : ` (${signed(low)} to ${signed(high)})`);
+  const told = ([name, one]) => (one.mean === null ? null : `${name} ${signed(one.mean)}${between(one)}`);
+  return [["Place read", recency], ["Popularity", popularity]].map(told).filter(Boolean);
 }
 
 /** Return in words where a factor looks; the ends of an interval are null where one person was looked at. */

@@ -1,4 +1,4 @@
-// Whether an explanation is true: what becomes of the item when purchases are taken away, or given, in its order.
+// Whether the order of purchases is true: what becomes of the item when purchases are taken away, or given, in its order.
 
 import { count, el, percent, table, times } from "./elements.js";
 
@@ -14,38 +14,56 @@ const LEAST_NATS = 0.05;
 const [WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM] = [300, 150, 52, 10, 12, 28];
 
 /**
- * Return a panel that tests an explanation when it is opened.
+ * Return a panel that tests an explanation when it is opened; renew({ ask, leave }) returns its element, and marks what
+ * was found before.
  * ask(panel): asks the server, and calls begin() before, and then show(answer) or end(); panel.problem is where
- * problems are told. leave(): told when nobody waits for the answer any more.
+ * problems are told, panel.told whether it has to wait. leave(): told when nobody waits for the answer any more.
  */
-export function fidelityPanel({ ask, leave }) {
-  const [said, figures] = [el("p", { role: "status" }), el("div", { class: "figures" })];
+export function fidelityPanel() {
+  let test = null;
+  const [said, told] = [el("p", { role: "status" }), el("p", { class: "quiet", "aria-live": "polite" })];
+  const figures = el("div", { class: "figures" });
+  const again = el("button", { type: "button", class: "small", on: { click: () => test.ask(panel) } }, "Test again");
+  const old = el("p", { class: "note row", hidden: true }, "This is of the list before, steered otherwise.", again);
   const problem = el("div", { role: "alert" });
-  const summary = el("summary", {}, "Test this explanation");
-  const element = el("details", { class: "fidelity" }, summary, said, problem, figures);
+  const summary = el("summary", {}, "Test the order of purchases");
+  const element = el("details", { class: "fidelity" }, summary, old, said, told, problem, figures);
   const tell = (state, words, parts = []) => {
     element.dataset.state = state;
+    old.hidden = true;
     said.textContent = words;
     figures.replaceChildren(...parts);
   };
+  const close = () => {
+    tell("", "");
+    problem.replaceChildren();
+    element.open = false;
+  };
   const panel = {
     problem,
+    told,
     begin: () => tell("asking", "Asking again with fewer and fewer purchases; this may take some seconds…"),
     show: (found) => {
       const [first, ...others] = inOrder(found);
-      tell("shown", verdict(first), [chart(first), orders([first, ...others]), points(first)]);
+      tell("shown", verdict(first, found.find((one) => one.measure === "latest")), [chart(first), orders([first, ...others]), points(first)]);
     },
     end: () => tell("", ""),
+    renew: (another) => {
+      test = another;
+      if (element.dataset.state === "shown") old.hidden = false;
+      else if (element.open) close();
+      return element;
+    },
   };
   element.addEventListener("toggle", () => {
     if (element.open && !element.dataset.state) {
-      ask(panel);
+      test.ask(panel);
     } else if (!element.open && element.dataset.state === "asking") {
-      leave();
+      test.leave();
       panel.end();
     }
   });
-  return element;
+  return panel;
 }
 
 const inOrder = (curves) => {
@@ -55,12 +73,16 @@ const inOrder = (curves) => {
 
 const nats = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
 
-/** Return in plain sentences whether the order of the effects beats random ones. */
-function verdict({ deletion_gain: lowered, insertion_gain: raised }) {
+/** Return in plain sentences whether the order of the effects beats random ones, and the mere order in time. */
+function verdict(first, latest) {
+  const { deletion_gain: lowered, insertion_gain: raised, n_kept: kept } = first;
+  if (Math.max(...kept) < 3) return "With two purchases this test cannot fail; add more.";
   const n = [lowered, raised].filter((gain) => gain > LEAST_NATS).length;
   const faster = (gain) => (gain > LEAST_NATS ? "faster than a random order" : "no faster than a random order");
+  const isBeaten = n > 0 && latest && first.score - latest.score <= LEAST_NATS;
+  const than = isBeaten ? ", but the order is no better than the mere order in time, latest first" : "";
   return [
-    ["It does not hold up.", "It holds up in part.", "It holds up."][n],
+    `${["It does not hold up", "It holds up in part", "It holds up against random orders"][n]}${than}.`,
     `Removing the purchases with the largest effect first lowers this item\u2019s score ${faster(lowered)}:`,
     `${nats(lowered)} nats on average, which leaves it ${times(-lowered)} as probable.`,
     `Giving them first raises it ${faster(raised)}: ${nats(raised)} nats, ${times(raised)} as probable.`,
@@ -73,7 +95,7 @@ function orders(curves) {
     el("tr", {}, el("th", { scope: "row" }, ORDERS[measure] ?? measure), [deletion, insertion, score].map(figure));
   const heads = ["Order of purchases", "Removed", "Given", "Mean"];
   const note =
-    "A nat is a factor of 2.7. Effects have a head start: what is removed first is what they measured. " +
+    "A nat is a factor of 2.7. Effects of factors are not tested here. Effects of purchases have a head start: what is removed first is what they measured. " +
     "Latest first is no explanation, but what one has to beat.";
   return el(
     "div",

@@ -1,42 +1,83 @@
 // What the list is asked for: weights of factors, diversifying, filters, length.
 
-import { byId, el, title } from "./elements.js";
+import { byId, el, portion } from "./elements.js";
 import { factorName } from "./explaining.js";
+import { wireFilters } from "./filters.js";
+import { keepingFocus } from "./focus.js";
 
 const LENGTHS = [5, 10, 20, 50, 100];
-/** Numbers are typed digit by digit, so the list waits until nobody types any more. */
-const TYPING_MS = 700;
-/** Values from which on an attribute gets a field to find some. */
-const MANY_VALUES = 12;
 
 /**
- * Wire all that steers. model: what is served; names: of its factors; attributes: what filters can choose from.
- * changed(ms): told when a list would be another one, and how long to wait for more. Returns asked(), the fields of a request.
+ * Wire all that steers. model: what is served; names: of its factors; attributes: what filters can choose from;
+ * isProfiled: whether there are cards of what factors stand for.
+ * changed(ms): told when a list would be another one, and how long to wait for more.
+ * Returns asked(), the fields of a request; set(asked), which steers as such fields say, as far as that is possible;
+ * chooseFrom(attributes), for when there are others; and allow(isAllowed), whether factors can steer now.
  */
-export function wireSteering({ model, names, attributes, changed }) {
+export function wireSteering({ model, names, attributes, isProfiled, changed }) {
   const weights = new Array(model.n_factors).fill(1);
 
-  wireFactors(weights, names, changed);
+  const setWeights = wireFactors(weights, { names, isProfiled, changed });
   wireList(model, changed);
-  const where = wireFilters(attributes, changed);
+  let where = wireFilters(attributes, changed);
 
-  return () => ({
+  const asked = () => ({
     k: Number(byId("k").value),
     exclude_seen: byId("exclude-seen").checked,
-    ...(weights.some((weight) => weight !== 1) ? { factor_weights: weights } : {}),
+    ...(weights.some((weight) => weight !== 1) ? { factor_weights: [...weights] } : {}),
     ...(byId("diversify").checked ? { diversify: "factors" } : {}),
-    ...(where().length ? { filters: { where: Object.fromEntries(where()) } } : {}),
+    ...(where.get().length ? { filters: { where: Object.fromEntries(where.get()) } } : {}),
   });
+  const set = ({ k, exclude_seen: excludeSeen, factor_weights: wanted = [], diversify, filters }) => {
+    if ([...byId("k").options].some((option) => Number(option.value) === k)) byId("k").value = String(k);
+    byId("exclude-seen").checked = excludeSeen;
+    byId("diversify").checked = diversify === "factors" && weights.length > 0;
+    const isFit = wanted.length === weights.length && wanted.every((one) => one >= 0 && one <= 2);
+    setWeights(isFit ? wanted : weights.map(() => 1));
+    where.set(filters?.where ?? {});
+  };
+  const chooseFrom = (others) => {
+    const { filters } = asked();
+    keepingFocus(byId("attributes"), () => (where = wireFilters(others, changed)));
+    where.set(filters?.where ?? {});
+  };
+  const allow = (isAllowed) => allowFactors(isAllowed, weights.every((weight) => weight === 1));
+  return { asked, set, chooseFrom, allow };
 }
 
-function wireFactors(weights, names, changed) {
+function showCard(factor) {
+  const card = byId(`profile-${factor}`);
+  card.focus({ preventScroll: true });
+  card.scrollIntoView({ block: "nearest" });
+}
+
+/** Let factors steer, or say why they do not. isNeutral: whether all weights are 1. */
+function allowFactors(isAllowed, isNeutral) {
+  const sliders = byId("sliders").querySelectorAll("input");
+  [...sliders, byId("diversify")].forEach((one) => (one.disabled = !isAllowed));
+  byId("neutral").disabled = !isAllowed || isNeutral;
+  byId("factors-note").textContent = isAllowed
+    ? "Weight of each: 0 turns it off, 1 leaves it, 2 doubles it."
+    : "Add a title first; what is popular is not steered.";
+  if (!isAllowed) byId("factors-share").textContent = "";
+}
+
+/** Tell what share factors have in the list. sources: where its probabilities come from, as /v1/explain says. */
+export function tellShare(sources) {
+  const other = sources.find((one) => one.source === "assistant");
+  byId("factors-share").textContent = other
+    ? `After this history, factors have ${portion(1 - other.weight)} of the say; the rest is a second opinion, ` +
+      "which weights do not steer."
+    : "";
+}
+
+function wireFactors(weights, { names, isProfiled, changed }) {
   byId("no-factors").hidden = weights.length > 0;
   byId("factors").hidden = byId("diversify-row").hidden = byId("diversify-note").hidden = !weights.length;
-  byId("diversify").checked = false;
   const neutral = byId("neutral");
   const sliders = names.map((name, factor) => {
     const id = `factor-${factor}`;
-    const output = el("output", { for: id });
+    const output = el("output", { for: id, "aria-live": "off" }); // the slider itself tells its value
     const range = { type: "range", min: 0, max: 2, step: 0.1, value: 1 };
     const input = el("input", { ...range, id, "aria-describedby": "factors-note" });
     const show = () => {
@@ -56,7 +97,9 @@ function wireFactors(weights, names, changed) {
       show();
     };
     const label = el("label", { for: id }, factorName(factor, name));
-    return { row: el("div", { class: "slider" }, label, output, input), set };
+    const ask = { type: "button", class: "small", "aria-label": `What ${name} stands for`, title: "What it stands for" };
+    const more = isProfiled ? el("button", { ...ask, on: { click: () => showCard(factor) } }, "?") : null;
+    return { row: el("div", { class: "slider" }, label, output, more, input), set };
   });
   byId("sliders").replaceChildren(...sliders.map((one) => one.row));
   neutral.onclick = () => {
@@ -64,6 +107,7 @@ function wireFactors(weights, names, changed) {
     byId("factor-0").focus();
     changed();
   };
+  return (wanted) => sliders.forEach((one, factor) => one.set(wanted[factor]));
 }
 
 function wireList(model, changed) {
@@ -73,112 +117,4 @@ function wireList(model, changed) {
   const option = (length) => el("option", { value: length, selected: length === usual }, String(length));
   byId("k").replaceChildren(...lengths.map(option));
   for (const id of ["k", "diversify", "exclude-seen"]) byId(id).onchange = () => changed();
-}
-
-/** Wire the filters; returns where(), the conditions that are set: [name, values and ranges], one of which must hold. */
-function wireFilters(attributes, changed) {
-  byId("filters").hidden = !attributes.length;
-  const filters = attributes.map((attribute) => attributeFilter(attribute, (ms) => (refresh(), changed(ms))));
-  const where = () => filters.map((one) => [one.name, one.wanted()]).filter(([, wanted]) => wanted.length);
-  const refresh = () => {
-    byId("no-filters").disabled = !filters.some((one) => one.isSet());
-    filters.forEach((one) => one.tell());
-  };
-  byId("attributes").replaceChildren(...filters.map((one) => one.element));
-  byId("no-filters").onclick = () => {
-    filters.forEach((one) => one.clear());
-    refresh();
-    byId("attributes").querySelector("summary").focus();
-    changed();
-  };
-  refresh();
-  return where;
-}
-
-/** Return the filter of an attribute: its element, what is wanted of it, and how to tell that and to clear it. */
-function attributeFilter(attribute, changed) {
-  const name = attribute.name.replaceAll("_", " ");
-  const told = el("span", { class: "quiet" });
-  const between = attribute.numbers ? rangeFields(name, attribute.numbers, changed) : null;
-  const values = valueBoxes(attribute, name, () => changed());
-  const element = el(
-    "details",
-    { class: "attribute" },
-    el("summary", {}, el("span", {}, name, " "), told),
-    between?.element,
-    values.elements,
-  );
-  const wanted = () => [...(between?.wanted() ?? []), ...values.wanted()];
-  return {
-    name: attribute.name,
-    element,
-    wanted,
-    tell: () => (told.textContent = wanted().map(inWords).join(", ") || "any"),
-    isSet: () => wanted().length > 0 || Boolean(between?.isSet()),
-    clear: () => [between, values].forEach((one) => one?.clear()),
-  };
-}
-
-function inWords(wanted) {
-  if (typeof wanted === "string") return wanted;
-  const { min, max } = wanted;
-  if (min === undefined) return `up to ${max}`;
-  return max === undefined ? `from ${min}` : `${min} to ${max}`;
-}
-
-/** Return two fields for the ends of a range. One that is upside down or no number is told; what held before still does. */
-function rangeFields(name, numbers, changed) {
-  const note = el("p", { class: "problem-note", role: "status", id: `range-of-${name.replaceAll(" ", "-")}` });
-  const field = ([end, word]) => {
-    const labelled = { "aria-label": `${name} ${word}`, "aria-describedby": note.id };
-    const typed = { type: "number", step: "any", autocomplete: "off", placeholder: String(numbers[end]) };
-    return { end, input: el("input", { ...typed, ...labelled, on: { input: () => (read(), changed(TYPING_MS)) } }) };
-  };
-  const fields = [["min", "from"], ["max", "to"]].map(field);
-  let held = {};
-  const read = () => {
-    const given = fields.filter(({ input }) => input.value !== "").map(({ end, input }) => [end, Number(input.value)]);
-    const range = Object.fromEntries(given);
-    const bad = fields.filter(({ input }) => input.validity.badInput);
-    const isUpsideDown = range.min > range.max;
-    note.textContent = bad.length ? "That is not a number." : isUpsideDown ? `${range.min} is above ${range.max}.` : "";
-    const marked = isUpsideDown ? fields : bad;
-    fields.forEach((one) => one.input.setAttribute("aria-invalid", String(marked.includes(one))));
-    if (!marked.length) held = range;
-  };
-  const clear = () => {
-    fields.forEach(({ input }) => (input.value = ""));
-    read();
-  };
-  const [from, to] = fields.map(({ input }) => input);
-  return {
-    element: el("div", {}, el("div", { class: "range" }, "from", from, "to", to), note),
-    wanted: () => (Object.keys(held).length ? [held] : []),
-    isSet: () => fields.some(({ input }) => input.value !== "" || input.validity.badInput),
-    clear,
-  };
-}
-
-function valueBoxes(attribute, name, changed) {
-  const row = ({ value, n_items: nItems }) => {
-    const box = el("input", { type: "checkbox", value, on: { change: changed } });
-    const number = el("span", { class: "quiet figure" }, nItems.toLocaleString("en"));
-    return { box, element: el("label", { class: "choice" }, box, title(value), number) };
-  };
-  const rows = attribute.values.map(row);
-  const labelled = { "aria-label": `Find a value of ${name}`, placeholder: "Find" };
-  const find = el("input", { type: "text", autocomplete: "off", ...labelled });
-  const seek = () => {
-    const sought = find.value.trim().toLowerCase();
-    rows.forEach((one) => (one.element.hidden = !one.box.value.toLowerCase().includes(sought)));
-  };
-  find.addEventListener("input", seek);
-  const unlisted = attribute.n_values - rows.length;
-  const elements = [
-    rows.length > MANY_VALUES ? find : null,
-    rows.length ? el("div", { class: "choices", role: "group", "aria-label": name }, rows.map((one) => one.element)) : null,
-    unlisted > 0 ? el("p", { class: "quiet" }, `${unlisted.toLocaleString("en")} rarer values are not shown.`) : null,
-  ];
-  const wanted = () => rows.filter((one) => one.box.checked).map((one) => one.box.value);
-  return { elements, wanted, clear: () => rows.forEach((one) => (one.box.checked = false)) };
 }
