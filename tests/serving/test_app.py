@@ -138,6 +138,7 @@ def test_what_is_popular_is_refused_by_a_model_that_does_not_know(client: TestCl
 
 
 ONE = {"histories": [["i1"]]}
+NEW = {"items": [{"item_id": "n1", "title": "Heat Two (2025)"}]}
 
 
 @pytest.mark.parametrize(
@@ -392,8 +393,30 @@ def test_keys_and_scopes(tmp_path: Path) -> None:
             assert client.post("/v1/recommend", json=ONE, headers=headers).status_code == 200
             is_problem(client.post("/v1/items", json={"items": []}, headers=headers), 403, "scope")
             is_problem(client.request("DELETE", "/v1/items?item_id=i1", headers=headers), 403, "scope")
-        new = {"items": [{"item_id": "n1", "title": "Heat Two (2025)"}]}
-        assert client.post("/v1/items", json=new, headers={"Authorization": f"Bearer {admin}"}).status_code == 201
+        assert client.post("/v1/items", json=NEW, headers={"Authorization": f"Bearer {admin}"}).status_code == 201
+
+
+@pytest.mark.parametrize("end", ["%0A", "%0D%0A", "%00", "%7F"])
+def test_no_route_is_found_under_a_path_that_ends_with_control_characters(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    keys = [{}, *({"X-API-Key": new_key(path, scope)} for scope in ("read", "admin"))]
+    app = create_app(Service(make_recommender(), ServeSettings(keys=path)), warm_up=False)
+    routes = [(route.path, method) for route in app.routes for method in route.methods]  # type: ignore[attr-defined]
+    assert ("/v1/items", "POST") in routes
+    with TestClient(app, base_url="http://localhost") as client:
+        for route, method in routes:
+            for headers in keys:
+                assert client.request(method, route + end, json=NEW, headers=headers).status_code == 404, route
+        assert client.get("/v1/model", headers=keys[1]).json()["catalogue_version"] == 0
+
+
+def test_what_is_no_question_needs_the_scope_admin(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    headers = {"X-API-Key": new_key(path, "read")}
+    with served(make_recommender(), ServeSettings(keys=path)) as client:
+        for method in ("POST", "DELETE", "PUT", "PATCH"):
+            is_problem(client.request(method, "/v1/nothing", headers=headers), 403, "scope")
+        is_problem(client.get("/v1/nothing", headers=headers), 404, "not-found")
 
 
 def test_rates_are_limited_by_client() -> None:
@@ -468,8 +491,7 @@ def test_a_page_cannot_ask_by_a_name_that_points_here(path: str, client: TestCli
 
 def test_an_edit_by_another_name_is_not_made(client: TestClient) -> None:
     before = client.get("/v1/model").json()["catalogue_version"]
-    new = {"items": [{"item_id": "n1", "title": "Heat Two (2025)"}]}
-    is_problem(client.post("/v1/items", json=new, headers={"Host": OTHER}), 421, "host")
+    is_problem(client.post("/v1/items", json=NEW, headers={"Host": OTHER}), 421, "host")
     is_problem(client.request("DELETE", "/v1/items?item_id=i1", headers={"Host": OTHER}), 421, "host")
     assert client.get("/v1/model").json()["catalogue_version"] == before
 
@@ -528,12 +550,12 @@ def test_a_bug_is_a_500_that_tells_nothing(
 
 def test_refusals_are_counted_by_the_path_they_were_for(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
-    headers = {"Authorization": f"Bearer {new_key(path, 'read')}"}
+    headers, admin = ({"Authorization": f"Bearer {new_key(path, scope)}"} for scope in ("read", "admin"))
     with served(make_recommender(), ServeSettings(keys=path, max_body_bytes=1_000)) as client:
         assert client.get("/v1/model").status_code == 401
         assert client.request("DELETE", "/v1/items?item_id=i1", headers=headers).status_code == 403
         assert client.post("/v1/recommend", content=b"x" * 2_000, headers=headers).status_code == 413
-        assert client.put("/v1/recommend", headers=headers).status_code == 405
+        assert client.put("/v1/recommend", headers=admin).status_code == 405
         assert client.get("/secret", headers=headers).status_code == 404
         text = client.get("/metrics", headers=headers).text
     for method, route, status in (

@@ -51,6 +51,9 @@ from flr.serving.service import Service
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+#: What the scope read may do; everything else needs the scope admin, what nobody has thought of too.
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_QUESTIONS = frozenset({("POST", "/v1/recommend"), ("POST", "/v1/explain")})
 
 
 def create_app(
@@ -97,7 +100,7 @@ def create_app(
         body_seconds=settings.body_seconds,
         hosts=settings.hosts,
         public=public,
-        needs_admin=lambda method, path: path == "/v1/items" and method in ("POST", "DELETE"),
+        needs_admin=lambda method, path: method not in _READING and (method, path) not in _QUESTIONS,
         route_of=partial(_route_of, app),
     )
     app.add_middleware(Gate, settings=gate, metrics=metrics)

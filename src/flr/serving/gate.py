@@ -25,6 +25,8 @@ from flr.serving.settings import host_of, is_loopback
 
 _LOG = logging.getLogger("flr.serving.requests")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: In no path of ours, but routes may take a path for another one that ends with a line feed.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: Asked by machines that watch, not by clients.
 _OPEN = {"/health", "/ready"}
 #: Sent with every answer.
@@ -120,6 +122,8 @@ class Gate:
         path, settings = scope["path"], self._settings
         if path in _OPEN:
             return
+        if _CONTROL.search(path):
+            raise ProblemError(404, "not-found", "there is nothing at a path with control characters")
         self._check_host(headers.get(b"host", b"").decode("latin-1"))
         client = scope["client"][0] if scope.get("client") else "unknown"
         key = None
