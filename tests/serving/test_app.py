@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from flr.catalogue.filters import Between, ItemFilter
+from flr.catalogue.filters import AttributeIndex, Between, ItemFilter
 from flr.explanation.fidelity import fidelity
 from flr.recommender import Recommender
 from flr.records import Histories
@@ -197,6 +197,46 @@ def test_names_are_not_compared_with_the_whole_catalogue(
     assert problem["detail"].startswith(f"filters.{what}: no item has the id 'i111'; see /v1/items")
     skipped = client.post("/v1/recommend", json={**ONE, "unknown": "skip", "filters": {what: ["i2", "i111"]}})
     assert skipped.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("recommend", {"histories": [["i1"]]}), ("explain", {"history": ["i1"], "item": "i2"})]
+)
+def test_others_are_answered_while_attributes_are_looked_through(
+    path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, may_go_on, look_through = threading.Event(), threading.Event(), AttributeIndex._look_through
+
+    def slow(index: AttributeIndex, attribute: str) -> Any:
+        looking.set()
+        may_go_on.wait(10)
+        return look_through(index, attribute)
+
+    monkeypatch.setattr(AttributeIndex, "_look_through", slow)
+    with served(make_recommender()) as client, ThreadPoolExecutor(1) as pool:
+        filtered = {**body, "filters": {"where": {"year": [1990, 1995, 1979]}}, "unknown": "skip"}
+        answer = pool.submit(client.post, f"/v1/{path}", json=filtered)
+        assert looking.wait(10)
+        assert client.get("/health").status_code == 200
+        assert client.post("/v1/recommend", json=ONE).status_code == 200
+        assert not answer.done()
+        may_go_on.set()
+        assert answer.result().status_code == 200
+
+
+def test_a_title_is_cleaned_once_however_often_it_is_asked_for(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[str] = []
+
+    def clean(title: str) -> str:
+        cleaned.append(title)
+        return title
+
+    monkeypatch.setattr("flr.catalogue.lookup.clean_title", clean)
+    asked = {"histories": [["Unheard Of", "Alien (1979)"] * 20] * 10, "by": "title", "unknown": "skip"}
+    assert client.post("/v1/recommend", json=asked).status_code == 200
+    assert cleaned == ["Unheard Of"]
 
 
 @pytest.mark.parametrize(

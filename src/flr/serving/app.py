@@ -47,10 +47,11 @@ from flr.serving.gate import Gate, GateSettings
 from flr.serving.metrics import Metrics
 from flr.serving.problems import ProblemError, invalid, problem_of
 from flr.serving.security import RateLimit, load_keys
-from flr.serving.service import Service
+from flr.serving.service import Accepted, Service
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+Asked = TypeVar("Asked", RecommendRequest, ExplainRequest)
 #: What the scope read may do; everything else needs the scope admin, what nobody has thought of too.
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _QUESTIONS = frozenset({("POST", "/v1/recommend"), ("POST", "/v1/explain")})
@@ -179,7 +180,7 @@ def _add_questions(app: FastAPI, service: Service) -> None:
     @app.post("/v1/recommend", response_model=RecommendResponse, tags=["questions"])
     async def recommend(request: Request, asked: RecommendRequest) -> Response:
         """Return the most probable items after each history, best first."""
-        accepted = service.recommend(asked)
+        accepted = await _accepted(service.recommend, asked)
         lists = await _answer(request, accepted.answer, service.settings.timeout_seconds)
         return _json(
             RecommendResponse(
@@ -194,7 +195,7 @@ def _add_questions(app: FastAPI, service: Service) -> None:
     @app.post("/v1/explain", response_model=ExplainResponse, tags=["questions"])
     async def explain(request: Request, asked: ExplainRequest) -> Response:
         """Explain why an item is recommended: what each purchase and each factor does to it, and whether it is true."""
-        accepted = service.explain(asked)
+        accepted = await _accepted(service.explain, asked)
         found = await _answer(request, accepted.answer, service.settings.timeout_seconds)
         return _json(ExplainResponse(**found, skipped=accepted.skipped))
 
@@ -289,6 +290,13 @@ def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
     async def show_metrics() -> Response:
         """Return counts and times for Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _accepted(accept: Callable[[Asked], Accepted[T]], asked: Asked) -> Accepted[T]:
+    """Have a question accepted: in a thread where titles are cleaned or attributes looked through, which takes time."""
+    if asked.by == "id" and asked.filters is None:
+        return accept(asked)
+    return await run_in_threadpool(accept, asked)
 
 
 async def _answer(request: Request, future: Future[T], timeout_seconds: float) -> T:

@@ -158,10 +158,7 @@ class Service:
         if not popular and [] in asked.histories:
             number = asked.histories.index([])
             raise RequestError(f"history number {number} is empty; give at least one item, or say empty='popular'")
-        resolved = [
-            resolve(snapshot.live, history, asked.by, asked.unknown, number)
-            for number, history in enumerate(asked.histories)
-        ]
+        resolved = resolve(snapshot.live, asked.histories, asked.by, asked.unknown)
         allowed = None
         chosen = item_filter(snapshot.live, asked.filters, asked.unknown)
         if (found := snapshot.live.allowed(chosen, 1, unknown=asked.unknown)) is not None:
@@ -182,7 +179,7 @@ class Service:
         self._check_limits(len(asked.history), asked.k)
         frozen = _Pausing(self.recommender, self.engine.pause)
         live = frozen.snapshot.live
-        known, skipped = resolve(live, asked.history, asked.by, asked.unknown, 0)
+        ((known, skipped),) = resolve(live, [asked.history], asked.by, asked.unknown)
         if not known:
             raise RequestError("the history holds unknown items only; give at least one known item")
         item = None
@@ -191,6 +188,7 @@ class Service:
             if item is None or is_retired(live, item):
                 raise UnknownItemError(f"item: no item has the {asked.by} {asked.item!r}; see /v1/items")
         filters = item_filter(live, asked.filters, asked.unknown)
+        live.allowed(filters, 1, unknown=asked.unknown)  # looks attributes through, which the engine need not wait for
 
         def work() -> dict[str, Any]:
             found = explain(
