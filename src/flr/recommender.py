@@ -111,6 +111,11 @@ class Recommender:
                 commit()
             self._live = after
 
+    def restore(self, snapshot: Snapshot) -> None:
+        """Recommend what an earlier snapshot of this recommender does, as if nothing had been edited since."""
+        with self._edits:
+            self._live = snapshot.live
+
     def recommend(
         self,
         histories: Sequence[Sequence[str]],
