@@ -302,6 +302,24 @@ def test_where_compacted_edits_cannot_be_made_all_are(
     assert path.read_bytes() == content
 
 
+def test_a_full_disk_stops_no_server_that_only_wanted_to_compact(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    edits_of(make_recommender(), path)
+    content = path.read_bytes()
+    disk = Disk(monkeypatch, lambda _: True)
+    recommender = make_recommender()
+    journal = replayed(recommender, path)
+    assert years(recommender) == [2010] * 11
+    assert "was not compacted: Input/output error" in caplog.text
+    assert [file.name for file in path.parent.iterdir() if file.suffix != ".lock"] == [path.name]
+    disk.fails = lambda _: False
+    assert journal.n_edits == 242
+    journal.append(ADD)
+    journal.close()
+    assert path.read_bytes().startswith(content)
+
+
 def test_catalogues_have_fingerprints() -> None:
     assert fingerprint(["a", "b"], ["x", "y"]) != fingerprint(["a", "b"], ["x", "z"])
     assert fingerprint(["ab"], ["c"]) != fingerprint(["a"], ["bc"])

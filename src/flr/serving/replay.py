@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from flr.errors import ArtifactError, FlrError, RequestError
+from flr.errors import ArtifactError, FlrError, RequestError, StorageError
 from flr.recommender import Recommender
 from flr.serving.journal import Journal, Record, fingerprint
 
@@ -24,7 +24,7 @@ def replayed(recommender: Recommender, path: Path) -> Journal:
 
     Raises:
         ArtifactError: An edit cannot be made again, or as `Journal`.
-        StorageError: As `Journal`, or it cannot be compacted.
+        StorageError: As `Journal`.
     """
     catalogue = recommender.catalogue
     journal = Journal(path, fingerprint(catalogue.item_ids, catalogue.titles))
@@ -44,8 +44,12 @@ def _replayed_compacted(recommender: Recommender, journal: Journal) -> bool:
         recommender.restore(before)
         _LOG.warning("journal: not compacted, all %d edits are made again: %s", len(records), error)
         return False
-    journal.compact(net)
-    _LOG.info("journal: compacted %d edits to %d", len(records), len(net))
+    try:
+        journal.compact(net)
+    except StorageError as error:
+        _LOG.warning("%s", error)
+    else:
+        _LOG.info("journal: compacted %d edits to %d", len(records), len(net))
     return True
 
 
