@@ -23,7 +23,7 @@ from flr.catalogue.titles import build_catalogue
 from flr.errors import ArtifactError, DataError, StorageError
 from flr.live import LiveCatalogue
 from flr.recommender import Recommender
-from flr.serving.journal import Journal, Record, fingerprint
+from flr.serving.journal import Journal, Record, _replace, fingerprint
 from flr.serving.replay import net_records, replayed
 from serving.conftest import make_recommender
 
@@ -72,6 +72,40 @@ def test_a_journal_of_another_catalogue_or_version_is_refused(path: Path) -> Non
     written(path)
     with pytest.raises(ArtifactError, match="belongs to the catalogue c1, the run has c2"):
         Journal(path, "c2")
+
+
+@pytest.mark.parametrize("content", [b'{"secret": "the only copy"}', b"\x00" * 40, b"0", b"two\nlines"])
+def test_a_file_that_is_no_journal_is_left_as_it_is(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"is no journal; give --journal a file of its own|is damaged in line 1"):
+        Journal(tmp_path / "file", "c1")
+    assert (tmp_path / "file").read_bytes() == content
+
+
+def test_a_journal_of_which_only_a_part_of_the_beginning_is_there_begins_anew(path: Path) -> None:
+    Journal(path, "c1").close()
+    content = path.read_bytes()
+    path.write_bytes(content[:20])
+    Journal(path, "c1").close()
+    assert path.read_bytes() == content
+
+
+def test_of_two_servers_that_start_at_once_one_makes_the_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = list[str]()
+
+    def while_another_starts(file: Path, records: list[Record]) -> None:
+        monkeypatch.undo()
+        with pytest.raises(StorageError) as error:
+            Journal(path, "c1")
+        refused.append(str(error.value))
+        _replace(file, records)
+
+    monkeypatch.setattr("flr.serving.journal._replace", while_another_starts)
+    journal = Journal(path, "c1")
+    journal.append(ADD)
+    journal.close()
+    assert "kept by another server" in refused[0]
+    assert Journal(path, "c1").records == [ADD]
 
 
 def test_two_servers_do_not_share_a_journal(path: Path) -> None:
