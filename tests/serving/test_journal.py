@@ -237,8 +237,10 @@ SHOP = pl.DataFrame(
     {"item_id": list("abcd"), "title": list("ABCD"), "price": [1.0, 2.0, 3.0, 4.0], "note": list("wxyz")}
 )
 RETIRED = np.array([False, False, True, True])
+#: What an item says of itself beside its price: texts, and what becomes one.
+NOTES = [None, "n", 1985, 1985.5, True, "1985"]
 EDITS = st.lists(
-    st.tuples(st.sets(st.sampled_from("abcdxyz"), min_size=1), st.integers(0, 9), st.booleans()), max_size=30
+    st.tuples(st.sets(st.sampled_from("abcdxyz"), min_size=1), st.integers(0, 9), st.sampled_from(NOTES)), max_size=30
 )
 
 
@@ -265,11 +267,12 @@ def listed(live: LiveCatalogue) -> dict[str, tuple[object, ...]]:
 
 
 @given(EDITS)
-def test_the_net_edits_lead_to_the_same_catalogue(edits: list[tuple[set[str], int, bool]]) -> None:
+def test_the_net_edits_lead_to_the_same_catalogue(edits: list[tuple[set[str], int, Any]]) -> None:
     live, records = live_shop(), list[Record]()
-    for item_ids, value, is_bare in edits:
+    for item_ids, value, note in edits:
         items = [
-            {"item_id": item_id, "title": f"{item_id} {value}"} | ({} if is_bare else {"price": value / 2, "note": "n"})
+            {"item_id": item_id, "title": f"{item_id} {value}"}
+            | ({} if note is None else {"price": value, "note": note})
             for item_id in sorted(item_ids - set(listed(live)))
         ]
         gone = sorted(item_ids & set(listed(live)))
@@ -334,6 +337,16 @@ def test_where_compacted_edits_cannot_be_made_all_are(
     assert years(recommender) == [2010] * 11
     assert "not compacted, all 242 edits are made again: edit 2 of the journal" in caplog.text
     assert path.read_bytes() == content
+
+
+def test_fractions_that_an_older_journal_holds_are_cut_off_as_they_were(path: Path) -> None:
+    recommender = make_recommender()
+    journal = Journal(path, fingerprint(recommender.catalogue.item_ids, recommender.catalogue.titles))
+    journal.append({"op": "add", "items": [{"item_id": "n1", "title": "Heat Two (2025)", "year": 2025.9}]})
+    journal.append({"op": "add", "items": [{"item_id": "n2", "title": "Ran (1985)", "year": True}]})
+    journal.close()
+    replayed(recommender, path).close()
+    assert years(recommender)[-2:] == [2025, 1]
 
 
 def test_a_full_disk_stops_no_server_that_only_wanted_to_compact(

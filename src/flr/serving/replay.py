@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from flr.errors import ArtifactError, FlrError, RequestError, StorageError
 from flr.recommender import Recommender
+from flr.records import Catalogue
 from flr.serving.journal import Journal, Record, fingerprint
 
 _LOG = logging.getLogger(__name__)
@@ -63,11 +64,24 @@ def _replay(recommender: Recommender, records: Iterable[Record], path: Path) -> 
 
 def _make(recommender: Recommender, record: Record) -> None:
     if record["op"] == "add":
-        recommender.add_items(record["items"])
+        recommender.add_items(_as_taken(record["items"], recommender.catalogue))
     elif record["op"] == "remove":
         recommender.remove_items(record["item_ids"])
     else:
         raise RequestError(f"it is of the unknown kind {record['op']!r}")
+
+
+def _as_taken(items: Iterable[Record], catalogue: Catalogue) -> list[Record]:
+    """Return new items as they were taken: older journals hold fractions where the catalogue has whole numbers."""
+    schema = {} if catalogue.attributes is None else catalogue.attributes.schema
+    whole = {name for name, dtype in schema.items() if dtype.is_integer()}
+    return [
+        {
+            name: int(value) if name in whole and isinstance(value, bool | float) else value
+            for name, value in row.items()
+        }
+        for row in items
+    ]
 
 
 def net_records(records: Sequence[Record], listed: frozenset[str]) -> list[Record]:
