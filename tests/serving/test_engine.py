@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from flr.catalogue.filters import ItemFilter
 from flr.errors import ClosedError, DeadlineError, OverloadedError
 from flr.lists import Asked, Recommendation
 from flr.recommender import Recommender
+from flr.serving.batches import Batches
 from flr.serving.engine import Engine
 from flr.serving.questions import EngineSettings, Question
 from serving.conftest import histories_of, make_recommender
@@ -134,6 +135,29 @@ def test_where_batches_are_not_exact_everything_is_computed_alone_unless_it_is_t
     held.let_go()
     assert {future.result(60)[0][0].log_prob for future in futures} == {-0.7 + 1e-9 * together}  # type: ignore[index]
     assert engine.cache.max_tokens == kept
+    engine.close(10)
+
+
+def test_questions_that_wait_for_the_check_are_answered_as_it_finds(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checking, may_end = threading.Event(), threading.Event()
+
+    def is_exact(_: Batches) -> bool:
+        checking.set()
+        assert may_end.wait(60)
+        return False
+
+    monkeypatch.setattr(Batches, "are_exact", is_exact)
+    engine = Engine(recommender, EngineSettings())
+    with ThreadPoolExecutor(1) as pool:
+        warm = pool.submit(engine.warm_up)
+        assert checking.wait(60)
+        futures = [ask(engine, history) for history in histories_of(5)]
+        may_end.set()
+        assert not warm.result(60)
+    assert all(future.result(60) for future in futures)
+    assert list(engine.counts.batch_sizes) == [1] * 5
     engine.close(10)
 
 

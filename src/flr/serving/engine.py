@@ -121,7 +121,11 @@ class Engine:
             Whether batches and cached beginnings are exact to the bit here; if not, neither is used from now on,
             unless the settings ask for fast ones.
         """
-        exact = bool(self.run(self._batches.are_exact, timeout_seconds=600).result())
+        return bool(self.run(self._settle_exactness, timeout_seconds=600).result())
+
+    def _settle_exactness(self) -> bool:
+        """Check what `warm_up` promises and act on it, before any question that waits is answered."""
+        exact = bool(self._batches.are_exact())
         if not exact and self.settings.batches == "exact":
             self._batches.go_alone()
         self.cache.clear()
