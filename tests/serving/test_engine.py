@@ -175,6 +175,18 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(recommender: Recommende
     engine.close(10)
 
 
+def test_how_long_other_work_takes_says_nothing_of_when_to_come_back(recommender: Recommender) -> None:
+    engine = Engine(recommender, EngineSettings(max_queued=100))
+    engine.run(lambda: time.sleep(1), timeout_seconds=60).result(60)
+    held = Held(engine)
+    accepted = engine.ask([Question(np.array([1]))] * 100, snapshot=recommender.snapshot, timeout_seconds=60)
+    with pytest.raises(OverloadedError, match="try again in 2 s"):
+        ask(engine, ["i1"])
+    held.let_go()
+    accepted.result(60)
+    engine.close(10)
+
+
 def test_other_work_takes_no_list_its_place(recommender: Recommender) -> None:
     engine = Engine(recommender, EngineSettings(max_queued=3))
     held = Held(engine)
@@ -322,6 +334,7 @@ def test_one_bad_question_does_not_spoil_the_others(engine: Engine) -> None:
     with pytest.raises(IndexError):
         bad.result(60)
     assert ask(engine, ["i2"]).result(60)
+    assert engine.counts.questions == 3
 
 
 def test_the_cache_keeps_to_its_size_and_forgets_the_longest_unused() -> None:

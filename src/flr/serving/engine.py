@@ -206,11 +206,12 @@ class Engine:
         if batch and batch[0].work is not None:
             self._do_work(batch[0], batch[0].work)
         elif batch:
+            self.counts.questions += len(batch)
             self._answer(batch)
         self._now = ()
         seconds = time.monotonic() - started - (self.counts.busy_seconds - before)  # less that of its pauses
         self.counts.busy_seconds += seconds
-        if n := sum(job.size for job in batch):
+        if n := sum(job.size for job in batch if job.is_list):  # other work says nothing of how long lists wait
             self._seconds_per_history += 0.1 * (seconds / n - self._seconds_per_history)
 
     def _drop(self, job: Job) -> None:
@@ -233,7 +234,6 @@ class Engine:
             job.settle(found)
 
     def _answer(self, batch: Sequence[Job]) -> None:
-        self.counts.questions += len(batch)
         self._now = batch
         try:
             asked = [(job.snapshot, question) for job in batch for question in job.questions]
