@@ -620,6 +620,7 @@ def test_a_warm_up_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, caplog: p
             assert time.monotonic() < until
             time.sleep(0.02)
         is_problem(client.get("/ready"), 503, "not-ready")
+        assert "start it again" in is_problem(client.get("/health"), 503, "failed")["detail"]
     assert "why it failed" in caplog.text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -136,6 +137,20 @@ def test_where_batches_are_not_exact_everything_is_computed_alone_unless_it_is_t
     assert {future.result(60)[0][0].log_prob for future in futures} == {-0.7 + 1e-9 * together}  # type: ignore[index]
     assert engine.cache.max_tokens == kept
     engine.close(10)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_engine_whose_thread_has_ended_has_failed_unless_it_was_closed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not engine.has_failed
+    ended = Engine(engine.recommender)
+    ended.close(10)
+    assert not ended.has_failed
+    monkeypatch.setattr(engine, "_do", lambda _: sys.exit())
+    ask(engine, ["i1"])
+    engine._thread.join(10)
+    assert engine.has_failed
 
 
 def test_questions_that_wait_for_the_check_are_answered_as_it_finds(

@@ -276,7 +276,9 @@ def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
 
     @app.get("/health", response_model=State, tags=["operations"])
     async def health() -> Response:
-        """Say that the process lives."""
+        """Say that the process lives; 503 where it has to be started again, because it could not be warmed up."""
+        if service.engine.has_failed:
+            raise ProblemError(503, "failed", "the server cannot answer any more; its log says why; start it again")
         return _json(State(status="ok"))
 
     @app.get("/ready", response_model=State, tags=["operations"])

@@ -54,7 +54,7 @@ class Engine:
         self._now: Sequence[Job] = ()
         self._waiting = {True: 0, False: 0}  # histories of lists, and of other work
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing, self._failed = False, False
         self._seconds_per_history = 0.02
         self._thread = threading.Thread(target=self._work, name="flr-engine", daemon=True)
         self._thread.start()
@@ -68,6 +68,11 @@ class Engine:
     def is_ready(self) -> bool:
         """Whether the engine is warm and takes questions."""
         return self.is_exact is not None and not self._closing and self._thread.is_alive()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the engine will not be ready any more: it could not be warmed up, or its thread has ended."""
+        return self._failed or not (self._closing or self._thread.is_alive())
 
     @property
     def n_queued(self) -> int:
@@ -121,7 +126,13 @@ class Engine:
             Whether batches and cached beginnings are exact to the bit here; if not, neither is used from now on,
             unless the settings ask for fast ones.
         """
-        return bool(self.run(self._settle_exactness, timeout_seconds=600).result())
+        try:
+            return bool(self.run(self._settle_exactness, timeout_seconds=600).result())
+        except ClosedError:
+            raise
+        except Exception:
+            self._failed = True
+            raise
 
     def _settle_exactness(self) -> bool:
         """Check what `warm_up` promises and act on it, before any question that waits is answered."""
