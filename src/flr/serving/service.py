@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 
 from flr.backbone.streams import EncodedStreams
-from flr.errors import RequestError, UnknownItemError
+from flr.errors import ClosedError, RequestError, UnknownItemError
 from flr.explanation.attribution import explain
 from flr.explanation.fidelity import fidelity, fidelity_cost
 from flr.explanation.profiles import FactorProfiles, load_profiles
@@ -102,7 +102,7 @@ class Service:
         self.recommender, self.settings = recommender, settings
         self.profiles: FactorProfiles | None = load_profiles(run) if run is not None else None
         self.overlap = reduce_weights(recommender, settings.weights, settings.min_overlap)
-        self._edits = threading.Lock()
+        self._edits, self._closed = threading.Lock(), False
         self._journal = None if settings.journal is None else replayed(recommender, settings.journal)
         n_edits = 0 if self._journal is None else self._journal.n_edits
         self._n_earlier = n_edits - self.live.version
@@ -222,7 +222,7 @@ class Service:
         return self._choices.of(self.live, limit)
 
     def add_items(self, items: Sequence[NewItem]) -> Edited:
-        """Recommend new items from now on; raises as `Recommender.add_items`, or StorageError."""
+        """Recommend new items from now on; raises as `Recommender.add_items`, StorageError or ClosedError."""
         rows = [{"item_id": one.item_id, "title": one.title, **one.attributes} for one in items]
         reserved = {"item_id", "title"} & {name for one in items for name in one.attributes}
         if reserved:
@@ -232,7 +232,7 @@ class Service:
         )
 
     def remove_items(self, item_ids: Sequence[str]) -> Edited:
-        """Recommend items no longer; raises as `Recommender.remove_items`, or StorageError."""
+        """Recommend items no longer; raises as `Recommender.remove_items`, StorageError or ClosedError."""
         distinct = list(dict.fromkeys(item_ids))
         for item_id in distinct:
             if self.live.lookup.find(item_id, "id") is None:
@@ -243,10 +243,12 @@ class Service:
         )
 
     def close(self) -> None:
-        """Answer what was accepted, and stop."""
+        """Answer what was accepted, let an edit that is being made end, and stop."""
         self.engine.close()
-        if self._journal is not None:
-            self._journal.close()
+        with self._edits:
+            self._closed = True
+            if self._journal is not None:
+                self._journal.close()
 
     def _version_of(self, live: LiveCatalogue) -> int:
         return self._n_earlier + live.version
@@ -257,6 +259,8 @@ class Service:
                 self._journal.append(record)
 
         with self._edits:
+            if self._closed:
+                raise ClosedError("the server is about to stop; ask another one")
             notes = edit(commit)
             return Edited(self.version, notes or ())
 
