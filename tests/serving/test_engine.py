@@ -16,9 +16,11 @@ from flr.catalogue.filters import ItemFilter
 from flr.errors import ClosedError, DeadlineError, OverloadedError
 from flr.lists import Asked, Recommendation
 from flr.recommender import Recommender
+from flr.serving import batches
 from flr.serving.batches import Batches
 from flr.serving.engine import Engine
 from flr.serving.questions import EngineSettings, Question
+from flr.snapshot import Snapshot
 from serving.conftest import histories_of, make_recommender
 
 
@@ -139,6 +141,22 @@ def test_where_batches_are_not_exact_everything_is_computed_alone_unless_it_is_t
     engine.close(10)
 
 
+def test_closing_ends_the_check(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_lists, best = 0, batches.best_lists
+
+    def closed_meanwhile(snapshot: Snapshot, asked: Asked) -> list[list[Recommendation]]:
+        nonlocal n_lists
+        n_lists += 1
+        engine._closing = n_lists == 3
+        return best(snapshot, asked)
+
+    monkeypatch.setattr("flr.serving.batches.best_lists", closed_meanwhile)
+    with pytest.raises(ClosedError, match="stopped before it was ready"):
+        engine.warm_up()
+    assert n_lists == 3
+    assert not engine.has_failed
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_engine_whose_thread_has_ended_has_failed_unless_it_was_closed(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
@@ -158,7 +176,7 @@ def test_questions_that_wait_for_the_check_are_answered_as_it_finds(
 ) -> None:
     checking, may_end = threading.Event(), threading.Event()
 
-    def is_exact(_: Batches) -> bool:
+    def is_exact(*_: object) -> bool:
         checking.set()
         assert may_end.wait(60)
         return False

@@ -18,11 +18,12 @@ import httpx
 import polars as pl
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from flr.recommender import Recommender
 from flr.records import Catalogue
 from flr.serving.app import create_app
-from flr.serving.server import limited_protocol
+from flr.serving.server import _Server, limited_protocol
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
 from serving.conftest import Start, ask, histories_of, make_recommender
@@ -121,6 +122,21 @@ def test_a_second_interrupt_leaves_at_once(start: Start) -> None:
         assert time.monotonic() < until
         time.sleep(0.01)
     assert all(json.loads(line) for line in server.log)
+
+
+def test_a_second_interrupt_waits_for_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = list[int]()
+    monkeypatch.setattr("flr.serving.server.os._exit", left.append)
+    server = _Server(uvicorn.Config(FastAPI()))
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+        assert not left
+        server.handle_exit(number, None)
+    assert left == [130]
+
+
+def test_a_stop_waits_as_long_as_requests_may_take() -> None:
+    assert ServeSettings().most_drain_seconds == 30
+    assert ServeSettings(timeout_seconds=60).most_drain_seconds == 65
 
 
 def test_more_than_the_queue_holds_is_told_to_come_back(start: Start) -> None:

@@ -125,6 +125,9 @@ class Engine:
         Returns:
             Whether batches and cached beginnings are exact to the bit here; if not, neither is used from now on,
             unless the settings ask for fast ones.
+
+        Raises:
+            ClosedError: The engine was closed meanwhile.
         """
         try:
             return bool(self.run(self._settle_exactness, timeout_seconds=600).result())
@@ -136,7 +139,7 @@ class Engine:
 
     def _settle_exactness(self) -> bool:
         """Check what `warm_up` promises and act on it, before any question that waits is answered."""
-        exact = bool(self._batches.are_exact())
+        exact = bool(self._batches.are_exact(self._check_open))
         if not exact and self.settings.batches == "exact":
             self._batches.go_alone()
         self.cache.clear()
@@ -149,6 +152,10 @@ class Engine:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout_seconds)
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise ClosedError("the server was stopped before it was ready")
 
     def _accept(self, job: Job) -> None:
         with self._changed:

@@ -39,7 +39,7 @@ class ServeSettings:
             keys, and none else where there are none.
         cors_origins: Origins that browsers may call from.
         page: Whether a browser gets a page at ``/``.
-        drain_seconds: How long a stopping server waits for accepted requests.
+        drain_seconds: How long a stopping server waits for accepted requests, at least; never less than they may take.
     """
 
     host: str = "127.0.0.1"
@@ -120,6 +120,11 @@ class ServeSettings:
             errno.EADDRNOTAVAIL: f"--host {self.host} is no address of this machine; give one, such as 127.0.0.1",
         }.get(first.errno or 0, f"cannot listen on {where}: {first.strerror}")
         raise ConfigError(said) from first
+
+    @property
+    def most_drain_seconds(self) -> float:
+        """How long a stopping server waits for accepted requests: until the last of them is given up, and told so."""
+        return max(self.drain_seconds, self.timeout_seconds + 5)
 
     @property
     def hosts(self) -> frozenset[str] | None:
