@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -12,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
@@ -643,6 +645,26 @@ def test_a_request_that_takes_too_long_is_given_up() -> None:
         time.sleep(1)
         assert client.post("/v1/recommend", json=ONE).status_code == 200
         assert engine.counts.cancelled == 1
+
+
+def test_a_request_that_a_stop_leaves_unanswered_is_told_so_and_counted(client: TestClient) -> None:
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    app, may_end = create_app(service, warm_up=False), threading.Event()
+    service.engine.run(lambda: may_end.wait(60), timeout_seconds=60)
+
+    async def ask_and_stop() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as asking:
+            request = asyncio.create_task(asking.post("/v1/recommend", json=ONE))
+            while not service.engine.n_queued:
+                await asyncio.sleep(0.01)
+            request.cancel()
+            is_problem(await request, 503, "stopping")
+            may_end.set()
+            text = (await asking.get("/metrics")).text
+        assert 'flr_http_requests_total{method="POST",route="/v1/recommend",status="503"} 1.0' in text
+
+    asyncio.run(ask_and_stop())
 
 
 def test_a_page_can_be_mounted_beside_the_api() -> None:

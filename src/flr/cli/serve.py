@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Literal
 
 import typer
@@ -99,6 +101,7 @@ def serve(
     except ImportError as error:
         raise ConfigError(f"serving needs {error.name}; pip install 'flr[serve]'") from error
     log_json()
+    signal.signal(signal.SIGTERM, _stop_loading)
     service = Service.load(run, settings)
     if console.is_terminal():  # elsewhere stderr is a log that programs read
         note = settings.weights_note(service.overlap)
@@ -107,6 +110,11 @@ def serve(
         serve_forever(service, settings)
     except KeyboardInterrupt:  # without the note of other commands: the log has said it
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _stop_loading(number: int, _: FrameType | None) -> None:
+    """End before anything is served: as the first process of a container, a signal is passed over without this."""
+    raise SystemExit(128 + number)
 
 
 def key(

@@ -110,6 +110,11 @@ class Gate:
                 await self._app(scope, _replayed(body, receive), answer)
         except _GoneError:
             passage.status = 499
+        except asyncio.CancelledError:  # the server stops and cannot wait any longer
+            _LOG.warning("request %s was left unanswered when the server stopped", passage.request_id)
+            if not passage.status:
+                stopping = ProblemError(503, "stopping", "the server stopped before there was an answer")
+                await stopping.response(passage.request_id)(scope, receive, answer)
         except Exception:
             _LOG.exception("request %s failed", passage.request_id)
             if not passage.status:
