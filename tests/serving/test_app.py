@@ -25,6 +25,7 @@ from flr.records import Histories
 from flr.serving.app import create_app
 from flr.serving.contract import MOST_HISTORIES, MOST_HISTORY_ITEMS
 from flr.serving.gate import JsonLines
+from flr.serving.pages import add_pages
 from flr.serving.security import new_key
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
@@ -467,6 +468,17 @@ def test_rates_are_limited_by_client() -> None:
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
         is_problem(answers[-1], 429, "rate")
         assert 90 <= int(answers[-1].headers["retry-after"]) <= 100
+
+
+def test_who_is_refused_or_given_the_page_takes_nothing_of_what_others_may(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    headers = {"X-API-Key": new_key(path, "read")}
+    settings = ServeSettings(keys=path, requests_per_second=0.01, burst=2)
+    app = create_app(Service(make_recommender(), settings), warm_up=False, pages=add_pages)
+    with TestClient(app, base_url="http://localhost") as client:
+        assert [client.get("/v1/model").status_code for _ in range(3)] == [401, 401, 429]
+        assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
+        assert [client.get("/v1/model", headers=headers).status_code for _ in range(3)] == [200, 200, 429]
 
 
 def test_a_body_that_is_too_large_is_refused() -> None:

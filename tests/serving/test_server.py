@@ -139,6 +139,17 @@ def test_a_stop_waits_as_long_as_requests_may_take() -> None:
     assert ServeSettings(timeout_seconds=60).most_drain_seconds == 65
 
 
+@pytest.mark.parametrize(("proxies", "statuses"), [([], [200, 429]), (["127.0.0.0/8"], [200, 200])])
+def test_behind_a_named_proxy_rates_are_those_of_who_asks(
+    proxies: list[str], statuses: list[int], start: Start
+) -> None:
+    named = [argument for proxy in proxies for argument in ("--forwarded-allow-ips", proxy)]
+    server = start("--rate", "0.01", "--burst", "1", *named)
+    asking = [{"X-Forwarded-For": address} for address in ("203.0.113.1", "203.0.113.2")]
+    assert [httpx.get(f"{server.url}/v1/model", headers=one).status_code for one in asking] == statuses
+    assert httpx.get(f"{server.url}/v1/model", headers=asking[0]).status_code == 429
+
+
 def test_more_than_the_queue_holds_is_told_to_come_back(start: Start) -> None:
     server = start("--max-queued", "8", "--max-batch", "1", "--cache-tokens", "0")
     together = threading.Barrier(24)

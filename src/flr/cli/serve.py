@@ -56,6 +56,12 @@ def serve(
             "own addresses otherwise, with keys any name."
         ),
     ] = None,
+    forwarded_allow_ips: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of a proxy whose X-Forwarded-For says who asks, for --rate and the log; repeat it."
+        ),
+    ] = None,
     cors_origin: Annotated[
         list[str] | None, typer.Option(help="Origin whose pages may call the server; repeat it.")
     ] = None,
@@ -89,6 +95,7 @@ def serve(
         requests_per_second=rate,
         burst=burst,
         allowed_hosts=tuple(allowed_host or ()),
+        forwarded_allow_ips=tuple(forwarded_allow_ips or ()),
         cors_origins=tuple(cors_origin or ()),
         page=page,
     )

@@ -130,12 +130,15 @@ class Gate:
         if _CONTROL.search(path):
             raise ProblemError(404, "not-found", "there is nothing at a path with control characters")
         self._check_host(headers.get(b"host", b"").decode("latin-1"))
-        client = scope["client"][0] if scope.get("client") else "unknown"
+        client = bucket_of(scope["client"][0] if scope.get("client") else "unknown")
         key = None
         is_open = path in settings.public
         if settings.keys is not None and not is_open:
             key = find_key(dict(settings.keys), _given_key(headers))
-        name = f"key {key.key_id}" if key else f"address {client}"
+            # Who has no key takes nothing of what others at the same address may ask, such as all behind one proxy.
+            name = f"key {key.key_id}" if key else f"refused {client}"
+        else:
+            name = f"address {client}"
         passage.key_id = key.key_id if key else None
         if wait := settings.rate.wait_seconds(name):
             raise too_many("rate", f"too many requests; try again in {wait:.1f} s", wait)
@@ -240,6 +243,23 @@ def new_request_id() -> str:
 def _given_key(headers: Mapping[bytes, bytes]) -> str:
     scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else headers.get(b"x-api-key", b"").decode("latin-1")
+
+
+def bucket_of(address: str) -> str:
+    """Return what an address shares the rate limit with: of IPv6, of which anybody has very many, a whole /64.
+
+    >>> bucket_of("203.0.113.77"), bucket_of("2001:db8:1:2:3::4"), bucket_of("::ffff:203.0.113.77"), bucket_of("-")
+    ('203.0.113.77', '2001:db8:1:2::/64', '203.0.113.77', '-')
+    """
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((int(found), 64), strict=False))
 
 
 def network_of(address: str) -> str:

@@ -37,6 +37,8 @@ class ServeSettings:
         max_history, max_k: Lower limits than the contract's.
         allowed_hosts: Names that requests may give this server, beside its own addresses; none: any where there are
             keys, and none else where there are none.
+        forwarded_allow_ips: Addresses or networks of proxies whose header ``X-Forwarded-For`` says who asks; none: who
+            connects does.
         cors_origins: Origins that browsers may call from.
         page: Whether a browser gets a page at ``/``.
         drain_seconds: How long a stopping server waits for accepted requests, at least; never less than they may take.
@@ -65,6 +67,7 @@ class ServeSettings:
     max_history: int = 1_000
     max_k: int = 200
     allowed_hosts: tuple[str, ...] = ()
+    forwarded_allow_ips: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     page: bool = True
     drain_seconds: float = 30.0
@@ -73,8 +76,8 @@ class ServeSettings:
         """Raise what is wrong before anything is loaded.
 
         Raises:
-            ConfigError: Others could reach a server without keys, a host is no name, an origin is no origin, or int8
-                weights were to be fast.
+            ConfigError: Others could reach a server without keys, a host is no name, a proxy no address, an
+                origin no origin, or int8 weights were to be fast.
         """
         if self.keys is None and not is_loopback(self.host):
             raise ConfigError(
@@ -89,6 +92,11 @@ class ServeSettings:
         for name in self.allowed_hosts:
             if host_of(name) != _bare(name):
                 raise ConfigError(f"--allowed-host {name!r}, expected a name without scheme or port: shop.example")
+        for address in self.forwarded_allow_ips:
+            if not _is_network(address):
+                raise ConfigError(
+                    f"--forwarded-allow-ips {address!r}, expected the address or network of a proxy: 127.0.0.1"
+                )
         for origin in self.cors_origins:
             if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
                 raise ConfigError(
@@ -166,6 +174,14 @@ def host_of(header: str) -> str | None:
     """
     found = _HOST.fullmatch(header)
     return None if found is None else (found["v6"] or found["name"]).lower()
+
+
+def _is_network(address: str) -> bool:
+    try:
+        ipaddress.ip_network(address)
+    except ValueError:
+        return False
+    return True
 
 
 def _bare(name: str) -> str:
