@@ -42,6 +42,8 @@ def test_settings_arrive(
         "int8",
         "--rate",
         5,
+        "--keys",
+        tmp_path / "keys.json",
         "--allowed-host",
         "shop.example",
         "--cors-origin",

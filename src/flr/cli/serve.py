@@ -52,8 +52,8 @@ def serve(
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name that requests may give this server; repeat it. Without keys they may only give this machine's "
-            "own addresses otherwise, with keys any name."
+            help="Name that requests may give this server; repeat it. None: any with --keys, without keys only this "
+            "machine's own addresses."
         ),
     ] = None,
     forwarded_allow_ips: Annotated[

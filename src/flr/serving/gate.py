@@ -158,7 +158,9 @@ class Gate:
         host = host_of(given)
         if host is None or not (is_loopback(host) or host in self._settings.hosts):
             raise ProblemError(
-                421, "host", f"this server does not answer to the host {given[:80]!r}; start it with --allowed-host"
+                421,
+                "host",
+                f"this server does not answer to the host {given[:80]!r}; start it with --keys and --allowed-host",
             )
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:

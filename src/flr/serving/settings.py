@@ -35,8 +35,8 @@ class ServeSettings:
         max_connections: Connections at a time.
         requests_per_second, burst: Of one key, or of one address where there are no keys; 0 sets no limit.
         max_history, max_k: Lower limits than the contract's.
-        allowed_hosts: Names that requests may give this server, beside its own addresses; none: any where there are
-            keys, and none else where there are none.
+        allowed_hosts: Names that requests may give this server, beside its own addresses; none: any. Without keys
+            there are no others.
         forwarded_allow_ips: Addresses or networks of proxies whose header ``X-Forwarded-For`` says who asks; none: who
             connects does.
         cors_origins: Origins that browsers may call from.
@@ -76,8 +76,8 @@ class ServeSettings:
         """Raise what is wrong before anything is loaded.
 
         Raises:
-            ConfigError: Others could reach a server without keys, a host is no name, a proxy no address, an
-                origin no origin, or int8 weights were to be fast.
+            ConfigError: Others could reach a server without keys, on its host or by a name, a host is no name, a proxy
+                no address, an origin no origin, or int8 weights were to be fast.
         """
         if self.keys is None and not is_loopback(self.host):
             raise ConfigError(
@@ -92,6 +92,11 @@ class ServeSettings:
         for name in self.allowed_hosts:
             if host_of(name) != _bare(name):
                 raise ConfigError(f"--allowed-host {name!r}, expected a name without scheme or port: shop.example")
+            if self.keys is None and not is_loopback(_bare(name)):
+                raise ConfigError(
+                    f"--allowed-host {name} lets others ask, and there are no keys, so that all of them could edit the "
+                    "catalogue; make one with `flr key --file keys.json --scope read` and give --keys keys.json"
+                )
         for address in self.forwarded_allow_ips:
             if not _is_network(address):
                 raise ConfigError(
