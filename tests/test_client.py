@@ -197,6 +197,16 @@ def test_an_edit_is_sent_again_only_where_nothing_was_done(monkeypatch: pytest.M
     assert seen == ["DELETE"]
 
 
+def test_what_a_newer_server_says_beside_is_passed_over() -> None:
+    edit = {"changed": 1, "notes": [], "catalogue_version": 1, "news": [1]}
+    problem = {"type": "t", "title": "T", "status": 422, "detail": "why", "request_id": "r", "news": {"a": 1}}
+    newer = httpx.MockTransport(lambda _: httpx.Response(200, json=edit))
+    assert Client("http://x", transport=newer).remove_items(["a"]).changed == 1
+    refusing = httpx.MockTransport(lambda _: httpx.Response(422, json=problem))
+    with pytest.raises(RefusedError, match=r"answered 422: why \(request r\)"):
+        Client("http://x", transport=refusing).remove_items(["a"])
+
+
 def test_what_is_no_answer_of_flr_is_said() -> None:
     html = httpx.MockTransport(lambda _: httpx.Response(502, text="<html>bad gateway"))
     with pytest.raises(FailedError, match="answered 502: <html>bad gateway"):

@@ -105,7 +105,7 @@ class Call(Generic[T]):
         """Return the answer, or raise what the server said."""
         if response.is_success:
             try:
-                return self.answer.model_validate_json(response.content)
+                return self.answer.model_validate_json(response.content, extra="ignore")  # newer servers may say more
             except ValidationError as error:
                 raise FailedError(f"{self.path} answered something else than expected: {error}") from error
         problem = _problem(response)
@@ -195,7 +195,7 @@ def _check(check: Callable[..., None], *given: Any) -> None:
 
 def _problem(response: httpx.Response) -> Problem | None:
     try:
-        return Problem.model_validate_json(response.content)
+        return Problem.model_validate_json(response.content, extra="ignore")
     except ValidationError:
         return None
 
