@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ def test_a_key_is_found_by_its_hash_and_nothing_else(tmp_path: Path) -> None:
     assert [key and key.scope for key in found] == ["read", "admin"]
     for wrong in ("", "x", reader[:-1], reader + "x", reader.replace("flr_", "flr-"), "flr_" + "é" * 9, "flr__"):
         assert find_key(keys, wrong) is None
+
+
+def test_keys_that_are_made_at_once_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: new_key(path, "read"), range(24)))
+    keys = load_keys(path)
+    assert len(keys) == 24
+    assert all(find_key(keys, key) for key in made)
 
 
 @pytest.mark.parametrize(
