@@ -163,6 +163,7 @@ class Recommender:
         if diversify not in (None, "factors"):
             raise RequestError(f"diversify = {diversify!r}, expected 'factors' or None")
         check_histories(histories)
+        histories = list(histories)
         if not histories:
             return []
         now = self.snapshot

@@ -140,6 +140,14 @@ def test_unknown_values_can_match_nothing_but_attributes_must_be_there() -> None
         bare.mask({"genre": "Drama"})
 
 
+def test_filters_may_come_in_any_kind_of_list() -> None:
+    one = ItemFilter(exclude=["a"])
+    for given in ([one, None], np.array([one, None], dtype=object), iter([one, None])):
+        distinct, of_row = each_filter(given, 2)  # type: ignore[arg-type]
+        assert distinct == [one, None]
+        assert of_row.tolist() == [0, 1]
+
+
 def test_equal_filters_are_counted_once() -> None:
     one = ItemFilter(exclude=["a"])
     distinct, of_row = each_filter([one, None, one], 3)

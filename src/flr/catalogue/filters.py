@@ -264,14 +264,14 @@ def _check_where(where: object) -> None:
         raise RequestError(f"where: got {got}, expected attributes and values, such as {{'category': 'Sci-Fi'}}")
 
 
-def _check_filters(filters: object) -> None:
-    if filters is None or isinstance(filters, ItemFilter):
-        return
+def _listed(filters: object) -> list[ItemFilter | None]:
     expected = "flr.ItemFilter(where={...}, exclude=[...]), one for all histories or a list of one each"
     check_list(filters, "filters", expected)
-    for one in filters if isinstance(filters, Sequence) else ():
+    listed: list[ItemFilter | None] = list(filters)  # type: ignore[call-overload]
+    for one in listed:
         if one is not None and not isinstance(one, ItemFilter):
             raise RequestError(f"filters: got {reprlib.repr(one)} in the list, expected {expected}")
+    return listed
 
 
 def each_filter(
@@ -282,9 +282,9 @@ def each_filter(
     Raises:
         RequestError: There are several, but not one for each history, or one is no filter.
     """
-    _check_filters(filters)
     if filters is None or isinstance(filters, ItemFilter):
         return [filters], np.zeros(n_histories, dtype=np.int64)
+    filters = _listed(filters)
     if len(filters) != n_histories:
         raise RequestError(f"got {len(filters)} filters for {n_histories} histories; give one for all, or one each")
     place: dict[int, int] = {}
