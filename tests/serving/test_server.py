@@ -379,3 +379,5 @@ def test_a_client_that_goes_away_leaves_the_queue(start: Start) -> None:
     text = httpx.get(f"{server.url}/metrics").text
     dropped = next(line for line in text.splitlines() if line.startswith("flr_engine_cancelled_total"))
     assert float(dropped.split()[1]) >= 1
+    assert 'flr_http_requests_total{method="POST",route="/v1/recommend",status="499"}' in text
+    assert not any(json.loads(line)["level"] == "error" for line in server.log)

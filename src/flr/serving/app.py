@@ -43,7 +43,7 @@ from flr.serving.contract import (
     State,
 )
 from flr.serving.document import PROBLEM_RESPONSES, complete_document
-from flr.serving.gate import Gate, GateSettings
+from flr.serving.gate import Gate, GateSettings, GoneError
 from flr.serving.metrics import Metrics
 from flr.serving.problems import ProblemError, invalid, problem_of
 from flr.serving.security import RateLimit, load_keys
@@ -311,7 +311,7 @@ async def _answer(request: Request, future: Future[T], timeout_seconds: float) -
         if answer.done():
             return answer.result()
         if gone.done():
-            raise ProblemError(400, "gone", "the client went away")
+            raise GoneError
         raise ProblemError(
             503, "too-late", f"there was no answer within {timeout_seconds:g} s; try later", {"Retry-After": "1"}
         )

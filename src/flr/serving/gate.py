@@ -108,7 +108,7 @@ class Gate:
                 await problem.response(passage.request_id)(scope, receive, answer)
             else:
                 await self._app(scope, _replayed(body, receive), answer)
-        except _GoneError:
+        except GoneError:
             passage.status = 499
         except asyncio.CancelledError:  # the server stops and cannot wait any longer
             _LOG.warning("request %s was left unanswered when the server stopped", passage.request_id)
@@ -175,7 +175,7 @@ class Gate:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise _GoneError
+                        raise GoneError
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > most:
@@ -209,8 +209,8 @@ class Gate:
         )
 
 
-class _GoneError(Exception):
-    """The client went away."""
+class GoneError(Exception):
+    """The client went away; counted with the status 499, which nobody is sent."""
 
 
 def _too_large(most: int) -> ProblemError:
