@@ -365,6 +365,17 @@ def test_a_client_that_never_reads_its_answer_is_dropped(asks_to_close: bool) ->
         assert len(whole.content) > 11_000_000
 
 
+def test_a_connection_is_kept_for_as_long_as_it_is_said(start: Start) -> None:
+    server = start("--keep-alive", "2")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=8) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while b'{"status":"ok"}' not in answer:
+                answer += connection.recv(65_536)
+        assert connection.recv(65_536) == b""
+
+
 def test_a_client_that_goes_away_leaves_the_queue(start: Start) -> None:
     server = start("--max-batch", "1", "--cache-tokens", "0")
     body = b'{"histories": [' + b",".join([b'["i1","i2","i3","i4","i5","i6","i7"]'] * 60) + b'], "k": 11}'

@@ -40,6 +40,10 @@ def serve(
         ),
     ] = "exact",
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which a request is given up.")] = 10.0,
+    keep_alive: Annotated[
+        int,
+        typer.Option(min=1, help="Seconds that a connection is kept for another request; a proxy's should be fewer."),
+    ] = 75,
     weights: Annotated[
         Literal["float32", "bfloat16", "int8"], typer.Option(help="Numbers that the backbone computes with.")
     ] = "float32",
@@ -89,6 +93,7 @@ def serve(
         cache_tokens=cache_tokens,
         batches=batches,
         timeout_seconds=timeout,
+        keep_alive_seconds=keep_alive,
         weights=weights,
         min_overlap=min_overlap,
         max_body_bytes=max_body,

@@ -148,7 +148,7 @@ def serve(service: Service, settings: ServeSettings) -> None:
         server_header=False,
         proxy_headers=bool(settings.forwarded_allow_ips),
         forwarded_allow_ips=list(settings.forwarded_allow_ips),
-        timeout_keep_alive=10,
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=max(1, round(settings.most_drain_seconds)),
         h11_max_incomplete_event_size=64 * 1024,
     )

@@ -31,6 +31,7 @@ class ServeSettings:
         min_overlap: Share of the top 10 that reduced weights must have in common with full ones.
         max_body_bytes: Longer bodies are refused unread.
         body_seconds, header_seconds: In which a body, or the headers of a request, must have arrived.
+        keep_alive_seconds: How long a connection is kept open for another request.
         write_seconds: In which a client must have taken an answer that waits for it.
         max_connections: Connections at a time.
         requests_per_second, burst: Of one key, or of one address where there are no keys; 0 sets no limit.
@@ -60,6 +61,7 @@ class ServeSettings:
     max_body_bytes: int = 1_000_000
     body_seconds: float = 10.0
     header_seconds: float = 10.0
+    keep_alive_seconds: int = 75
     write_seconds: float = 30.0
     max_connections: int = 512
     requests_per_second: float = 0.0
