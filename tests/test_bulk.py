@@ -88,6 +88,13 @@ def test_everybody_gets_what_recommend_returns(run: Path, data: Path, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["lists.parquet"]
 
 
+@pytest.mark.parametrize("name", ["lists [2026].parquet", "what?.csv", "a*b.jsonl"])
+def test_a_name_may_hold_signs_that_stand_for_others(name: str, run: Path, data: Path, tmp_path: Path) -> None:
+    people = people_of_data(data).frame[:3]
+    assert write_lists(run, people, tmp_path / name, settings=ASKED).n_lists == 3
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_interrupted_it_goes_on_and_makes_no_part_twice(
     run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

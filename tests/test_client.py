@@ -152,7 +152,9 @@ def test_keys_are_sent(tmp_path: Path, recommender: Recommender) -> None:
             Client("http://localhost", key=key, transport=Through(app)).remove_items(["i1"])
 
 
-def busy(times: int, status: int, waits: str = "7") -> tuple[Callable[[httpx.Request], httpx.Response], list[str]]:
+def busy(
+    times: int, status: int, waits: str | bytes = "7"
+) -> tuple[Callable[[httpx.Request], httpx.Response], list[str]]:
     """Answer that the server is busy so many times, then what is served; note the requests."""
     seen: list[str] = []
     model = (
@@ -195,6 +197,30 @@ def test_an_edit_is_sent_again_only_where_nothing_was_done(monkeypatch: pytest.M
     with pytest.raises(BusyError):
         Client("http://x", transport=httpx.MockTransport(answer)).remove_items(["a"])
     assert seen == ["DELETE"]
+
+
+@pytest.mark.parametrize("waits", ["²", "Wed, 21 Oct 2026 07:28:00 GMT", "-1", ""])
+def test_a_time_to_come_back_that_is_no_number_is_a_second(waits: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("flr.client.time.sleep", slept.append)
+    answer, _ = busy(1, 503, waits=waits.encode())
+    assert Client("http://x", transport=httpx.MockTransport(answer)).model().n_items == 1
+    assert slept == [1.0]
+
+
+def test_ids_that_no_url_holds_are_refused_before_they_are_sent(client: Client) -> None:
+    with pytest.raises(RefusedError, match=r"100 ids take 154,500 bytes .* in parts \(not sent\)"):
+        client.remove_items(["ü" * 256] * 100)
+
+
+def test_what_a_newer_server_says_beside_is_passed_over() -> None:
+    edit = {"changed": 1, "notes": [], "catalogue_version": 1, "news": [1]}
+    problem = {"type": "t", "title": "T", "status": 422, "detail": "why", "request_id": "r", "news": {"a": 1}}
+    newer = httpx.MockTransport(lambda _: httpx.Response(200, json=edit))
+    assert Client("http://x", transport=newer).remove_items(["a"]).changed == 1
+    refusing = httpx.MockTransport(lambda _: httpx.Response(422, json=problem))
+    with pytest.raises(RefusedError, match=r"answered 422: why \(request r\)"):
+        Client("http://x", transport=refusing).remove_items(["a"])
 
 
 def test_what_is_no_answer_of_flr_is_said() -> None:

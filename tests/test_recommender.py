@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from benchmarks.naive import score_titles
@@ -43,6 +44,15 @@ def test_the_best_come_first_and_seen_items_do_not_come(recommender: Recommender
 def test_ids_and_titles_ask_the_same(recommender: Recommender) -> None:
     by_id = recommender.recommend([["i5", "i8"]], k=3)
     assert recommender.recommend([["Toy Story (1995)", "Alien  (1979) "]], k=3, by="title") == by_id
+
+
+def test_histories_may_come_in_any_kind_of_list(recommender: Recommender) -> None:
+    histories = [["i5", "i6"], ["i6", "i7"]]
+    expected = recommender.recommend(histories, k=2)
+    for given in (np.array(histories, dtype=object), pl.Series(histories), iter(histories)):
+        assert recommender.recommend(given, k=2) == expected  # type: ignore[arg-type]
+    for nothing in (np.array([]), pl.Series([]), []):
+        assert recommender.recommend(nothing) == []  # type: ignore[arg-type]
 
 
 def test_many_histories_equal_one_at_a_time(recommender: Recommender) -> None:

@@ -282,7 +282,7 @@ def _write_part(path: Path, lists: Sequence[Sequence[Recommendation]], user_ids:
 def _join(parts: Sequence[Path], output: Path) -> tuple[int, int]:
     """Put the parts into one file, in one step; return how many lists and rows it has."""
     partial = output.with_name(f".{output.name}.partial")
-    frame = pl.scan_parquet(list(parts)) if parts else pl.LazyFrame(schema=_SCHEMA)
+    frame = pl.scan_parquet(list(parts), glob=False) if parts else pl.LazyFrame(schema=_SCHEMA)
     try:
         getattr(frame, _WRITERS[output.suffix])(partial)
         partial.replace(output)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -34,6 +35,8 @@ T = TypeVar("T", bound=BaseModel)
 _BUSY: Final = {429, 503}
 #: Waits longer than this are left to the caller.
 _LONGEST_WAIT_SECONDS: Final = 30.0
+#: Bytes of a query: servers and httpx take URLs of 64 KiB.
+_LONGEST_QUERY: Final = 60_000
 
 
 class RemoteError(FlrError):
@@ -105,7 +108,7 @@ class Call(Generic[T]):
         """Return the answer, or raise what the server said."""
         if response.is_success:
             try:
-                return self.answer.model_validate_json(response.content)
+                return self.answer.model_validate_json(response.content, extra="ignore")  # newer servers may say more
             except ValidationError as error:
                 raise FailedError(f"{self.path} answered something else than expected: {error}") from error
         problem = _problem(response)
@@ -123,7 +126,7 @@ class Call(Generic[T]):
         if not self.is_patient or response.status_code not in _BUSY or (self.is_edit and response.status_code != 429):
             return None
         given = response.headers.get("Retry-After", "1")
-        wait = float(given) if given.isdigit() else 1.0
+        wait = float(given) if given.isascii() and given.isdigit() else 1.0
         return wait if wait <= _LONGEST_WAIT_SECONDS else None
 
 
@@ -167,6 +170,12 @@ def add_items(new: Sequence[NewItem | Mapping[str, Any]]) -> Call[EditResponse]:
 def remove_items(item_ids: Sequence[str]) -> Call[EditResponse]:
     """Return the edit that removes items."""
     _check(check_list, item_ids, "remove_items")
+    n_bytes = sum(len(f"item_id={quote(str(item_id), safe='')}&") for item_id in item_ids)
+    if n_bytes > _LONGEST_QUERY:
+        raise RefusedError(
+            f"remove_items: {len(item_ids)} ids take {n_bytes:,} bytes of a URL, which holds {_LONGEST_QUERY:,}; "
+            "remove them in parts (not sent)"
+        )
     return Call("DELETE", "/v1/items", EditResponse, query={"item_id": list(item_ids)})
 
 
@@ -195,7 +204,7 @@ def _check(check: Callable[..., None], *given: Any) -> None:
 
 def _problem(response: httpx.Response) -> Problem | None:
     try:
-        return Problem.model_validate_json(response.content)
+        return Problem.model_validate_json(response.content, extra="ignore")
     except ValidationError:
         return None
 

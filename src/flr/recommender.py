@@ -110,6 +110,11 @@ class Recommender:
                 commit()
             self._live = after
 
+    def restore(self, snapshot: Snapshot) -> None:
+        """Recommend what an earlier snapshot of this recommender does, as if nothing had been edited since."""
+        with self._edits:
+            self._live = snapshot.live
+
     def recommend(
         self,
         histories: Sequence[Sequence[str]],
@@ -157,6 +162,7 @@ class Recommender:
         if diversify not in (None, "factors"):
             raise RequestError(f"diversify = {diversify!r}, expected 'factors' or None")
         check_histories(histories)
+        histories = list(histories)
         if not histories:
             return []
         now = self.snapshot

@@ -69,6 +69,25 @@ def test_a_removed_item_comes_back_at_its_place_with_what_it_is_given() -> None:
     assert added(back, [{"item_id": "d", "title": "Brazil (1985)"}]).retired is None
 
 
+def test_an_item_has_what_it_would_have_alone_whatever_it_comes_with() -> None:
+    shop = build_catalogue(pl.DataFrame({"item_id": ["a"], "title": ["A"], "year": ["1990"], "tags": [["x"]]}))
+    values = [1986, 1985.5, True, "1986", None]
+    items = [{"item_id": f"n{n}", "title": "T", "year": value, "tags": [value]} for n, value in enumerate(values)]
+    together = added(shop, items).attributes
+    assert together is not None
+    assert together["year"][1:].to_list() == ["1986", "1985.5", "true", "1986", None]
+    for n, item in enumerate(items):
+        alone = added(shop, [item]).attributes
+        assert alone is not None
+        assert alone.row(1) == together.row(1 + n)
+
+
+def test_whole_numbers_may_be_written_in_another_way() -> None:
+    edited = added(films(), [{"item_id": f"n{n}", "title": "T", "year": year} for n, year in enumerate([1, 2.0, "3"])])
+    assert edited.attributes is not None
+    assert edited.attributes["year"][4:].to_list() == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("items", "error", "said"),
     [
@@ -82,6 +101,11 @@ def test_a_removed_item_comes_back_at_its_place_with_what_it_is_given() -> None:
         ([{"item_id": "x", "title": "X", "genr": "War"}], ColumnError, "item 'x' has 'genr'.*did you mean 'genre'"),
         ([{"item_id": "x", "title": "X", "year": "soon"}], DataError, "item 'x' has year = 'soon': .* Int64"),
         ([{"item_id": "x", "title": "X", "year": [1999]}], DataError, "item 'x' has year = "),
+        ([{"item_id": "x", "title": "X", "year": 3.9}], DataError, r"item 'x' has year = 3\.9: .* Int64"),
+        ([{"item_id": "x", "title": "X", "year": True}], DataError, "item 'x' has year = True: .* Int64"),
+        ([{"item_id": "x", "title": "X", "year": {"a": 1}}], DataError, "item 'x' has year = {'a': 1}"),
+        ([{"item_id": "x", "title": "X", "genre": ["War", 7]}], DataError, r"item 'x' has genre = \['War', 7\]"),
+        (pl.DataFrame({"item_id": ["x"], "title": ["X"], "year": [3.9]}), DataError, r"item 'x' has year = 3\.9"),
         ([{"item_id": "x", "title": 1.5}], DataError, "title is 1.5"),
         (["x"], DataError, "item number 0 is 'x', expected a mapping"),
         ({"item_id": ["x"], "title": ["X"]}, DataError, r"item_id is \['x'\] .*, expected text"),

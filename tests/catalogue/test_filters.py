@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
 
@@ -138,6 +140,14 @@ def test_unknown_values_can_match_nothing_but_attributes_must_be_there() -> None
         bare.mask({"genre": "Drama"})
 
 
+def test_filters_may_come_in_any_kind_of_list() -> None:
+    one = ItemFilter(exclude=["a"])
+    for given in ([one, None], np.array([one, None], dtype=object), iter([one, None])):
+        distinct, of_row = each_filter(given, 2)  # type: ignore[arg-type]
+        assert distinct == [one, None]
+        assert of_row.tolist() == [0, 1]
+
+
 def test_equal_filters_are_counted_once() -> None:
     one = ItemFilter(exclude=["a"])
     distinct, of_row = each_filter([one, None, one], 3)
@@ -145,3 +155,20 @@ def test_equal_filters_are_counted_once() -> None:
     assert len(distinct) == 2
     with pytest.raises(RequestError, match="got 2 filters for 3 histories"):
         each_filter([one, None], 3)
+
+
+def test_an_attribute_is_looked_through_once_however_many_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, look_through = list[str](), AttributeIndex._look_through
+
+    def slow(index: AttributeIndex, attribute: str) -> Any:
+        looked.append(attribute)
+        time.sleep(0.05)
+        return look_through(index, attribute)
+
+    monkeypatch.setattr(AttributeIndex, "_look_through", slow)
+    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "genre": ["Jazz", "Rock"]})
+    index = AttributeIndex(build_catalogue(items))
+    with ThreadPoolExecutor(4) as pool:
+        masks = list(pool.map(lambda _: index.mask({"genre": "Jazz"}).tolist(), range(4)))
+    assert masks == [[True, False]] * 4
+    assert looked == ["genre"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,8 @@ def test_settings_arrive(
         "int8",
         "--rate",
         5,
+        "--keys",
+        tmp_path / "keys.json",
         "--allowed-host",
         "shop.example",
         "--cors-origin",
@@ -55,6 +58,21 @@ def test_settings_arrive(
     assert (settings.requests_per_second, settings.cors_origins) == (5.0, ("https://shop.example",))
     note = "serving 1,234 items at http://127.0.0.1:9000; int8 weights keep 95.0% of the top 10\n"
     assert result.stderr == (note if is_terminal else "")
+
+
+@pytest.mark.usefixtures("any_port")
+def test_a_server_that_is_stopped_while_it_loads_ends(run: Run, stand_in: Callable[..., None], tmp_path: Path) -> None:
+    def load(*_: object) -> None:
+        assert callable(signal.getsignal(signal.SIGTERM))
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    stand_in("flr.serving.service", Service=SimpleNamespace(load=load))
+    stand_in("flr.serving.server", serve=None, log_json=lambda: None)
+    try:
+        assert run("serve", "--run", tmp_path).exit_code == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.usefixtures("any_port")

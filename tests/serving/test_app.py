@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -13,17 +14,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from flr.catalogue.filters import Between, ItemFilter
+from flr.catalogue.filters import AttributeIndex, Between, ItemFilter
 from flr.explanation.fidelity import fidelity
 from flr.recommender import Recommender
 from flr.records import Histories
 from flr.serving.app import create_app
 from flr.serving.contract import MOST_HISTORIES, MOST_HISTORY_ITEMS
 from flr.serving.gate import JsonLines
+from flr.serving.pages import add_pages
 from flr.serving.security import new_key
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
@@ -139,6 +142,7 @@ def test_what_is_popular_is_refused_by_a_model_that_does_not_know(client: TestCl
 
 
 ONE = {"histories": [["i1"]]}
+NEW = {"items": [{"item_id": "n1", "title": "Heat Two (2025)"}]}
 
 
 @pytest.mark.parametrize(
@@ -197,6 +201,46 @@ def test_names_are_not_compared_with_the_whole_catalogue(
     assert problem["detail"].startswith(f"filters.{what}: no item has the id 'i111'; see /v1/items")
     skipped = client.post("/v1/recommend", json={**ONE, "unknown": "skip", "filters": {what: ["i2", "i111"]}})
     assert skipped.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("recommend", {"histories": [["i1"]]}), ("explain", {"history": ["i1"], "item": "i2"})]
+)
+def test_others_are_answered_while_attributes_are_looked_through(
+    path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, may_go_on, look_through = threading.Event(), threading.Event(), AttributeIndex._look_through
+
+    def slow(index: AttributeIndex, attribute: str) -> Any:
+        looking.set()
+        may_go_on.wait(10)
+        return look_through(index, attribute)
+
+    monkeypatch.setattr(AttributeIndex, "_look_through", slow)
+    with served(make_recommender()) as client, ThreadPoolExecutor(1) as pool:
+        filtered = {**body, "filters": {"where": {"year": [1990, 1995, 1979]}}, "unknown": "skip"}
+        answer = pool.submit(client.post, f"/v1/{path}", json=filtered)
+        assert looking.wait(10)
+        assert client.get("/health").status_code == 200
+        assert client.post("/v1/recommend", json=ONE).status_code == 200
+        assert not answer.done()
+        may_go_on.set()
+        assert answer.result().status_code == 200
+
+
+def test_a_title_is_cleaned_once_however_often_it_is_asked_for(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[str] = []
+
+    def clean(title: str) -> str:
+        cleaned.append(title)
+        return title
+
+    monkeypatch.setattr("flr.catalogue.lookup.clean_title", clean)
+    asked = {"histories": [["Unheard Of", "Alien (1979)"] * 20] * 10, "by": "title", "unknown": "skip"}
+    assert client.post("/v1/recommend", json=asked).status_code == 200
+    assert cleaned == ["Unheard Of"]
 
 
 @pytest.mark.parametrize(
@@ -393,8 +437,30 @@ def test_keys_and_scopes(tmp_path: Path) -> None:
             assert client.post("/v1/recommend", json=ONE, headers=headers).status_code == 200
             is_problem(client.post("/v1/items", json={"items": []}, headers=headers), 403, "scope")
             is_problem(client.request("DELETE", "/v1/items?item_id=i1", headers=headers), 403, "scope")
-        new = {"items": [{"item_id": "n1", "title": "Heat Two (2025)"}]}
-        assert client.post("/v1/items", json=new, headers={"Authorization": f"Bearer {admin}"}).status_code == 201
+        assert client.post("/v1/items", json=NEW, headers={"Authorization": f"Bearer {admin}"}).status_code == 201
+
+
+@pytest.mark.parametrize("end", ["%0A", "%0D%0A", "%00", "%7F"])
+def test_no_route_is_found_under_a_path_that_ends_with_control_characters(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    keys = [{}, *({"X-API-Key": new_key(path, scope)} for scope in ("read", "admin"))]
+    app = create_app(Service(make_recommender(), ServeSettings(keys=path)), warm_up=False)
+    routes = [(route.path, method) for route in app.routes for method in route.methods]  # type: ignore[attr-defined]
+    assert ("/v1/items", "POST") in routes
+    with TestClient(app, base_url="http://localhost") as client:
+        for route, method in routes:
+            for headers in keys:
+                assert client.request(method, route + end, json=NEW, headers=headers).status_code == 404, route
+        assert client.get("/v1/model", headers=keys[1]).json()["catalogue_version"] == 0
+
+
+def test_what_is_no_question_needs_the_scope_admin(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    headers = {"X-API-Key": new_key(path, "read")}
+    with served(make_recommender(), ServeSettings(keys=path)) as client:
+        for method in ("POST", "DELETE", "PUT", "PATCH"):
+            is_problem(client.request(method, "/v1/nothing", headers=headers), 403, "scope")
+        is_problem(client.get("/v1/nothing", headers=headers), 404, "not-found")
 
 
 def test_rates_are_limited_by_client() -> None:
@@ -403,6 +469,17 @@ def test_rates_are_limited_by_client() -> None:
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
         is_problem(answers[-1], 429, "rate")
         assert 90 <= int(answers[-1].headers["retry-after"]) <= 100
+
+
+def test_who_is_refused_or_given_the_page_takes_nothing_of_what_others_may(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    headers = {"X-API-Key": new_key(path, "read")}
+    settings = ServeSettings(keys=path, requests_per_second=0.01, burst=2)
+    app = create_app(Service(make_recommender(), settings), warm_up=False, pages=add_pages)
+    with TestClient(app, base_url="http://localhost") as client:
+        assert [client.get("/v1/model").status_code for _ in range(3)] == [401, 401, 429]
+        assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
+        assert [client.get("/v1/model", headers=headers).status_code for _ in range(3)] == [200, 200, 429]
 
 
 def test_a_body_that_is_too_large_is_refused() -> None:
@@ -469,8 +546,7 @@ def test_a_page_cannot_ask_by_a_name_that_points_here(path: str, client: TestCli
 
 def test_an_edit_by_another_name_is_not_made(client: TestClient) -> None:
     before = client.get("/v1/model").json()["catalogue_version"]
-    new = {"items": [{"item_id": "n1", "title": "Heat Two (2025)"}]}
-    is_problem(client.post("/v1/items", json=new, headers={"Host": OTHER}), 421, "host")
+    is_problem(client.post("/v1/items", json=NEW, headers={"Host": OTHER}), 421, "host")
     is_problem(client.request("DELETE", "/v1/items?item_id=i1", headers={"Host": OTHER}), 421, "host")
     assert client.get("/v1/model").json()["catalogue_version"] == before
 
@@ -529,12 +605,12 @@ def test_a_bug_is_a_500_that_tells_nothing(
 
 def test_refusals_are_counted_by_the_path_they_were_for(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
-    headers = {"Authorization": f"Bearer {new_key(path, 'read')}"}
+    headers, admin = ({"Authorization": f"Bearer {new_key(path, scope)}"} for scope in ("read", "admin"))
     with served(make_recommender(), ServeSettings(keys=path, max_body_bytes=1_000)) as client:
         assert client.get("/v1/model").status_code == 401
         assert client.request("DELETE", "/v1/items?item_id=i1", headers=headers).status_code == 403
         assert client.post("/v1/recommend", content=b"x" * 2_000, headers=headers).status_code == 413
-        assert client.put("/v1/recommend", headers=headers).status_code == 405
+        assert client.put("/v1/recommend", headers=admin).status_code == 405
         assert client.get("/secret", headers=headers).status_code == 404
         text = client.get("/metrics", headers=headers).text
     for method, route, status in (
@@ -559,6 +635,7 @@ def test_a_warm_up_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, caplog: p
             assert time.monotonic() < until
             time.sleep(0.02)
         is_problem(client.get("/ready"), 503, "not-ready")
+        assert "start it again" in is_problem(client.get("/health"), 503, "failed")["detail"]
     assert "why it failed" in caplog.text
 
 
@@ -581,6 +658,26 @@ def test_a_request_that_takes_too_long_is_given_up() -> None:
         time.sleep(1)
         assert client.post("/v1/recommend", json=ONE).status_code == 200
         assert engine.counts.cancelled == 1
+
+
+def test_a_request_that_a_stop_leaves_unanswered_is_told_so_and_counted(client: TestClient) -> None:
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    app, may_end = create_app(service, warm_up=False), threading.Event()
+    service.engine.run(lambda: may_end.wait(60), timeout_seconds=60)
+
+    async def ask_and_stop() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as asking:
+            request = asyncio.create_task(asking.post("/v1/recommend", json=ONE))
+            while not service.engine.n_queued:
+                await asyncio.sleep(0.01)
+            request.cancel()
+            is_problem(await request, 503, "stopping")
+            may_end.set()
+            text = (await asking.get("/metrics")).text
+        assert 'flr_http_requests_total{method="POST",route="/v1/recommend",status="503"} 1.0' in text
+
+    asyncio.run(ask_and_stop())
 
 
 def test_a_page_can_be_mounted_beside_the_api() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
@@ -15,8 +16,11 @@ from flr.catalogue.filters import ItemFilter
 from flr.errors import ClosedError, DeadlineError, OverloadedError
 from flr.lists import Asked, Recommendation
 from flr.recommender import Recommender
+from flr.serving import batches
+from flr.serving.batches import Batches
 from flr.serving.engine import Engine
 from flr.serving.questions import EngineSettings, Question
+from flr.snapshot import Snapshot
 from serving.conftest import histories_of, make_recommender
 
 
@@ -137,6 +141,59 @@ def test_where_batches_are_not_exact_everything_is_computed_alone_unless_it_is_t
     engine.close(10)
 
 
+def test_closing_ends_the_check(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_lists, best = 0, batches.best_lists
+
+    def closed_meanwhile(snapshot: Snapshot, asked: Asked) -> list[list[Recommendation]]:
+        nonlocal n_lists
+        n_lists += 1
+        engine._closing = n_lists == 3
+        return best(snapshot, asked)
+
+    monkeypatch.setattr("flr.serving.batches.best_lists", closed_meanwhile)
+    with pytest.raises(ClosedError, match="stopped before it was ready"):
+        engine.warm_up()
+    assert n_lists == 3
+    assert not engine.has_failed
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_engine_whose_thread_has_ended_has_failed_unless_it_was_closed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not engine.has_failed
+    ended = Engine(engine.recommender)
+    ended.close(10)
+    assert not ended.has_failed
+    monkeypatch.setattr(engine, "_do", lambda _: sys.exit())
+    ask(engine, ["i1"])
+    engine._thread.join(10)
+    assert engine.has_failed
+
+
+def test_questions_that_wait_for_the_check_are_answered_as_it_finds(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checking, may_end = threading.Event(), threading.Event()
+
+    def is_exact(*_: object) -> bool:
+        checking.set()
+        assert may_end.wait(60)
+        return False
+
+    monkeypatch.setattr(Batches, "are_exact", is_exact)
+    engine = Engine(recommender, EngineSettings())
+    with ThreadPoolExecutor(1) as pool:
+        warm = pool.submit(engine.warm_up)
+        assert checking.wait(60)
+        futures = [ask(engine, history) for history in histories_of(5)]
+        may_end.set()
+        assert not warm.result(60)
+    assert all(future.result(60) for future in futures)
+    assert list(engine.counts.batch_sizes) == [1] * 5
+    engine.close(10)
+
+
 def test_a_full_queue_refuses_and_says_when_to_come_back(recommender: Recommender) -> None:
     engine = Engine(recommender, EngineSettings(max_queued=3))
     held = Held(engine)
@@ -148,6 +205,18 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(recommender: Recommende
     assert all(future.result(60) for future in accepted)
     assert engine.counts.refused == 1
     assert engine.n_queued == 0
+    engine.close(10)
+
+
+def test_how_long_other_work_takes_says_nothing_of_when_to_come_back(recommender: Recommender) -> None:
+    engine = Engine(recommender, EngineSettings(max_queued=100))
+    engine.run(lambda: time.sleep(1), timeout_seconds=60).result(60)
+    held = Held(engine)
+    accepted = engine.ask([Question(np.array([1]))] * 100, snapshot=recommender.snapshot, timeout_seconds=60)
+    with pytest.raises(OverloadedError, match="try again in 2 s"):
+        ask(engine, ["i1"])
+    held.let_go()
+    accepted.result(60)
     engine.close(10)
 
 
@@ -298,6 +367,7 @@ def test_one_bad_question_does_not_spoil_the_others(engine: Engine) -> None:
     with pytest.raises(IndexError):
         bad.result(60)
     assert ask(engine, ["i2"]).result(60)
+    assert engine.counts.questions == 3
 
 
 def test_the_cache_keeps_to_its_size_and_forgets_the_longest_unused() -> None:

@@ -40,3 +40,13 @@ def test_a_page_is_of_one_catalogue_whatever_is_listed_meanwhile(n_looks: int) -
     listing.n_looks = n_looks
     assert listing.page(old, "heat", 0, 50) == before
     assert before[0] == 2
+
+
+@pytest.mark.parametrize(
+    "search", ["Amélie", "ame\u0301lie", "AMÉLIE  (2001)", " amélie (2001)", "STRASSE", "straße", "ΟΔΥΣ", "οδυσσευς"]
+)
+def test_titles_are_found_however_they_are_typed(search: str) -> None:
+    live = make_recommender(
+        titles=["Amélie (2001)", "Große Straße (1990)", "ΟΔΥΣΣΕΥΣ (1997)", "Heat (1995)"]
+    ).snapshot.live
+    assert Listing().page(live, search, 0, 10)[0] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ def test_a_key_is_found_by_its_hash_and_nothing_else(tmp_path: Path) -> None:
     assert [key and key.scope for key in found] == ["read", "admin"]
     for wrong in ("", "x", reader[:-1], reader + "x", reader.replace("flr_", "flr-"), "flr_" + "é" * 9, "flr__"):
         assert find_key(keys, wrong) is None
+
+
+def test_keys_that_are_made_at_once_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: new_key(path, "read"), range(24)))
+    keys = load_keys(path)
+    assert len(keys) == 24
+    assert all(find_key(keys, key) for key in made)
 
 
 @pytest.mark.parametrize(
@@ -67,10 +77,24 @@ def test_without_keys_only_this_machine_may_ask(host: str) -> None:
 
 @pytest.mark.parametrize("name", ["https://shop.example", "shop.example:80", "*", ""])
 def test_an_allowed_host_is_checked(name: str) -> None:
-    ServeSettings(allowed_hosts=("Shop.example", "192.0.2.1", "[2001:DB8::1]")).check()
+    ServeSettings(keys=Path("keys.json"), allowed_hosts=("Shop.example", "192.0.2.1", "[2001:DB8::1]")).check()
     assert ServeSettings(allowed_hosts=("[2001:DB8::1]",)).hosts == {"2001:db8::1"}
     with pytest.raises(ConfigError, match=rf"--allowed-host {re.escape(repr(name))}, expected a name"):
         ServeSettings(allowed_hosts=(name,)).check()
+
+
+@pytest.mark.parametrize("name", ["shop.example", "192.0.2.1", "[2001:DB8::1]"])
+def test_no_name_by_which_others_ask_is_allowed_without_keys(name: str) -> None:
+    ServeSettings(allowed_hosts=("localhost", "127.0.0.2", "[::1]")).check()
+    with pytest.raises(ConfigError, match=rf"--allowed-host {re.escape(name)} lets others ask, .* give --keys"):
+        ServeSettings(allowed_hosts=(name,)).check()
+
+
+@pytest.mark.parametrize("address", ["shop.example", "10.0.0.1/8", "*", ""])
+def test_a_proxy_is_checked(address: str) -> None:
+    ServeSettings(forwarded_allow_ips=("127.0.0.1", "10.0.0.0/8", "::1")).check()
+    with pytest.raises(ConfigError, match=rf"--forwarded-allow-ips {re.escape(repr(address))}, expected the address"):
+        ServeSettings(forwarded_allow_ips=(address,)).check()
 
 
 def test_an_origin_is_checked() -> None:

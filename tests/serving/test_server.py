@@ -18,11 +18,12 @@ import httpx
 import polars as pl
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from flr.recommender import Recommender
 from flr.records import Catalogue
 from flr.serving.app import create_app
-from flr.serving.server import limited_protocol
+from flr.serving.server import _Server, limited_protocol
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
 from serving.conftest import Start, ask, histories_of, make_recommender
@@ -121,6 +122,32 @@ def test_a_second_interrupt_leaves_at_once(start: Start) -> None:
         assert time.monotonic() < until
         time.sleep(0.01)
     assert all(json.loads(line) for line in server.log)
+
+
+def test_a_second_interrupt_waits_for_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = list[int]()
+    monkeypatch.setattr("flr.serving.server.os._exit", left.append)
+    server = _Server(uvicorn.Config(FastAPI()))
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+        assert not left
+        server.handle_exit(number, None)
+    assert left == [130]
+
+
+def test_a_stop_waits_as_long_as_requests_may_take() -> None:
+    assert ServeSettings().most_drain_seconds == 30
+    assert ServeSettings(timeout_seconds=60).most_drain_seconds == 65
+
+
+@pytest.mark.parametrize(("proxies", "statuses"), [([], [200, 429]), (["127.0.0.0/8"], [200, 200])])
+def test_behind_a_named_proxy_rates_are_those_of_who_asks(
+    proxies: list[str], statuses: list[int], start: Start
+) -> None:
+    named = [argument for proxy in proxies for argument in ("--forwarded-allow-ips", proxy)]
+    server = start("--rate", "0.01", "--burst", "1", *named)
+    asking = [{"X-Forwarded-For": address} for address in ("203.0.113.1", "203.0.113.2")]
+    assert [httpx.get(f"{server.url}/v1/model", headers=one).status_code for one in asking] == statuses
+    assert httpx.get(f"{server.url}/v1/model", headers=asking[0]).status_code == 429
 
 
 def test_more_than_the_queue_holds_is_told_to_come_back(start: Start) -> None:
@@ -338,6 +365,17 @@ def test_a_client_that_never_reads_its_answer_is_dropped(asks_to_close: bool) ->
         assert len(whole.content) > 11_000_000
 
 
+def test_a_connection_is_kept_for_as_long_as_it_is_said(start: Start) -> None:
+    server = start("--keep-alive", "2")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=8) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while b'{"status":"ok"}' not in answer:
+                answer += connection.recv(65_536)
+        assert connection.recv(65_536) == b""
+
+
 def test_a_client_that_goes_away_leaves_the_queue(start: Start) -> None:
     server = start("--max-batch", "1", "--cache-tokens", "0")
     body = b'{"histories": [' + b",".join([b'["i1","i2","i3","i4","i5","i6","i7"]'] * 60) + b'], "k": 11}'
@@ -352,3 +390,5 @@ def test_a_client_that_goes_away_leaves_the_queue(start: Start) -> None:
     text = httpx.get(f"{server.url}/metrics").text
     dropped = next(line for line in text.splitlines() if line.startswith("flr_engine_cancelled_total"))
     assert float(dropped.split()[1]) >= 1
+    assert 'flr_http_requests_total{method="POST",route="/v1/recommend",status="499"}' in text
+    assert not any(json.loads(line)["level"] == "error" for line in server.log)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flr.errors import OverloadedError
+from flr.errors import ClosedError, OverloadedError
 from flr.serving.contract import ExplainRequest, RecommendRequest
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
@@ -32,6 +34,35 @@ def keep_busy(service: Service) -> threading.Event:
     service.engine.run(lambda: (begun.set(), go_on.wait(60)), timeout_seconds=60)
     assert begun.wait(10)
     return go_on
+
+
+def test_an_edit_that_is_being_written_ends_before_the_journal_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, writing, may_end, fsync = tmp_path / "journal", threading.Event(), threading.Event(), os.fsync
+    service = Service(make_recommender(), ServeSettings(journal=path))
+
+    def slow(number: int) -> None:
+        writing.set()
+        assert may_end.wait(60)
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with ThreadPoolExecutor(2) as pool:
+        edit = pool.submit(service.remove_items, ["i1"])
+        assert writing.wait(60)
+        closing = pool.submit(service.close)
+        with pytest.raises(TimeoutError):
+            closing.result(0.3)
+        may_end.set()
+        assert edit.result(60).version == 1
+        closing.result(60)
+    monkeypatch.undo()
+    with pytest.raises(ClosedError, match="about to stop"):
+        service.remove_items(["i2"])
+    again = Service(make_recommender(), ServeSettings(journal=path))
+    assert (again.n_items, again.version) == (10, 1)
+    again.close()
 
 
 def test_an_explanation_that_nobody_waits_for_is_left(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ NewItems = pl.DataFrame | Iterable[Mapping[str, Any]]
 def read_items(items: NewItems) -> pl.DataFrame:
     """Return new items as a frame with ``item_id`` (String), ``title`` (String, cleaned) and their attributes.
 
+    Attributes of records whose values are not of one plain type are columns of objects: they become what the
+    catalogue has value by value, so that an item never depends on those that it came with.
+
     Raises:
         ColumnError: There is no ``item_id`` or no ``title``.
         DataError: The items are no frame and no mappings, or an id or a title is missing or of the wrong type.
@@ -42,7 +46,7 @@ def read_items(items: NewItems) -> pl.DataFrame:
             if not isinstance(record, Mapping):
                 raise DataError(f"item number {number} is {record!r}, expected a mapping with item_id and title")
         try:
-            frame = pl.from_dicts(records, infer_schema_length=None) if records else _no_items()
+            frame = _table(records)
         except (pl.exceptions.PolarsError, TypeError) as error:
             raise DataError(f"the items cannot be read as a table: {error}; give every field one type") from error
     for name in (ITEM_ID, TITLE):
@@ -136,16 +140,51 @@ def _as_known(items: pl.DataFrame, name: str, dtype: pl.DataType) -> pl.Series:
     if name not in items.columns:
         return pl.Series(name, [None] * len(items), dtype=dtype)
     given = items[name]
-    try:
-        column = given if given.dtype == dtype else given.cast(dtype, strict=False)
-    except pl.exceptions.PolarsError:  # types that have nothing to do with each other
-        column = pl.Series(name, [None] * len(items), dtype=dtype)
-    lost = np.flatnonzero((column.is_null() & given.is_not_null()).to_numpy()).tolist()
+    if given.dtype == dtype:
+        return given
+    values = given.to_list()
+    column, holds_whole = _cast(given, dtype), _innermost(dtype).is_integer()
+    lost = [
+        place
+        for place, (value, is_lost) in enumerate(zip(values, column.is_null(), strict=True))
+        if value is not None and (is_lost or (holds_whole and _would_be_cut(value)))
+    ]
     _refuse(
-        [f"item {items[ITEM_ID][place]!r} has {name} = {given[place]!r}" for place in lost],
+        [f"item {items[ITEM_ID][place]!r} has {name} = {values[place]!r}" for place in lost],
         f"the catalogue holds {name} as {dtype}",
     )
     return column
+
+
+def _cast(given: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Return values in another type, null where it has no such value."""
+    if given.dtype == pl.Object:
+        return pl.concat([_cast(_alone(given.name, value), dtype) for value in given], rechunk=True)
+    with suppress(pl.exceptions.PolarsError):  # types that have nothing to do with each other
+        column = given.cast(dtype, strict=False)
+        if column.dtype == dtype:
+            return column
+    return pl.Series(given.name, [None] * len(given), dtype=dtype)
+
+
+def _alone(name: str, value: Any) -> pl.Series:
+    """Return a value in a column of its own, null where it is of several types itself."""
+    with suppress(pl.exceptions.PolarsError, TypeError):
+        return _column(name, [value])
+    return pl.Series(name, [None])
+
+
+def _innermost(dtype: pl.DataType) -> pl.DataType:
+    while isinstance(dtype, pl.List | pl.Array):
+        dtype = dtype.inner  # type: ignore[assignment]
+    return dtype
+
+
+def _would_be_cut(value: object) -> bool:
+    """Return whether a whole number would be another value, which a cast does not say."""
+    if isinstance(value, list):
+        return any(map(_would_be_cut, value))
+    return isinstance(value, bool) or (isinstance(value, float) and not value.is_integer())
 
 
 def _text(column: pl.Series) -> pl.Series:
@@ -156,8 +195,23 @@ def _text(column: pl.Series) -> pl.Series:
     raise DataError(f"{column.name} is {example}, expected text")
 
 
-def _no_items() -> pl.DataFrame:
-    return pl.DataFrame(schema={ITEM_ID: pl.String, TITLE: pl.String})
+def _table(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Return records as a frame; see `read_items`."""
+    if not records:
+        return pl.DataFrame(schema={ITEM_ID: pl.String, TITLE: pl.String})
+    columns = []
+    for name in dict.fromkeys(name for record in records for name in record):
+        values = [record.get(name) for record in records]
+        kinds = {type(value) for value in values if value is not None}
+        if name in (ITEM_ID, TITLE) or (len(kinds) <= 1 and kinds <= {str, int, float, bool}):
+            columns.append(_column(name, values))
+        else:
+            columns.append(pl.Series(name, values, dtype=pl.Object))
+    return pl.DataFrame(columns)
+
+
+def _column(name: str, values: Sequence[Any]) -> pl.Series:
+    return pl.from_dicts([{name: value} for value in values], infer_schema_length=None)[name]
 
 
 def _refuse(problems: Sequence[str], remedy: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,7 +94,7 @@ class AllowedItems:
 
 
 class AttributeIndex:
-    """Which items have which value of an attribute; an attribute is looked through when it is first asked for.
+    """Which items have which value of an attribute; an attribute is looked through once, when it is first asked for.
 
     Args:
         catalogue: Its items.
@@ -107,6 +108,7 @@ class AttributeIndex:
         self._n_items = catalogue.n_items
         self._items: dict[str, dict[object, IntArray]] = {}
         self._numbers: dict[str, tuple[FloatArray, IntArray]] = {}
+        self._looking = threading.Lock()
 
     def mask(self, where: Mapping[str, Wanted | Collection[Wanted]], *, skips_unknown: bool = False) -> BoolArray:
         """Return True at the items that have one of the values of every attribute, [N].
@@ -152,16 +154,10 @@ class AttributeIndex:
         Raises:
             RequestError: No item has the attribute, or it cannot be told by values.
         """
-        if attribute not in self._numbers:
-            frame = self._values(attribute)
-            if frame["value"].dtype.is_numeric() or frame["value"].dtype == pl.String:
-                texts = pl.col("value").str.strip_chars() if frame["value"].dtype == pl.String else pl.col("value")
-                frame = frame.with_columns(texts.cast(pl.Float64, strict=False))
-                frame = frame.filter(pl.col("value").is_finite()).sort("value")
-            else:
-                frame = frame.clear().cast({"value": pl.Float64}, strict=False)
-            self._numbers[attribute] = frame["value"].to_numpy(), frame["item"].to_numpy()
-        return self._numbers[attribute]
+        with self._looking:
+            if attribute not in self._numbers:
+                self._numbers[attribute] = self._sorted(attribute)
+            return self._numbers[attribute]
 
     def _within(self, attribute: str, asked: Between) -> IntArray:
         """Return the items that have a number within a range."""
@@ -173,9 +169,10 @@ class AttributeIndex:
         return items[first:after]
 
     def _of(self, attribute: str) -> dict[object, IntArray]:
-        if attribute not in self._items:
-            self._items[attribute] = self._look_through(attribute)
-        return self._items[attribute]
+        with self._looking:
+            if attribute not in self._items:
+                self._items[attribute] = self._look_through(attribute)
+            return self._items[attribute]
 
     def _values(self, attribute: str) -> pl.DataFrame:
         """Return each ``item`` with its ``value``, one row per element of a list."""
@@ -190,6 +187,16 @@ class AttributeIndex:
         if frame["value"].dtype in (pl.Categorical, pl.Enum):
             frame = frame.with_columns(pl.col("value").cast(pl.String))
         return frame
+
+    def _sorted(self, attribute: str) -> tuple[FloatArray, IntArray]:
+        frame = self._values(attribute)
+        if frame["value"].dtype.is_numeric() or frame["value"].dtype == pl.String:
+            texts = pl.col("value").str.strip_chars() if frame["value"].dtype == pl.String else pl.col("value")
+            frame = frame.with_columns(texts.cast(pl.Float64, strict=False))
+            frame = frame.filter(pl.col("value").is_finite()).sort("value")
+        else:
+            frame = frame.clear().cast({"value": pl.Float64}, strict=False)
+        return frame["value"].to_numpy(), frame["item"].to_numpy()
 
     def _look_through(self, attribute: str) -> dict[object, IntArray]:
         frame = self._values(attribute)
@@ -257,14 +264,14 @@ def _check_where(where: object) -> None:
         raise RequestError(f"where: got {got}, expected attributes and values, such as {{'category': 'Sci-Fi'}}")
 
 
-def _check_filters(filters: object) -> None:
-    if filters is None or isinstance(filters, ItemFilter):
-        return
+def _listed(filters: object) -> list[ItemFilter | None]:
     expected = "flr.ItemFilter(where={...}, exclude=[...]), one for all histories or a list of one each"
     check_list(filters, "filters", expected)
-    for one in filters if isinstance(filters, Sequence) else ():
+    listed: list[ItemFilter | None] = list(filters)  # type: ignore[call-overload]
+    for one in listed:
         if one is not None and not isinstance(one, ItemFilter):
             raise RequestError(f"filters: got {reprlib.repr(one)} in the list, expected {expected}")
+    return listed
 
 
 def each_filter(
@@ -275,9 +282,9 @@ def each_filter(
     Raises:
         RequestError: There are several, but not one for each history, or one is no filter.
     """
-    _check_filters(filters)
     if filters is None or isinstance(filters, ItemFilter):
         return [filters], np.zeros(n_histories, dtype=np.int64)
+    filters = _listed(filters)
     if len(filters) != n_histories:
         raise RequestError(f"got {len(filters)} filters for {n_histories} histories; give one for all, or one each")
     place: dict[int, int] = {}

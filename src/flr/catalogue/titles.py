@@ -33,9 +33,10 @@ _INLINE_TAG: Final = re.compile(rf"</?(?:{_INLINE})(?:\s[^<>]*)?/?>", re.IGNOREC
 _OTHER_TAG: Final = re.compile(
     rf"</?(?:{_BLOCK})(?:\s[^<>]*)?/?>|<[a-z][\w-]*\s+[\w-]+=[^<>]*>|<!doctype[^<>]*>", re.IGNORECASE
 )
-#: Rules such as ``.a-size { color: red }`` and scripts whose tags somebody took off already.
-_STYLE: Final = re.compile(r"[.#@][\w-]+\s*\{[^{}]*\}|\b[\w-]+\s*\{\s*[\w-]+\s*:[^{}]*;[^{}]*\}")
-_SCRIPT: Final = re.compile(r"\(?\bfunction\s*\w*\s*\([^()]*\)\s*\{.*$|\bvar\s+\w+\s*=.*$", re.DOTALL)
+#: Rules such as ``.a-size { color: red }`` and scripts whose tags somebody took off already. Nothing is tried twice
+#: (possessive quantifiers, words from their beginning): titles of requests are cleaned too.
+_STYLE: Final = re.compile(r"[.#@][\w-]++\s*+\{[^{}]*+\}|(?<![\w-])[\w-]++\s*+\{\s*+[\w-]++\s*+:[^{};]*+;[^{}]*+\}")
+_SCRIPT: Final = re.compile(r"\(?\bfunction\s*+\w*+\s*+\([^()]*+\)\s*+\{.*$|\bvar\s++\w++\s*+=.*$", re.DOTALL)
 _INVISIBLE: Final = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ud800-\udfff]")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Literal
 
 import typer
@@ -38,6 +40,10 @@ def serve(
         ),
     ] = "exact",
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which a request is given up.")] = 10.0,
+    keep_alive: Annotated[
+        int,
+        typer.Option(min=1, help="Seconds that a connection is kept for another request; a proxy's should be fewer."),
+    ] = 75,
     weights: Annotated[
         Literal["float32", "bfloat16", "int8"], typer.Option(help="Numbers that the backbone computes with.")
     ] = "float32",
@@ -50,8 +56,14 @@ def serve(
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name that requests may give this server; repeat it. Without keys they may only give this machine's "
-            "own addresses otherwise, with keys any name."
+            help="Name that requests may give this server; repeat it. None: any with --keys, without keys only this "
+            "machine's own addresses."
+        ),
+    ] = None,
+    forwarded_allow_ips: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of a proxy whose X-Forwarded-For says who asks, for --rate and the log; repeat it."
         ),
     ] = None,
     cors_origin: Annotated[
@@ -81,12 +93,14 @@ def serve(
         cache_tokens=cache_tokens,
         batches=batches,
         timeout_seconds=timeout,
+        keep_alive_seconds=keep_alive,
         weights=weights,
         min_overlap=min_overlap,
         max_body_bytes=max_body,
         requests_per_second=rate,
         burst=burst,
         allowed_hosts=tuple(allowed_host or ()),
+        forwarded_allow_ips=tuple(forwarded_allow_ips or ()),
         cors_origins=tuple(cors_origin or ()),
         page=page,
     )
@@ -99,6 +113,7 @@ def serve(
     except ImportError as error:
         raise ConfigError(f"serving needs {error.name}; pip install 'flr[serve]'") from error
     log_json()
+    signal.signal(signal.SIGTERM, _stop_loading)
     service = Service.load(run, settings)
     if console.is_terminal():  # elsewhere stderr is a log that programs read
         note = settings.weights_note(service.overlap)
@@ -107,6 +122,11 @@ def serve(
         serve_forever(service, settings)
     except KeyboardInterrupt:  # without the note of other commands: the log has said it
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _stop_loading(number: int, _: FrameType | None) -> None:
+    """End before anything is served: as the first process of a container, a signal is passed over without this."""
+    raise SystemExit(128 + number)
 
 
 def key(

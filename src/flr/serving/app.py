@@ -43,14 +43,18 @@ from flr.serving.contract import (
     State,
 )
 from flr.serving.document import PROBLEM_RESPONSES, complete_document
-from flr.serving.gate import Gate, GateSettings
+from flr.serving.gate import Gate, GateSettings, GoneError
 from flr.serving.metrics import Metrics
 from flr.serving.problems import ProblemError, invalid, problem_of
 from flr.serving.security import RateLimit, load_keys
-from flr.serving.service import Service
+from flr.serving.service import Accepted, Service
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+Asked = TypeVar("Asked", RecommendRequest, ExplainRequest)
+#: What the scope read may do; everything else needs the scope admin, what nobody has thought of too.
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_QUESTIONS = frozenset({("POST", "/v1/recommend"), ("POST", "/v1/explain")})
 
 
 def create_app(
@@ -97,7 +101,7 @@ def create_app(
         body_seconds=settings.body_seconds,
         hosts=settings.hosts,
         public=public,
-        needs_admin=lambda method, path: path == "/v1/items" and method in ("POST", "DELETE"),
+        needs_admin=lambda method, path: method not in _READING and (method, path) not in _QUESTIONS,
         route_of=partial(_route_of, app),
     )
     app.add_middleware(_Naming, model_id=service.model_id)
@@ -192,7 +196,7 @@ def _add_questions(app: FastAPI, service: Service) -> None:
     @app.post("/v1/recommend", response_model=RecommendResponse, tags=["questions"])
     async def recommend(request: Request, asked: RecommendRequest) -> Response:
         """Return the most probable items after each history, best first."""
-        accepted = service.recommend(asked)
+        accepted = await _accepted(service.recommend, asked)
         lists = await _answer(request, accepted.answer, service.settings.timeout_seconds)
         return _json(
             RecommendResponse(
@@ -207,7 +211,7 @@ def _add_questions(app: FastAPI, service: Service) -> None:
     @app.post("/v1/explain", response_model=ExplainResponse, tags=["questions"])
     async def explain(request: Request, asked: ExplainRequest) -> Response:
         """Explain why an item is recommended: what each purchase and each factor does to it, and whether it is true."""
-        accepted = service.explain(asked)
+        accepted = await _accepted(service.explain, asked)
         found = await _answer(request, accepted.answer, service.settings.timeout_seconds)
         return _json(ExplainResponse(**found, skipped=accepted.skipped))
 
@@ -289,7 +293,9 @@ def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
 
     @app.get("/health", response_model=State, tags=["operations"])
     async def health() -> Response:
-        """Say that the process lives."""
+        """Say that the process lives; 503 where it has to be started again, because it could not be warmed up."""
+        if service.engine.has_failed:
+            raise ProblemError(503, "failed", "the server cannot answer any more; its log says why; start it again")
         return _json(State(status="ok"))
 
     @app.get("/ready", response_model=State, tags=["operations"])
@@ -305,6 +311,13 @@ def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+async def _accepted(accept: Callable[[Asked], Accepted[T]], asked: Asked) -> Accepted[T]:
+    """Have a question accepted: in a thread where titles are cleaned or attributes looked through, which takes time."""
+    if asked.by == "id" and asked.filters is None:
+        return accept(asked)
+    return await run_in_threadpool(accept, asked)
+
+
 async def _answer(request: Request, future: Future[T], timeout_seconds: float) -> T:
     """Wait for an answer as long as the client does, and no longer than the time-out."""
     answer = asyncio.wrap_future(future)
@@ -315,7 +328,7 @@ async def _answer(request: Request, future: Future[T], timeout_seconds: float) -
         if answer.done():
             return answer.result()
         if gone.done():
-            raise ProblemError(400, "gone", "the client went away")
+            raise GoneError
         raise ProblemError(
             503, "too-late", f"there was no answer within {timeout_seconds:g} s; try later", {"Retry-After": "1"}
         )

@@ -59,24 +59,36 @@ class Batches:
                     answers[place] = found
         return answers
 
-    def are_exact(self) -> bool:
-        """Return whether some histories get the same lists alone, together, grown and cut short, to the bit."""
+    def are_exact(self, check_wanted: Callable[[], None]) -> bool:
+        """Return whether some histories get the same lists alone, together, grown and cut short, to the bit.
+
+        Args:
+            check_wanted: Called between batches; what it raises ends the check.
+        """
+
+        def together(some: Sequence[Question]) -> Lists:
+            check_wanted()
+            return self._together(snapshot, some)
+
         snapshot, rng = self._recommender.snapshot, np.random.default_rng(0)
         window = snapshot.config.text.window
         lengths = rng.integers(1, window + 1, _N_CHECKED)
         histories = [rng.integers(0, snapshot.catalogue.n_items, length) for length in lengths]
         ask = [Question(history) for history in histories]
-        plain = [self._anew(snapshot, [one])[0] for one in ask]
+        plain: Lists = []
+        for one in ask:
+            check_wanted()
+            plain += self._anew(snapshot, [one])
         self.cache.clear()
         for company in (_N_CHECKED, 5, 2):
             for start in range(0, _N_CHECKED, company):
                 some = slice(start, start + company)
                 # The first time nothing has been read; later all of it, or the half below.
-                if self._together(snapshot, ask[some]) != plain[some]:
+                if together(ask[some]) != plain[some]:
                     return False
             self.cache.clear()
-            self._together(snapshot, [replace(one, history=one.history[: 1 + len(one.history) // 2]) for one in ask])
-        return [self._together(snapshot, [one])[0] for one in ask] == plain
+            together([replace(one, history=one.history[: 1 + len(one.history) // 2]) for one in ask])
+        return [together([one])[0] for one in ask] == plain
 
     def go_alone(self) -> None:
         """Compute histories one by one from now on, and keep nothing of them."""

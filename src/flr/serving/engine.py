@@ -54,7 +54,7 @@ class Engine:
         self._now: Sequence[Job] = ()
         self._waiting = {True: 0, False: 0}  # histories of lists, and of other work
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing, self._failed = False, False
         self._seconds_per_history = 0.02
         self._thread = threading.Thread(target=self._work, name="flr-engine", daemon=True)
         self._thread.start()
@@ -68,6 +68,11 @@ class Engine:
     def is_ready(self) -> bool:
         """Whether the engine is warm and takes questions."""
         return self.is_exact is not None and not self._closing and self._thread.is_alive()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the engine will not be ready any more: it could not be warmed up, or its thread has ended."""
+        return self._failed or not (self._closing or self._thread.is_alive())
 
     @property
     def n_queued(self) -> int:
@@ -120,8 +125,21 @@ class Engine:
         Returns:
             Whether batches and cached beginnings are exact to the bit here; if not, neither is used from now on,
             unless the settings ask for fast ones.
+
+        Raises:
+            ClosedError: The engine was closed meanwhile.
         """
-        exact = bool(self.run(self._batches.are_exact, timeout_seconds=600).result())
+        try:
+            return bool(self.run(self._settle_exactness, timeout_seconds=600).result())
+        except ClosedError:
+            raise
+        except Exception:
+            self._failed = True
+            raise
+
+    def _settle_exactness(self) -> bool:
+        """Check what `warm_up` promises and act on it, before any question that waits is answered."""
+        exact = bool(self._batches.are_exact(self._check_open))
         if not exact and self.settings.batches == "exact":
             self._batches.go_alone()
         self.cache.clear()
@@ -134,6 +152,10 @@ class Engine:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout_seconds)
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise ClosedError("the server was stopped before it was ready")
 
     def _accept(self, job: Job) -> None:
         with self._changed:
@@ -202,11 +224,12 @@ class Engine:
         if batch and batch[0].work is not None:
             self._do_work(batch[0], batch[0].work)
         elif batch:
+            self.counts.questions += len(batch)
             self._answer(batch)
         self._now = ()
         seconds = time.monotonic() - started - (self.counts.busy_seconds - before)  # less that of its pauses
         self.counts.busy_seconds += seconds
-        if n := sum(job.size for job in batch):
+        if n := sum(job.size for job in batch if job.is_list):  # other work says nothing of how long lists wait
             self._seconds_per_history += 0.1 * (seconds / n - self._seconds_per_history)
 
     def _drop(self, job: Job) -> None:
@@ -229,7 +252,6 @@ class Engine:
             job.settle(found)
 
     def _answer(self, batch: Sequence[Job]) -> None:
-        self.counts.questions += len(batch)
         self._now = batch
         try:
             asked = [(job.snapshot, question) for job in batch for question in job.questions]

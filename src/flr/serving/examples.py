@@ -176,7 +176,7 @@ _PROBLEMS: Final[dict[int, tuple[str, str]]] = {
     408: ("slow-body", "the body did not arrive within 10 s"),
     413: ("too-large", "the body is larger than 1,000,000 bytes; ask in parts"),
     415: ("media-type", "the body is of type 'text/plain'; send Content-Type: application/json"),
-    421: ("host", "this server does not answer to the host 'evil.example'; start it with --allowed-host"),
+    421: ("host", "this server does not answer to the host 'evil.example'; start it with --keys and --allowed-host"),
     422: ("unknown-item", "history number 0: no item has the id 'zz'; see /v1/items, or say unknown='skip'"),
     429: ("rate", "too many requests; try again in 0.8 s"),
     500: ("internal", "the server failed; its log has the request id"),

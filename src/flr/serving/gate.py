@@ -25,6 +25,8 @@ from flr.serving.settings import host_of, is_loopback
 
 _LOG = logging.getLogger("flr.serving.requests")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: In no path of ours, but routes may take a path for another one that ends with a line feed.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: Asked by machines that watch, not by clients.
 _OPEN = {"/health", "/ready"}
 #: Sent with every answer.
@@ -106,8 +108,13 @@ class Gate:
                 await problem.response(passage.request_id)(scope, receive, answer)
             else:
                 await self._app(scope, _replayed(body, receive), answer)
-        except _GoneError:
+        except GoneError:
             passage.status = 499
+        except asyncio.CancelledError:  # the server stops and cannot wait any longer
+            _LOG.warning("request %s was left unanswered when the server stopped", passage.request_id)
+            if not passage.status:
+                stopping = ProblemError(503, "stopping", "the server stopped before there was an answer")
+                await stopping.response(passage.request_id)(scope, receive, answer)
         except Exception:
             _LOG.exception("request %s failed", passage.request_id)
             if not passage.status:
@@ -120,13 +127,18 @@ class Gate:
         path, settings = scope["path"], self._settings
         if path in _OPEN:
             return
+        if _CONTROL.search(path):
+            raise ProblemError(404, "not-found", "there is nothing at a path with control characters")
         self._check_host(headers.get(b"host", b"").decode("latin-1"))
-        client = scope["client"][0] if scope.get("client") else "unknown"
+        client = bucket_of(scope["client"][0] if scope.get("client") else "unknown")
         key = None
         is_open = path in settings.public
         if settings.keys is not None and not is_open:
             key = find_key(dict(settings.keys), _given_key(headers))
-        name = f"key {key.key_id}" if key else f"address {client}"
+            # Who has no key takes nothing of what others at the same address may ask, such as all behind one proxy.
+            name = f"key {key.key_id}" if key else f"refused {client}"
+        else:
+            name = f"address {client}"
         passage.key_id = key.key_id if key else None
         if wait := settings.rate.wait_seconds(name):
             raise too_many("rate", f"too many requests; try again in {wait:.1f} s", wait)
@@ -146,7 +158,9 @@ class Gate:
         host = host_of(given)
         if host is None or not (is_loopback(host) or host in self._settings.hosts):
             raise ProblemError(
-                421, "host", f"this server does not answer to the host {given[:80]!r}; start it with --allowed-host"
+                421,
+                "host",
+                f"this server does not answer to the host {given[:80]!r}; start it with --keys and --allowed-host",
             )
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
@@ -161,7 +175,7 @@ class Gate:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise _GoneError
+                        raise GoneError
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > most:
@@ -195,8 +209,8 @@ class Gate:
         )
 
 
-class _GoneError(Exception):
-    """The client went away."""
+class GoneError(Exception):
+    """The client went away; counted with the status 499, which nobody is sent."""
 
 
 def _too_large(most: int) -> ProblemError:
@@ -231,6 +245,23 @@ def new_request_id() -> str:
 def _given_key(headers: Mapping[bytes, bytes]) -> str:
     scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else headers.get(b"x-api-key", b"").decode("latin-1")
+
+
+def bucket_of(address: str) -> str:
+    """Return what an address shares the rate limit with: of IPv6, of which anybody has very many, a whole /64.
+
+    >>> bucket_of("203.0.113.77"), bucket_of("2001:db8:1:2:3::4"), bucket_of("::ffff:203.0.113.77"), bucket_of("-")
+    ('203.0.113.77', '2001:db8:1:2::/64', '203.0.113.77', '-')
+    """
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((int(found), 64), strict=False))
 
 
 def network_of(address: str) -> str:

@@ -20,6 +20,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -52,25 +53,26 @@ class Journal:
         n_edits: Edits ever written, compacted ones too.
 
     Raises:
-        ArtifactError: A record is damaged, or the journal is of another catalogue or version.
+        ArtifactError: A record is damaged, the journal is of another catalogue or version, or the file is no journal.
         StorageError: The disk refuses.
     """
 
     def __init__(self, path: Path, catalogue: str) -> None:
         self.path, self._catalogue = path, catalogue
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists() or not path.stat().st_size:
-                _replace(path, [self._head()])
-            self._lock = path.open("rb")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.records, n_compacted = self._open()
-            self.n_edits = n_compacted + len(self.records)
-            self._reopen()
-        except BlockingIOError:
-            raise StorageError(f"the journal {str(path)!r} is kept by another server; give each its own") from None
-        except OSError as error:
-            raise StorageError(f"the journal {str(path)!r} cannot be written: {error.strerror}") from error
+        with ExitStack() as unless_opened:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # A file beside it, which is never replaced, so that all lock the same one.
+                self._lock = unless_opened.enter_context(path.with_name(f"{path.name}.lock").open("ab"))
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.records, n_compacted = self._open()
+                self.n_edits = n_compacted + len(self.records)
+                self._reopen()
+            except BlockingIOError:
+                raise StorageError(f"the journal {str(path)!r} is kept by another server; give each its own") from None
+            except OSError as error:
+                raise StorageError(f"the journal {str(path)!r} cannot be written: {error.strerror}") from error
+            unless_opened.pop_all()
 
     def append(self, record: Record) -> None:
         """Put an edit on the disk.
@@ -98,9 +100,6 @@ class Journal:
         except OSError as error:
             raise StorageError(f"the journal {str(self.path)!r} was not compacted: {error.strerror}") from error
         self._file.close()
-        self._lock.close()
-        self._lock = self.path.open("rb")
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._reopen()
 
     def close(self) -> None:
@@ -144,19 +143,24 @@ class Journal:
 
     def _open(self) -> tuple[list[Record], int]:
         """Return the edits, and how many more there were before they were compacted."""
-        content = self.path.read_bytes()
+        content = self.path.read_bytes() if self.path.exists() else b""
         whole, end, torn = content.rpartition(b"\n")
         lines = whole.split(b"\n") if end else []
         records = [_parse(line, number, self.path) for number, line in enumerate(lines, start=1)]
+        if not records:
+            if not _line(self._head()).startswith(torn):
+                raise ArtifactError(f"{str(self.path)!r} is no journal; give --journal a file of its own")
+            _replace(self.path, [self._head()])
+            return [], 0
+        self._check(records[0])
         if torn:
             _LOG.warning("journal: the last record was cut short (%d bytes) and never answered; cut off", len(torn))
             with self.path.open("r+b") as file:
                 file.truncate(len(content) - len(torn))
                 os.fsync(file.fileno())
-        if not records:
-            _replace(self.path, [self._head()])
-            return [], 0
-        head, edits = records[0], records[1:]
+        return records[1:], int(records[0].get("n_compacted", 0))  # journals of flr 0.1 may lack it
+
+    def _check(self, head: Record) -> None:
         if head.get("op") != "open" or head.get("format") != _FORMAT:
             raise ArtifactError(f"{str(self.path)!r} begins with {head!r}, expected a journal of format {_FORMAT}")
         if head["catalogue"] != self._catalogue:
@@ -164,7 +168,6 @@ class Journal:
                 f"the journal {str(self.path)!r} belongs to the catalogue {head['catalogue']}, the run has "
                 f"{self._catalogue}; give the run it was kept for, or another --journal"
             )
-        return edits, int(head.get("n_compacted", 0))  # journals of flr 0.1 may lack it
 
 
 def _line(record: Record) -> bytes:
@@ -190,11 +193,15 @@ def _parse(line: bytes, number: int, path: Path) -> Record:
 
 def _replace(path: Path, records: Sequence[Record]) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        file.writelines(_line(record) for record in records)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            file.writelines(_line(record) for record in records)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

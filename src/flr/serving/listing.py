@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -39,7 +40,7 @@ class Listing:
 
     def page(self, live: LiveCatalogue, search: str, offset: int, limit: int) -> tuple[int, list[Item]]:
         """Return how many titles hold a text, and some of them; those that begin with it come first."""
-        found, sought = self._prepared.of(live), search.lower()
+        found, sought = self._prepared.of(live), _folded(search)
         if sought:
             found = found.filter(pl.col("folded").str.contains(sought, literal=True))
             found = found.sort(~pl.col("folded").str.starts_with(sought), maintain_order=True)
@@ -55,8 +56,18 @@ class Listing:
 
 
 def _prepared(live: LiveCatalogue) -> pl.DataFrame:
-    """Return ``index``, ``item_id``, ``title`` and ``folded`` (the title in lower case) of what is recommended."""
+    """Return ``index``, ``item_id``, ``title`` and ``folded`` (see `_folded`) of what is recommended."""
     catalogue = live.catalogue
     frame = pl.DataFrame({"item_id": list(map(str, catalogue.item_ids)), "title": list(map(str, catalogue.titles))})
-    frame = frame.with_row_index("index").with_columns(folded=pl.col("title").str.to_lowercase())
+    folded = pl.Series("folded", [_folded(title) for title in frame["title"]], dtype=pl.String)
+    frame = frame.with_row_index("index").with_columns(folded)
     return frame if catalogue.retired is None else frame.filter(~pl.Series(catalogue.retired))
+
+
+def _folded(text: str) -> str:
+    """Return a text as it is compared: composed, with single blanks, in no case.
+
+    >>> _folded(" AME\u0301LIE  Straße "), _folded("ΟΔΥΣΣΕΥΣ")
+    ('amélie strasse', 'οδυσσευσ')
+    """
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())

@@ -11,19 +11,23 @@ from flr.serving.contract import Filters, Range, Wanted
 
 
 def resolve(
-    live: LiveCatalogue, history: Sequence[str], by: str, unknown: str, number: int
-) -> tuple[list[int], list[str]]:
-    """Return the indices of a history's items, and those that are skipped.
+    live: LiveCatalogue, histories: Sequence[Sequence[str]], by: str, unknown: str
+) -> list[tuple[list[int], list[str]]]:
+    """Return the indices of each history's items, and those that are skipped.
 
-    Unlike `Recommender.resolve` it looks for no similar names, which takes long in a large catalogue.
+    Unlike `Recommender.resolve` it looks for no similar names, which takes long in a large catalogue, and looks every
+    name up once: cleaning a title takes time too.
     """
-    found = [live.lookup.find(item, by) for item in history]
-    skipped = [item for item, index in zip(history, found, strict=True) if index is None]
-    if skipped and unknown == "error":
-        raise UnknownItemError(
-            f"history number {number}: no item has the {by} {skipped[0]!r}; see /v1/items, or say unknown='skip'"
-        )
-    return [index for index in found if index is not None], skipped
+    found = {item: live.lookup.find(item, by) for item in {item for history in histories for item in history}}
+    resolved = []
+    for number, history in enumerate(histories):
+        skipped = [item for item in history if found[item] is None]
+        if skipped and unknown == "error":
+            raise UnknownItemError(
+                f"history number {number}: no item has the {by} {skipped[0]!r}; see /v1/items, or say unknown='skip'"
+            )
+        resolved.append(([index for item in history if (index := found[item]) is not None], skipped))
+    return resolved
 
 
 def item_filter(live: LiveCatalogue, given: Filters | None, unknown: str) -> ItemFilter | None:

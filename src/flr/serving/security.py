@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -43,17 +44,21 @@ def new_key(path: Path, scope: Scope) -> str:
 
     Raises:
         ReadError: The file is there and is no file of keys.
+        ConfigError: It is there and holds no key.
     """
-    keys = list(load_keys(path).values()) if path.exists() else []
     key_id = secrets.token_hex(4)
     key = f"flr_{key_id}_{secrets.token_urlsafe(32)}"
-    keys.append(Key(key_id, scope, hashlib.sha256(key.encode()).hexdigest()))
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-    mode = path.stat().st_mode & 0o777
-    write_json(path, {"format_version": _FORMAT, "keys": [vars(one) for one in keys]})
-    path.chmod(mode)
+    # The file itself is replaced, so another one is locked: keys that are made at once are all kept.
+    with path.with_name(f"{path.name}.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        keys = list(load_keys(path).values()) if path.exists() else []
+        keys.append(Key(key_id, scope, hashlib.sha256(key.encode()).hexdigest()))
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        mode = path.stat().st_mode & 0o777
+        write_json(path, {"format_version": _FORMAT, "keys": [vars(one) for one in keys]})
+        path.chmod(mode)
     return key
 
 
@@ -62,6 +67,7 @@ def load_keys(path: Path) -> dict[str, Key]:
 
     Raises:
         ReadError: The file is missing or holds something else.
+        ConfigError: It holds no key.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

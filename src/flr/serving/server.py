@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import h11
@@ -25,6 +27,8 @@ from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
 
 _LOG = logging.getLogger(__name__)
+#: What a shell expects of a process that Ctrl-C ended.
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def limited_protocol(header_seconds: float, write_seconds: float, max_connections: int) -> type[asyncio.Protocol]:
@@ -114,15 +118,22 @@ def _not_http() -> tuple[h11.Response, h11.Data, h11.EndOfMessage]:
     return response, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()
 
 
+class _Server(uvicorn.Server):
+    """A server that a second Ctrl-C ends at once, whatever its threads still compute or write."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self.force_exit:
+            _LOG.warning("interrupted before all requests were answered")
+            os._exit(INTERRUPTED)
+
+
 def serve(service: Service, settings: ServeSettings) -> None:
     """Serve until SIGTERM or Ctrl-C; call `log_json` before.
 
     Args:
         service: What is served.
         settings: Where and how.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C came twice, so requests were left unanswered.
     """
     torch.set_num_threads(settings.threads)
     _LOG.info("serving %s items%s", f"{service.n_items:,}", settings.weights_note(service.overlap))
@@ -135,19 +146,16 @@ def serve(service: Service, settings: ServeSettings) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=10,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        proxy_headers=bool(settings.forwarded_allow_ips),
+        forwarded_allow_ips=list(settings.forwarded_allow_ips),
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=max(1, round(settings.most_drain_seconds)),
         h11_max_incomplete_event_size=64 * 1024,
     )
     # After the last answer uvicorn raises the signal that stopped it once more; a stop that went well exits with 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    server = uvicorn.Server(config)
-    server.run()
-    if server.force_exit:
-        _LOG.warning("interrupted before all requests were answered")
-        raise KeyboardInterrupt
+    _Server(config).run()
 
 
 def log_json() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 
 from flr.backbone.streams import EncodedStreams
-from flr.errors import RequestError, UnknownItemError
+from flr.errors import ClosedError, RequestError, UnknownItemError
 from flr.explanation.attribution import explain
 from flr.explanation.fidelity import fidelity, fidelity_cost
 from flr.explanation.profiles import FactorProfiles, load_profiles
@@ -107,7 +107,7 @@ class Service:
         self.profiles: FactorProfiles | None = load_profiles(run) if run is not None else None
         self.model_id = secrets.token_hex(6) if run is None else saved_hash(run)[:12]
         self.overlap = reduce_weights(recommender, settings.weights, settings.min_overlap)
-        self._edits = threading.Lock()
+        self._edits, self._closed = threading.Lock(), False
         self._journal = None if settings.journal is None else replayed(recommender, settings.journal)
         n_edits = 0 if self._journal is None else self._journal.n_edits
         self._n_earlier = n_edits - self.live.version
@@ -163,10 +163,7 @@ class Service:
         if not popular and [] in asked.histories:
             number = asked.histories.index([])
             raise RequestError(f"history number {number} is empty; give at least one item, or say empty='popular'")
-        resolved = [
-            resolve(snapshot.live, history, asked.by, asked.unknown, number)
-            for number, history in enumerate(asked.histories)
-        ]
+        resolved = resolve(snapshot.live, asked.histories, asked.by, asked.unknown)
         allowed = None
         chosen = item_filter(snapshot.live, asked.filters, asked.unknown)
         if (found := snapshot.live.allowed(chosen, 1, unknown=asked.unknown)) is not None:
@@ -187,7 +184,7 @@ class Service:
         self._check_limits(len(asked.history), asked.k)
         frozen = _Pausing(self.recommender, self.engine.pause)
         live = frozen.snapshot.live
-        known, skipped = resolve(live, asked.history, asked.by, asked.unknown, 0)
+        ((known, skipped),) = resolve(live, [asked.history], asked.by, asked.unknown)
         if not known:
             raise RequestError("the history holds unknown items only; give at least one known item")
         item = None
@@ -196,6 +193,7 @@ class Service:
             if item is None or is_retired(live, item):
                 raise UnknownItemError(f"item: no item has the {asked.by} {asked.item!r}; see /v1/items")
         filters = item_filter(live, asked.filters, asked.unknown)
+        live.allowed(filters, 1, unknown=asked.unknown)  # looks attributes through, which the engine need not wait for
 
         def work() -> dict[str, Any]:
             found = explain(
@@ -229,7 +227,7 @@ class Service:
         return self._choices.of(self.live, limit)
 
     def add_items(self, items: Sequence[NewItem]) -> Edited:
-        """Recommend new items from now on; raises as `Recommender.add_items`, or StorageError."""
+        """Recommend new items from now on; raises as `Recommender.add_items`, StorageError or ClosedError."""
         rows = [{"item_id": one.item_id, "title": one.title, **one.attributes} for one in items]
         reserved = {"item_id", "title"} & {name for one in items for name in one.attributes}
         if reserved:
@@ -239,7 +237,7 @@ class Service:
         )
 
     def remove_items(self, item_ids: Sequence[str]) -> Edited:
-        """Recommend items no longer; raises as `Recommender.remove_items`, or StorageError."""
+        """Recommend items no longer; raises as `Recommender.remove_items`, StorageError or ClosedError."""
         distinct = list(dict.fromkeys(item_ids))
         for item_id in distinct:
             if self.live.lookup.find(item_id, "id") is None:
@@ -250,10 +248,12 @@ class Service:
         )
 
     def close(self) -> None:
-        """Answer what was accepted, and stop."""
+        """Answer what was accepted, let an edit that is being made end, and stop."""
         self.engine.close()
-        if self._journal is not None:
-            self._journal.close()
+        with self._edits:
+            self._closed = True
+            if self._journal is not None:
+                self._journal.close()
 
     def _version_of(self, live: LiveCatalogue) -> int:
         return self._n_earlier + live.version
@@ -264,6 +264,8 @@ class Service:
                 self._journal.append(record)
 
         with self._edits:
+            if self._closed:
+                raise ClosedError("the server is about to stop; ask another one")
             notes = edit(commit)
             return Edited(self.version, notes or ())
 

@@ -31,15 +31,18 @@ class ServeSettings:
         min_overlap: Share of the top 10 that reduced weights must have in common with full ones.
         max_body_bytes: Longer bodies are refused unread.
         body_seconds, header_seconds: In which a body, or the headers of a request, must have arrived.
+        keep_alive_seconds: How long a connection is kept open for another request.
         write_seconds: In which a client must have taken an answer that waits for it.
         max_connections: Connections at a time.
         requests_per_second, burst: Of one key, or of one address where there are no keys; 0 sets no limit.
         max_history, max_k: Lower limits than the contract's.
-        allowed_hosts: Names that requests may give this server, beside its own addresses; none: any where there are
-            keys, and none else where there are none.
+        allowed_hosts: Names that requests may give this server, beside its own addresses; none: any. Without keys
+            there are no others.
+        forwarded_allow_ips: Addresses or networks of proxies whose header ``X-Forwarded-For`` says who asks; none: who
+            connects does.
         cors_origins: Origins that browsers may call from.
         page: Whether a browser gets a page at ``/``.
-        drain_seconds: How long a stopping server waits for accepted requests.
+        drain_seconds: How long a stopping server waits for accepted requests, at least; never less than they may take.
     """
 
     host: str = "127.0.0.1"
@@ -58,6 +61,7 @@ class ServeSettings:
     max_body_bytes: int = 1_000_000
     body_seconds: float = 10.0
     header_seconds: float = 10.0
+    keep_alive_seconds: int = 75
     write_seconds: float = 30.0
     max_connections: int = 512
     requests_per_second: float = 0.0
@@ -65,6 +69,7 @@ class ServeSettings:
     max_history: int = 1_000
     max_k: int = 200
     allowed_hosts: tuple[str, ...] = ()
+    forwarded_allow_ips: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     page: bool = True
     drain_seconds: float = 30.0
@@ -73,8 +78,8 @@ class ServeSettings:
         """Raise what is wrong before anything is loaded.
 
         Raises:
-            ConfigError: Others could reach a server without keys, a host is no name, an origin is no origin, or int8
-                weights were to be fast.
+            ConfigError: Others could reach a server without keys, on its host or by a name, a host is no name, a proxy
+                no address, an origin no origin, or int8 weights were to be fast.
         """
         if self.keys is None and not is_loopback(self.host):
             raise ConfigError(
@@ -89,6 +94,16 @@ class ServeSettings:
         for name in self.allowed_hosts:
             if host_of(name) != _bare(name):
                 raise ConfigError(f"--allowed-host {name!r}, expected a name without scheme or port: shop.example")
+            if self.keys is None and not is_loopback(_bare(name)):
+                raise ConfigError(
+                    f"--allowed-host {name} lets others ask, and there are no keys, so that all of them could edit the "
+                    "catalogue; make one with `flr key --file keys.json --scope read` and give --keys keys.json"
+                )
+        for address in self.forwarded_allow_ips:
+            if not _is_network(address):
+                raise ConfigError(
+                    f"--forwarded-allow-ips {address!r}, expected the address or network of a proxy: 127.0.0.1"
+                )
         for origin in self.cors_origins:
             if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
                 raise ConfigError(
@@ -120,6 +135,11 @@ class ServeSettings:
             errno.EADDRNOTAVAIL: f"--host {self.host} is no address of this machine; give one, such as 127.0.0.1",
         }.get(first.errno or 0, f"cannot listen on {where}: {first.strerror}")
         raise ConfigError(said) from first
+
+    @property
+    def most_drain_seconds(self) -> float:
+        """How long a stopping server waits for accepted requests: until the last of them is given up, and told so."""
+        return max(self.drain_seconds, self.timeout_seconds + 5)
 
     @property
     def hosts(self) -> frozenset[str] | None:
@@ -161,6 +181,14 @@ def host_of(header: str) -> str | None:
     """
     found = _HOST.fullmatch(header)
     return None if found is None else (found["v6"] or found["name"]).lower()
+
+
+def _is_network(address: str) -> bool:
+    try:
+        ipaddress.ip_network(address)
+    except ValueError:
+        return False
+    return True
 
 
 def _bare(name: str) -> str:
