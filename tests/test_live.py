@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -101,6 +103,19 @@ def test_a_new_item_with_a_bar_leaves_the_words_of_others() -> None:
     recommender.add_items([bar, {"item_id": "two", "title": "Two (1990)", "genre": "Noir Horror"}])
     found = recommender.recommend([["i0"]], k=20, filters=ItemFilter(where={"genre": "Horror"}))[0]
     assert {item.item_id for item in found} == {"i8", "fly", "two"}
+
+
+def test_how_attributes_are_parted_survives_saving(tmp_path: Path) -> None:
+    recommender = shop()
+    attributes = pl.DataFrame({"genre": ["Jazz; Blues", "Rock; Pop", "Jazz; Pop", *["Rock; Folk"] * 8]})
+    catalogue = replace(recommender.catalogue, attributes=attributes)
+    before = Recommender(recommender.model, recommender.tokenizer, catalogue, recommender.config)
+    before.add_items([{"item_id": "new", "title": "Something New", "genre": "Soul|Funk"}])
+    before.save(tmp_path / "saved")
+    after = Recommender.load(tmp_path / "saved")
+    for one in (before, after):
+        (found,) = one.recommend([["i5"]], k=5, filters=ItemFilter(where={"genre": "Jazz"}))
+        assert sorted(item.item_id for item in found) == ["i0", "i2"]
 
 
 def test_what_should_be_known_of_a_title_is_noted() -> None:

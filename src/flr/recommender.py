@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -283,7 +284,9 @@ class Recommender:
             ArtifactError: The folder exists and `overwrite` is False.
             StorageError: The disk refused; what was there before is untouched.
         """
-        parts = SavedParts(self.model, self.tokenizer, self.catalogue, self.config)
+        live = self._live
+        catalogue = replace(live.catalogue, barred=live.attributes.barred)
+        parts = SavedParts(self.model, self.tokenizer, catalogue, self.config)
         save_parts(parts, Path(path), overwrite=overwrite)
 
     @classmethod

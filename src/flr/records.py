@@ -211,6 +211,7 @@ class Catalogue:
             of retired items only.
         attributes: Further columns of the items table, in item order.
         retired: True at items that are not recommended any more, [N]; None where there are none.
+        barred: Attributes whose texts are parted at bars only; None: the texts that are there decide.
     """
 
     item_ids: npt.NDArray[np.object_]
@@ -219,6 +220,7 @@ class Catalogue:
     leaf_titles: npt.NDArray[np.object_]
     attributes: pl.DataFrame | None = None
     retired: BoolArray | None = None
+    barred: frozenset[str] | None = None
 
     @property
     def n_items(self) -> int:

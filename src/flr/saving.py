@@ -1,7 +1,7 @@
 """A recommender on disk: safetensors, JSON and Parquet, whole or not at all.
 
 ========================  ==========================================================================
-recommender.json          layout, settings, architecture, items, retired ones, whether there is an assistant, hashes
+recommender.json          layout, settings, architecture, items, retired ones, how attributes are parted, hashes
 model.safetensors         weights of the backbone (adapters merged in), the reasoner, the memory and the assistant
 memory.safetensors        the counts that a memory looks up, where the model has one
 tokenizer.json            the tokenizer with its prompts
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ def save_parts(parts: SavedParts, path: Path, *, overwrite: bool) -> None:
         "n_items": catalogue.n_items,
         "assisted": model.assistant is not None,
         "retired": [] if catalogue.retired is None else np.flatnonzero(catalogue.retired).tolist(),
+        **({} if catalogue.barred is None else {"barred": sorted(catalogue.barred)}),
     }
     with new_folder(path, overwrite=overwrite) as folder:
         save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, folder / _WEIGHTS)
@@ -118,6 +119,8 @@ def load_parts(path: Path, device: str | torch.device | None) -> SavedParts:
     config = parse_saved(meta["config"])
     tokenizer = TitleTokenizer.from_json(read_json(folder / _TOKENIZER, "tokenizer"))
     catalogue = build_catalogue(_read_items(folder / _ITEMS, meta), _retired(folder, meta))
+    if "barred" in meta:
+        catalogue = replace(catalogue, barred=frozenset(map(str, meta["barred"])))
     transitions = _read_transitions(folder / _MEMORY) if config.reasoner.has_memory else None
     model = _build(meta, config, transitions)
     _load_weights(model, folder / _WEIGHTS)

@@ -577,6 +577,13 @@ def test_requests_have_ids_and_answers_safe_headers(client: TestClient) -> None:
     assert "server" not in headers
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready", "/v1/model", "/v1/items", "/metrics", "/openapi.json"])
+def test_heads_are_answered_as_what_they_are_heads_of(path: str, client: TestClient) -> None:
+    whole, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
 def test_logs_hold_no_person(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "flr"):
         client.post("/v1/recommend", json={"histories": [["i1", "secret-item"]]}, headers={"X-API-Key": "secret-key"})

@@ -50,3 +50,20 @@ def test_titles_are_found_however_they_are_typed(search: str) -> None:
         titles=["Amélie (2001)", "Große Straße (1990)", "ΟΔΥΣΣΕΥΣ (1997)", "Heat (1995)"]
     ).snapshot.live
     assert Listing().page(live, search, 0, 10)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [
+        ("the godfather", ["Godfather, The (1972)"]),
+        ("godfather 1972", ["Godfather, The (1972)"]),
+        ("emigre", ["Émigré (1987)"]),
+        ("alien", ["Alien (1979)", "Aliens (1986)", "My Alien (1990)"]),
+        ("dr strangelove", ["Dr. Strangelove (1963)"]),
+        ("alien godfather", []),
+    ],
+)
+def test_words_are_found_in_any_order_and_whole_beginnings_come_first(search: str, found: list[str]) -> None:
+    titles = ["My Alien (1990)", "Aliens (1986)", "Alien (1979)", "Godfather, The (1972)", "Émigré (1987)"]
+    live = make_recommender(titles=[*titles, "Dr. Strangelove (1963)"]).snapshot.live
+    assert [item.title for item in Listing().page(live, search, 0, 10)[1]] == found

@@ -99,12 +99,14 @@ class AttributeIndex:
     Args:
         catalogue: Its items.
         before: The index of the catalogue that was edited into this one; it has decided how texts are parted, so that
-            a new item changes nothing for others. None: the texts that are there decide.
+            a new item changes nothing for others. None: the catalogue says it, or else its texts decide.
     """
 
     def __init__(self, catalogue: Catalogue, before: AttributeIndex | None = None) -> None:
         self._frame = pl.DataFrame() if catalogue.attributes is None else catalogue.attributes
-        self._barred: frozenset[str] = _barred(self._frame) if before is None else before._barred
+        kept = catalogue.barred if before is None else before.barred
+        #: Attributes whose texts are parted at bars only.
+        self.barred: frozenset[str] = _barred(self._frame) if kept is None else kept
         self._n_items = catalogue.n_items
         self._items: dict[str, dict[object, IntArray]] = {}
         self._numbers: dict[str, tuple[FloatArray, IntArray]] = {}
@@ -201,7 +203,7 @@ class AttributeIndex:
     def _look_through(self, attribute: str) -> dict[object, IntArray]:
         frame = self._values(attribute)
         if self._frame[attribute].dtype == pl.String:
-            frame = frame.with_columns(_parts(pl.col("value"), attribute in self._barred)).explode("value")
+            frame = frame.with_columns(_parts(pl.col("value"), attribute in self.barred)).explode("value")
         frame = frame.drop_nulls().unique(maintain_order=True)
         groups = frame.group_by("value", maintain_order=True).agg("item")
         return {

@@ -105,6 +105,7 @@ def create_app(
         route_of=partial(_route_of, app),
     )
     app.add_middleware(_Naming, model_id=service.model_id)
+    app.add_middleware(_Heads)
     app.add_middleware(Gate, settings=gate, metrics=metrics)
     if settings.cors_origins:
         app.add_middleware(  # outermost, so that a page can read what the gate refuses
@@ -130,6 +131,23 @@ class _Naming:
             await send(message)
 
         await self._app(scope, receive, answer)
+
+
+class _Heads:
+    """Wraps an application: answers HEAD as GET, without the body, as balancers and monitors ask."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def answer(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        await self._app({**scope, "method": "GET"}, receive, answer)
 
 
 def _route_of(app: FastAPI, scope: Scope) -> str | None:
@@ -219,7 +237,7 @@ def _add_questions(app: FastAPI, service: Service) -> None:
 def _add_catalogue(app: FastAPI, service: Service) -> None:
     @app.get("/v1/items", response_model=ItemsResponse, tags=["catalogue"])
     async def items(
-        search: Annotated[str, StringConstraints(max_length=200), Query(description="Part of a title.")] = "",
+        search: Annotated[str, StringConstraints(max_length=200), Query(description="Words of a title.")] = "",
         offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 50,
     ) -> Response:

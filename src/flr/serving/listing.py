@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import polars as pl
 
@@ -12,6 +13,8 @@ from flr.live import LiveCatalogue
 from flr.serving.contract import Item
 
 T = TypeVar("T")
+#: What parts words of a title beside blanks; an apostrophe does not.
+_BETWEEN_WORDS: Final = re.compile(r"[^\w\s'’]+")
 
 
 class PerCatalogue(Generic[T]):
@@ -39,11 +42,20 @@ class Listing:
         self._prepared = PerCatalogue(_prepared)
 
     def page(self, live: LiveCatalogue, search: str, offset: int, limit: int) -> tuple[int, list[Item]]:
-        """Return how many titles hold a text, and some of them; those that begin with it come first."""
+        """Return how many titles hold all words of a text, and some of them.
+
+        Those that begin with the text come first, as whole words before as parts of them, then those that hold it.
+        """
         found, sought = self._prepared.of(live), _folded(search)
         if sought:
-            found = found.filter(pl.col("folded").str.contains(sought, literal=True))
-            found = found.sort(~pl.col("folded").str.starts_with(sought), maintain_order=True)
+            found = found.filter(pl.col("folded").str.contains(word, literal=True) for word in sought.split())
+            folded = pl.col("folded") + " "
+            places = (
+                folded.str.starts_with(f"{sought} "),
+                folded.str.starts_with(sought),
+                folded.str.contains(sought, literal=True),
+            )
+            found = found.sort([~place for place in places], maintain_order=True)
         page = found.slice(offset, limit)
         attributes = live.catalogue.attributes
         rows = [{}] * len(page) if attributes is None else attributes[page["index"].to_list()].to_dicts()
@@ -65,9 +77,11 @@ def _prepared(live: LiveCatalogue) -> pl.DataFrame:
 
 
 def _folded(text: str) -> str:
-    """Return a text as it is compared: composed, with single blanks, in no case.
+    """Return a text as it is compared: its words with single blanks, in no case, without accents and punctuation.
 
-    >>> _folded(" AME\u0301LIE  Straße "), _folded("ΟΔΥΣΣΕΥΣ")
-    ('amélie strasse', 'οδυσσευσ')
+    >>> _folded(" AME\u0301LIE:  Straße (2001)"), _folded("ΟΔΥΣΣΕΎΣ"), _folded("!!!")
+    ('amelie strasse 2001', 'οδυσσευσ', '!!!')
     """
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    plain = "".join(sign for sign in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(sign))
+    words = " ".join(_BETWEEN_WORDS.sub(" ", plain).split())
+    return words or " ".join(plain.split())
