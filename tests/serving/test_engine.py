@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from flr.catalogue.filters import ItemFilter
-from flr.errors import ClosedError, DeadlineError, OverloadedError
+from flr.errors import ClosedError, DeadlineError, OverloadedError, RequestError
 from flr.lists import Asked, Recommendation
 from flr.recommender import Recommender
 from flr.serving import batches
@@ -364,7 +364,7 @@ def test_one_bad_question_does_not_spoil_the_others(engine: Engine) -> None:
     bad = engine.ask([Question(np.array([99_999]))], snapshot=engine.recommender.snapshot, timeout_seconds=60)
     held.let_go()
     assert good.result(60) == [engine.recommender.recommend([["i1"]])[0]]
-    with pytest.raises(IndexError):
+    with pytest.raises(RequestError, match="got item index 99999"):
         bad.result(60)
     assert ask(engine, ["i2"]).result(60)
     assert engine.counts.questions == 3
