@@ -122,6 +122,14 @@ def test_a_new_item_does_not_part_the_texts_of_others() -> None:
         AttributeIndex(build_catalogue(frame)).mask({"genre": "Action"})
 
 
+def test_values_are_found_composed_or_not() -> None:
+    composed, decomposed = "Caf\u00e9", "Cafe\u0301"
+    frame = pl.DataFrame({"item_id": list("abc"), "title": list("ABC"), "place": [composed, decomposed, "Bar"]})
+    found = AttributeIndex(build_catalogue(frame))
+    for asked in (composed, decomposed):
+        assert found.mask({"place": asked}).tolist() == [True, True, False]
+
+
 def test_a_value_is_not_compared_with_very_many() -> None:
     titles = [f"Title {number}" for number in range(2_001)]
     frame = pl.DataFrame({"item_id": titles, "title": titles, "code": [f"c{number}" for number in range(2_001)]})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import polars as pl
 import pytest
 
+from flr.recommender import Recommender
 from flr.serving.listing import Listing
 from serving.conftest import make_recommender
 
@@ -67,3 +70,11 @@ def test_words_are_found_in_any_order_and_whole_beginnings_come_first(search: st
     titles = ["My Alien (1990)", "Aliens (1986)", "Alien (1979)", "Godfather, The (1972)", "Émigré (1987)"]
     live = make_recommender(titles=[*titles, "Dr. Strangelove (1963)"]).snapshot.live
     assert [item.title for item in Listing().page(live, search, 0, 10)[1]] == found
+
+
+def test_bytes_are_no_attribute_that_a_page_can_hold() -> None:
+    recommender = make_recommender()
+    given = pl.DataFrame({"cover": [b"\xff\xd8"] * 11, "year": range(11)})
+    catalogue = replace(recommender.catalogue, attributes=given)
+    live = Recommender(recommender.model, recommender.tokenizer, catalogue, recommender.config).snapshot.live
+    assert Listing().page(live, "", 0, 1)[1][0].model_dump(mode="json")["attributes"] == {"year": 0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 import threading
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -188,6 +189,8 @@ class AttributeIndex:
             raise RequestError(f"items cannot be told by {attribute!r}, which is {frame['value'].dtype}")
         if frame["value"].dtype in (pl.Categorical, pl.Enum):
             frame = frame.with_columns(pl.col("value").cast(pl.String))
+        if frame["value"].dtype == pl.String:
+            frame = frame.with_columns(pl.col("value").str.normalize("NFC"))
         return frame
 
     def _sorted(self, attribute: str) -> tuple[FloatArray, IntArray]:
@@ -219,7 +222,7 @@ class AttributeIndex:
         if dtype == pl.Boolean:
             return str(value).lower()
         if not dtype.is_numeric():
-            return str(value)
+            return unicodedata.normalize("NFC", str(value))
         try:
             return float(value)
         except (TypeError, ValueError):

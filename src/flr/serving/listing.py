@@ -61,7 +61,9 @@ class Listing:
         rows = [{}] * len(page) if attributes is None else attributes[page["index"].to_list()].to_dicts()
         return len(found), [
             Item(
-                item_id=item_id, title=title, attributes={key: value for key, value in row.items() if value is not None}
+                item_id=item_id,
+                title=title,
+                attributes={key: value for key, value in row.items() if not isinstance(value, bytes | None)},
             )
             for item_id, title, row in zip(page["item_id"], page["title"], rows, strict=True)
         ]
