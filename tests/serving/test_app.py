@@ -669,8 +669,9 @@ def test_a_request_that_takes_too_long_is_given_up() -> None:
 
 def test_a_request_that_a_stop_leaves_unanswered_is_told_so_and_counted(client: TestClient) -> None:
     service: Service = client.app.state.service  # type: ignore[attr-defined]
-    app, may_end = create_app(service, warm_up=False), threading.Event()
-    service.engine.run(lambda: may_end.wait(60), timeout_seconds=60)
+    app, has_begun, may_end = create_app(service, warm_up=False), threading.Event(), threading.Event()
+    service.engine.run(lambda: (has_begun.set(), may_end.wait(60)), timeout_seconds=60)
+    assert has_begun.wait(60), "or it would still be in the queue, where the question is looked for"
 
     async def ask_and_stop() -> None:
         transport = httpx.ASGITransport(app)
