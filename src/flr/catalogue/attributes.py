@@ -20,6 +20,13 @@ VALUE: Final = "value"
 _SEPARATORS: Final = {"|": 20, ";": 20, ",": 20, " ": 6}
 
 
+def innermost(dtype: pl.DataType) -> pl.DataType:
+    """Return what lists of a type hold, however deep; any other type is what it is."""
+    while isinstance(dtype, pl.List | pl.Array):
+        dtype = dtype.inner  # type: ignore[assignment]
+    return dtype
+
+
 def attribute_values(catalogue: Catalogue, n_ruling: int | None = None) -> pl.DataFrame:
     """Return one row per item and value it has: ``item_index`` (Int64), ``attribute``, ``value`` (String).
 

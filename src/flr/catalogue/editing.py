@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from flr.catalogue.attributes import innermost
 from flr.catalogue.titles import catalogue_of, clean_titles
 from flr.errors import ColumnError, DataError, nearest
 from flr.records import ITEM_ID, ITEM_INDEX, TITLE, Catalogue, IntArray
@@ -143,7 +144,7 @@ def _as_known(items: pl.DataFrame, name: str, dtype: pl.DataType) -> pl.Series:
     if given.dtype == dtype:
         return given
     values = given.to_list()
-    column, holds_whole = _cast(given, dtype), _innermost(dtype).is_integer()
+    column, holds_whole = _cast(given, dtype), innermost(dtype).is_integer()
     lost = [
         place
         for place, (value, is_lost) in enumerate(zip(values, column.is_null(), strict=True))
@@ -172,12 +173,6 @@ def _alone(name: str, value: Any) -> pl.Series:
     with suppress(pl.exceptions.PolarsError, TypeError):
         return _column(name, [value])
     return pl.Series(name, [None])
-
-
-def _innermost(dtype: pl.DataType) -> pl.DataType:
-    while isinstance(dtype, pl.List | pl.Array):
-        dtype = dtype.inner  # type: ignore[assignment]
-    return dtype
 
 
 def _would_be_cut(value: object) -> bool:

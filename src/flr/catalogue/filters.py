@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from flr.arguments import check_list
+from flr.catalogue.attributes import innermost
 from flr.errors import RequestError, nearest
 from flr.records import BoolArray, Catalogue, FloatArray, IntArray
 
@@ -216,9 +217,7 @@ class AttributeIndex:
 
     def _key(self, attribute: str, value: Any) -> object:
         """Return what a value is looked up by; texts stand for numbers, as they must on a command line."""
-        dtype = self._frame[attribute].dtype
-        while isinstance(dtype, pl.List | pl.Array):
-            dtype = dtype.inner  # type: ignore[assignment]
+        dtype = innermost(self._frame[attribute].dtype)
         if dtype == pl.Boolean:
             return str(value).lower()
         if not dtype.is_numeric():

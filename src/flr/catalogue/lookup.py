@@ -61,8 +61,7 @@ class ItemLookup:
                 what = "is empty" if not len(history) else "holds unknown items only"
                 raise RequestError(f"history number {number} {what}; give at least one known item")
             rows.append(known)
-        offsets = np.cumsum([0, *map(len, rows)])
-        return Histories(np.array([item for row in rows for item in row], dtype=np.int64), offsets)
+        return Histories.of(rows)
 
     def unknown(self, history: Sequence[str], by: str) -> list[str]:
         """Return the items of a history that are not in the catalogue, in its order."""

@@ -19,6 +19,8 @@ from flr.records import ITEM_INDEX, USER_ID, Report
 from flr.seeding import generator
 from flr.training.folder import RunFolder
 
+#: What a run says of itself, and what a baseline does.
+_Facts = tuple[dict[str, Any], dict[str, Any]]
 #: What makes a row the same target in two reports.
 _TARGET = ("row", USER_ID, ITEM_INDEX)
 
@@ -69,9 +71,10 @@ def compare_folders(
         raise RequestError(f"got {max(names, key=names.count)!r} more than once; every model is named once")
     folders = {name: _folders(name, split) for name in names}
     reports = {model: [load_report(folder, split) for folder in of_model] for model, of_model in folders.items()}
-    _check_apart(folders, reports)
+    facts = {folder: _facts(folder) for of_model in folders.values() for folder in of_model}
+    _check_apart(folders, reports, facts)
     _check_alike(reports)
-    _check_data(folders)
+    _check_data(facts)
     first, *others = names
     for report in (report for of_model in reports.values() for report in of_model):
         if "@" not in metric or metric not in report.per_target.columns:
@@ -115,15 +118,17 @@ def _folders(model: str, split: str) -> tuple[Path, ...]:
     return tuple(given)
 
 
-def _check_apart(folders: dict[str, tuple[Path, ...]], reports: dict[str, list[Report]]) -> None:
+def _check_apart(
+    folders: dict[str, tuple[Path, ...]], reports: dict[str, list[Report]], facts: dict[Path, _Facts]
+) -> None:
     """Refuse a model that is compared with itself, and several models as the seeds of one."""
     given: dict[Path, str] = {}
     for model, of_model in folders.items():
         for folder in of_model:
             if (before := given.setdefault(folder.resolve(), model)) != model:
                 raise RequestError(f"{str(folder)!r} belongs to {before!r} and to {model!r}; give it once")
-        facts = [(_read(RunFolder(folder).facts), _read(folder / META_FILE)) for folder in of_model]
-        kinds = [_kind(report, *told) for report, told in zip(reports[model], facts, strict=True)]
+        told = [facts[folder] for folder in of_model]
+        kinds = [_kind(report, *of_folder) for report, of_folder in zip(reports[model], told, strict=True)]
         for other, kind in zip(of_model, kinds, strict=True):
             if kind != kinds[0]:
                 first = of_model[0]
@@ -131,7 +136,7 @@ def _check_apart(folders: dict[str, tuple[Path, ...]], reports: dict[str, list[R
                     f"{model!r} holds different models, such as {str(first)!r} and {str(other)!r}, no seeds of one; "
                     "give each by itself"
                 )
-        told_seeds = [run.get("config", {}).get("seed", baseline.get("seed")) for run, baseline in facts]
+        told_seeds = [run.get("config", {}).get("seed", baseline.get("seed")) for run, baseline in told]
         seeds = [seed for seed in told_seeds if seed is not None]
         if len(set(seeds)) < len(seeds):
             twice = max(seeds, key=seeds.count)
@@ -144,8 +149,12 @@ def _kind(report: Report, run: dict[str, Any], baseline: dict[str, Any]) -> obje
     return report.name, run.get("stage"), {**run.get("config", {}), "seed": None}, chosen
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return read_json(path, "model") if path.exists() else {}
+def _facts(folder: Path) -> _Facts:
+    """Return what a run and what a baseline says of itself, nothing where a folder is neither."""
+    run, baseline = (
+        read_json(path, "model") if path.exists() else {} for path in (RunFolder(folder).facts, folder / META_FILE)
+    )
+    return run, baseline
 
 
 def _check_alike(reports: dict[str, list[Report]]) -> None:
@@ -166,13 +175,12 @@ def _check_alike(reports: dict[str, list[Report]]) -> None:
                 )
 
 
-def _check_data(folders: dict[str, tuple[Path, ...]]) -> None:
+def _check_data(facts: dict[Path, _Facts]) -> None:
     """Refuse runs and baselines of unlike data: targets may be the same, but candidates or training rows are not."""
     known: dict[str, Path] = {}
-    for folder in (folder for of_model in folders.values() for folder in of_model):
-        told = {**_read(folder / META_FILE), **_read(RunFolder(folder).facts)}
-        if "data_hash" in told:
-            known.setdefault(told["data_hash"], folder)
+    for folder, (run, baseline) in facts.items():
+        if data_hash := run.get("data_hash", baseline.get("data_hash")):
+            known.setdefault(data_hash, folder)
     if len(known) > 1:
         (first, one), (second, other), *_ = known.items()
         raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from flr.catalogue.attributes import ATTRIBUTE, VALUE, attribute_values
+from flr.catalogue.attributes import ATTRIBUTE, VALUE, attribute_values, innermost
 from flr.live import LiveCatalogue
 from flr.records import BoolArray, Catalogue
 from flr.serving.contract import Attribute, AttributeValue, Range
@@ -68,8 +68,7 @@ def _ranges(live: LiveCatalogue) -> dict[str, Range]:
 
 
 def _may_hold_numbers(dtype: pl.DataType) -> bool:
-    while isinstance(dtype, pl.List | pl.Array):
-        dtype = dtype.inner  # type: ignore[assignment]
+    dtype = innermost(dtype)
     return dtype.is_numeric() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
 
 

@@ -16,7 +16,7 @@ from flr.data.readers.columns import (
     settings_for,
     text_of,
 )
-from flr.data.readers.times import Times, numbers_of, read_times
+from flr.data.readers.times import Times, as_whole, numbers_of, read_times
 from flr.data.title_rules import apply_title_rule, merge_repeated
 from flr.errors import DataError, ReadError
 from flr.prepare_config import PrepareConfig
@@ -116,9 +116,8 @@ def _order_of(column: pl.Series) -> pl.Series:
     numbers = numbers_of(column)
     if numbers.dtype.is_float():
         numbers = numbers.fill_nan(None)
-        whole = numbers.cast(pl.Int64, strict=False)
-        is_whole = whole.null_count() == numbers.null_count() and bool((whole == numbers).all())
-        numbers = whole if is_whole else numbers.rank("dense")
+        whole = as_whole(numbers)
+        numbers = numbers.rank("dense") if whole is None else whole
     return numbers.cast(pl.Int64, strict=False)
 
 

@@ -104,12 +104,18 @@ def _times(values: pl.Series, unit: str, form: str) -> Times:
     return Times(seconds, None if whole else values, form)
 
 
+def as_whole(numbers: pl.Series) -> pl.Series | None:
+    """Return numbers that have no fractions as whole ones, nulls as they are; None where that would change one."""
+    whole = numbers.cast(pl.Int64, strict=False)
+    is_whole = whole.null_count() == numbers.null_count() and bool((whole == numbers).all())
+    return whole if is_whole else None
+
+
 def numbers_of(column: pl.Series) -> pl.Series:
     """Return texts and decimals as whole numbers, or as floats where that loses no value that a float would keep."""
     if isinstance(column.dtype, pl.Decimal):
-        whole = column.cast(pl.Int64, strict=False)
-        is_whole = whole.null_count() == column.null_count() and bool((whole == column).all())
-        return whole if is_whole else column.cast(pl.Float64)
+        whole = as_whole(column)
+        return column.cast(pl.Float64) if whole is None else whole
     if column.dtype != pl.String:
         return column
     text = column.str.strip_chars()
