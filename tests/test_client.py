@@ -65,6 +65,7 @@ def test_every_question_has_a_typed_answer(client: Client, recommender: Recommen
     assert tested is not None
     assert [one.measure for one in tested] == ["attention", "gated", "leave-one-out", "latest"]
     assert client.items("heat", limit=1).total == 2
+    assert [one.item_id for one in client.items(item_ids=["i5", "none", "i1"]).items] == ["i5", "i1"]
     (year,) = client.attributes(limit=2).attributes
     assert (year.name, len(year.values)) == ("year", 2)
     assert client.ready() is True
@@ -124,6 +125,8 @@ def test_what_is_refused_is_said(ask: Callable[[Client], Any], said: str, client
     ("ask", "said"),
     [
         (lambda client: client.remove_items("12"), "remove_items: got the text '12', expected a list of ids"),
+        (lambda client: client.remove_items([]), "remove_items: the list of ids is empty"),
+        (lambda client: client.items(item_ids="12"), "items: got the text '12', expected a list of ids"),
         (lambda client: client.recommend("12"), "histories: got the text '12', expected a list of histories"),
         (lambda client: client.recommend(["12"]), "history number 0: got the text '12', expected a list of items"),
         (lambda client: client.explain("12"), "history: got the text '12', expected a list of items"),

@@ -149,8 +149,12 @@ def explain(arguments: Mapping[str, Any]) -> Call[ExplainResponse]:
 
 
 def items(arguments: Mapping[str, Any]) -> Call[ItemsResponse]:
-    """Return the question after a page of items."""
-    return Call("GET", "/v1/items", ItemsResponse, query=_without_self(arguments))
+    """Return the question after a page of items, or after items of some ids."""
+    content = _without_self(arguments)
+    item_ids = content.pop("item_ids")
+    if item_ids is not None:
+        content["item_id"] = _checked_ids(item_ids, "items", "ask for")
+    return Call("GET", "/v1/items", ItemsResponse, query=content)
 
 
 def attributes(arguments: Mapping[str, Any]) -> Call[AttributesResponse]:
@@ -169,14 +173,9 @@ def add_items(new: Sequence[NewItem | Mapping[str, Any]]) -> Call[EditResponse]:
 
 def remove_items(item_ids: Sequence[str]) -> Call[EditResponse]:
     """Return the edit that removes items."""
-    _check(check_list, item_ids, "remove_items")
-    n_bytes = sum(len(f"item_id={quote(str(item_id), safe='')}&") for item_id in item_ids)
-    if n_bytes > _LONGEST_QUERY:
-        raise RefusedError(
-            f"remove_items: {len(item_ids)} ids take {n_bytes:,} bytes of a URL, which holds {_LONGEST_QUERY:,}; "
-            "remove them in parts (not sent)"
-        )
-    return Call("DELETE", "/v1/items", EditResponse, query={"item_id": list(item_ids)})
+    return Call(
+        "DELETE", "/v1/items", EditResponse, query={"item_id": _checked_ids(item_ids, "remove_items", "remove")}
+    )
 
 
 MODEL: Final = Call("GET", "/v1/model", ModelResponse)
@@ -186,6 +185,20 @@ READY: Final = Call("GET", "/ready", State, is_patient=False)
 
 def _without_self(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name != "self"}
+
+
+def _checked_ids(item_ids: Sequence[str], what: str, to_do: str) -> list[str]:
+    """Return ids that fit into a URL."""
+    _check(check_list, item_ids, what)
+    n_bytes = sum(len(f"item_id={quote(str(item_id), safe='')}&") for item_id in item_ids)
+    if not item_ids:
+        raise RefusedError(f"{what}: the list of ids is empty (not sent)")
+    if n_bytes > _LONGEST_QUERY:
+        raise RefusedError(
+            f"{what}: {len(item_ids)} ids take {n_bytes:,} bytes of a URL, which holds {_LONGEST_QUERY:,}; "
+            f"{to_do} them in parts (not sent)"
+        )
+    return list(item_ids)
 
 
 def _numbers(weights: Sequence[float] | None) -> list[float] | None:

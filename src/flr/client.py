@@ -134,8 +134,16 @@ class Client(_Base):
         """
         return self._ask(calls.explain(locals()))
 
-    def items(self, search: str = "", *, offset: int = 0, limit: int = 50) -> ItemsResponse:
-        """Return a page of the items that are recommended."""
+    def items(
+        self, search: str = "", *, offset: int = 0, limit: int = 50, item_ids: Sequence[str] | None = None
+    ) -> ItemsResponse:
+        """Return a page of the items that are recommended.
+
+        Args:
+            search: Words of a title; "" finds all.
+            offset, limit: Which of them.
+            item_ids: Instead, the items of these ids (at most 100), in their order, without the ids that no item has.
+        """
         return self._ask(calls.items(locals()))
 
     def attributes(self, *, limit: int = 100) -> AttributesResponse:
@@ -245,7 +253,9 @@ class AsyncClient(_Base):
         """See `Client.explain`."""
         return await self._ask(calls.explain(locals()))
 
-    async def items(self, search: str = "", *, offset: int = 0, limit: int = 50) -> ItemsResponse:
+    async def items(
+        self, search: str = "", *, offset: int = 0, limit: int = 50, item_ids: Sequence[str] | None = None
+    ) -> ItemsResponse:
         """See `Client.items`."""
         return await self._ask(calls.items(locals()))
 

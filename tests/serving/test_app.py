@@ -342,7 +342,8 @@ def test_the_catalogue_is_listed_searched_and_edited() -> None:
         assert client.get("/v1/items", params={"search": "BLUE", "limit": 2}).json()["total"] == 3
         page = client.get("/v1/items", params={"offset": 9, "limit": 5}).json()
         assert [item["item_id"] for item in page["items"]] == ["i9", "i10"]
-        assert page["items"][0] == {"item_id": "i9", "title": "Aliens (1986)", "attributes": {"year": 1986}}
+        aliens = {"item_id": "i9", "title": "Aliens (1986)", "attributes": {"year": 1986}, "is_removed": False}
+        assert page["items"][0] == aliens
         new = {"item_id": "n/1", "title": "Alien Velvet (1999)", "attributes": {"year": 1999}}
         added = client.post("/v1/items", json={"items": [new]})
         assert added.status_code == 201
@@ -367,6 +368,27 @@ def test_the_catalogue_is_listed_searched_and_edited() -> None:
         gone = is_problem(client.request("DELETE", "/v1/items", params={"item_id": "zz"}), 422, "unknown-item")
         assert "'zz'" in gone["detail"]
         is_problem(client.request("DELETE", "/v1/items"), 422, "validation")
+
+
+def test_items_are_found_by_their_ids_those_removed_too() -> None:
+    recommender = make_recommender()
+    with served(recommender) as client:
+        client.request("DELETE", "/v1/items", params={"item_id": "i1"})
+        page = client.get("/v1/items", params={"item_id": ["i9", "none", "i1"], "limit": 1}).json()
+        assert (page["total"], page["offset"]) == (2, 0)
+        titles = recommender.catalogue.titles
+        assert [(one["item_id"], one["title"], one["is_removed"]) for one in page["items"]] == [
+            ("i9", titles[9], False),
+            ("i1", titles[1], True),
+        ]
+        assert page["items"][0]["attributes"] == {"year": 1986}
+        for wrong, kind in [
+            ({"search": "heat"}, "request"),
+            ({"offset": 1}, "request"),
+            ({"item_id": [""]}, "validation"),
+        ]:
+            is_problem(client.get("/v1/items", params={"item_id": ["i0"], **wrong}), 422, kind)
+        is_problem(client.get("/v1/items", params={"item_id": ["i0"] * 101}), 422, "validation")
 
 
 def test_a_hundred_edits_in_parallel_while_people_ask(tmp_path: Path) -> None:

@@ -103,6 +103,17 @@ def test_items_of_an_address_that_the_catalogue_lacks_are_named(site: Site, open
     expect(page).to_have_url(f"{site.url}#item=i0&item=i4")
 
 
+def test_an_address_may_name_more_items_than_one_question_and_those_removed(open_page: Open) -> None:
+    titles = [f"Film {number} (1990)" for number in range(130)]
+    with site_of(make_recommender(titles=titles)) as site:
+        page = open_page(site.url)
+        removed = page.request.delete(f"{site.url}v1/items?item_id=i129")
+        assert removed.status == 200, removed.text()
+        page.goto(f"{site.url}#" + "&".join(f"item=i{number}" for number in range(130)))
+        expect_history(page, titles)
+        page.context.close()  # before its server stops
+
+
 def test_another_model_is_noticed_and_the_page_loaded_anew(site: Site, open_page: Open) -> None:
     titles = TITLES[4:8]  # other films under the ids of the first model's, and fewer
     with site_of(make_recommender("reasoner.n_factors=2", titles=titles)) as other:

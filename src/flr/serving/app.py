@@ -24,7 +24,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flr import __version__
-from flr.errors import ClosedError, FlrError
+from flr.errors import ClosedError, FlrError, RequestError
 from flr.serving.contract import (
     MOST_LISTED,
     AddItemsRequest,
@@ -33,8 +33,8 @@ from flr.serving.contract import (
     ExplainRequest,
     ExplainResponse,
     FactorsResponse,
+    ItemIds,
     ItemsResponse,
-    ItemText,
     ModelResponse,
     RecommendedItem,
     RecommendedList,
@@ -240,10 +240,19 @@ def _add_catalogue(app: FastAPI, service: Service) -> None:
         search: Annotated[str, StringConstraints(max_length=200), Query(description="Words of a title.")] = "",
         offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 50,
+        item_id: Annotated[ItemIds | None, Query(description="These alone, and all of them; repeat it.")] = None,
     ) -> Response:
-        """List the items that are recommended; those whose title begins with what is searched for come first."""
-        total, page = await run_in_threadpool(service.items, search, offset, limit)
-        return _json(ItemsResponse(total=total, offset=offset, items=page))
+        """List the items that are recommended; those whose title begins with what is searched for come first.
+
+        With ``item_id``: the items of these ids, in their order, without the ids that no item has.
+        """
+        if item_id is None:
+            total, page = await run_in_threadpool(service.items, search, offset, limit)
+            return _json(ItemsResponse(total=total, offset=offset, items=page))
+        if search or offset:
+            raise RequestError("give item_id, or search and offset")
+        found = await run_in_threadpool(service.items_of, item_id)
+        return _json(ItemsResponse(total=len(found), offset=0, items=found))
 
     @app.get("/v1/attributes", response_model=AttributesResponse, tags=["catalogue"])
     async def attributes(
@@ -262,7 +271,7 @@ def _add_catalogue(app: FastAPI, service: Service) -> None:
 
     @app.delete("/v1/items", response_model=EditResponse, tags=["catalogue"])
     async def remove(
-        item_id: Annotated[list[ItemText], Query(min_length=1, max_length=100, description="Repeat it for several.")],
+        item_id: Annotated[ItemIds, Query(description="Repeat it for several.")],
     ) -> Response:
         """Recommend items no longer; histories may still hold them. Needs the scope admin."""
         edited = await run_in_threadpool(service.remove_items, item_id)

@@ -18,6 +18,7 @@ MOST_LISTED: Final = 1_000
 
 #: An id or a title; text that is no Unicode (half of a surrogate pair) is refused.
 ItemText = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+ItemIds = Annotated[list[ItemText], Field(min_length=1, max_length=100)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
@@ -195,6 +196,7 @@ class Item(_Model):
     item_id: str
     title: str
     attributes: dict[str, Any] = {}
+    is_removed: bool = Field(False, description="It is recommended no longer; only items asked for by id can be.")
 
 
 class NewItem(_Model):

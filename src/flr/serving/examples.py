@@ -109,6 +109,7 @@ ANSWERS: Final[dict[tuple[str, str], Any]] = {
                 "item_id": "176",
                 "title": "Aliens (1986)",
                 "attributes": {"release_year": "1986", "category": "Action Sci-Fi Thriller War"},
+                "is_removed": False,
             }
         ],
     },

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 import polars as pl
 
 from flr.live import LiveCatalogue
+from flr.records import Catalogue
 from flr.serving.contract import Item
 
 T = TypeVar("T")
@@ -56,25 +57,33 @@ class Listing:
                 folded.str.contains(sought, literal=True),
             )
             found = found.sort([~place for place in places], maintain_order=True)
-        page = found.slice(offset, limit)
-        attributes = live.catalogue.attributes
-        rows = [{}] * len(page) if attributes is None else attributes[page["index"].to_list()].to_dicts()
-        return len(found), [
-            Item(
-                item_id=item_id,
-                title=title,
-                attributes={key: value for key, value in row.items() if not isinstance(value, bytes | None)},
-            )
-            for item_id, title, row in zip(page["item_id"], page["title"], rows, strict=True)
-        ]
+        return len(found), _items(live.catalogue, found.slice(offset, limit)["index"].to_list())
+
+
+def items_of(live: LiveCatalogue, item_ids: Sequence[str]) -> list[Item]:
+    """Return the items that ids name, in their order, those that are recommended no longer among them."""
+    return _items(live.catalogue, live.lookup.indices(item_ids, "item_id", skips_unknown=True).tolist())
+
+
+def _items(catalogue: Catalogue, index: list[int]) -> list[Item]:
+    """Return items as they are listed."""
+    rows = [{}] * len(index) if catalogue.attributes is None else catalogue.attributes[index].to_dicts()
+    return [
+        Item(
+            item_id=str(catalogue.item_ids[one]),
+            title=str(catalogue.titles[one]),
+            attributes={key: value for key, value in row.items() if not isinstance(value, bytes | None)},
+            is_removed=catalogue.retired is not None and bool(catalogue.retired[one]),
+        )
+        for one, row in zip(index, rows, strict=True)
+    ]
 
 
 def _prepared(live: LiveCatalogue) -> pl.DataFrame:
-    """Return ``index``, ``item_id``, ``title`` and ``folded`` (see `_folded`) of what is recommended."""
+    """Return ``index`` and ``folded``, the title (see `_folded`), of what is recommended."""
     catalogue = live.catalogue
-    frame = pl.DataFrame({"item_id": list(map(str, catalogue.item_ids)), "title": list(map(str, catalogue.titles))})
-    folded = pl.Series("folded", [_folded(title) for title in frame["title"]], dtype=pl.String)
-    frame = frame.with_row_index("index").with_columns(folded)
+    folded = pl.Series("folded", [_folded(str(title)) for title in catalogue.titles], dtype=pl.String)
+    frame = folded.to_frame().with_row_index("index")
     return frame if catalogue.retired is None else frame.filter(~pl.Series(catalogue.retired))
 
 

@@ -25,7 +25,7 @@ from flr.serving.choices import AttributeChoices
 from flr.serving.contract import Attribute, ExplainRequest, Item, NewItem, RecommendRequest
 from flr.serving.engine import Engine
 from flr.serving.journal import Record
-from flr.serving.listing import Listing
+from flr.serving.listing import Listing, items_of
 from flr.serving.questions import EngineSettings, Lists, Question
 from flr.serving.replay import replayed
 from flr.serving.resolving import is_retired, item_filter, resolve
@@ -221,6 +221,10 @@ class Service:
     def items(self, search: str, offset: int, limit: int) -> tuple[int, list[Item]]:
         """Return how many items match, and some of them."""
         return self._listing.page(self.live, search, offset, limit)
+
+    def items_of(self, item_ids: Sequence[str]) -> list[Item]:
+        """Return the items that ids name; ids that name none are left out."""
+        return items_of(self.live, item_ids)
 
     def attributes(self, limit: int) -> list[Attribute]:
         """Return the attributes that filters can choose by, each with at most `limit` values."""

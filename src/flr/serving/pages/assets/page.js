@@ -78,7 +78,7 @@ function start(news = "") {
 function restore({ ids, asked }, { news = "", known = new Map() } = {}) {
   const work = async (signal) => {
     state.steering.set(asked);
-    const { items, unknown } = await itemsOf(ids, state.model, { signal, waiting });
+    const { items, unknown } = await itemsOf(ids, { signal, waiting });
     const lost = unknown.map((id) => known.get(id) ?? `“${id}”`).join(", ");
     tellNews(news, lost && `Not in the catalogue, and left out of the history: ${lost}.`);
     showHistory(items);

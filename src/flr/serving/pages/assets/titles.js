@@ -3,6 +3,10 @@
 import { ask } from "./api.js";
 import { state } from "./state.js";
 
+/** Signs of ids that one address may hold, and ids. */
+const MOST_SIGNS = 8000;
+const MOST_IDS = 100;
+
 const met = new Map();
 
 /** Keep in mind what items are called. */
@@ -11,24 +15,31 @@ export const meet = (items) => items.forEach((one) => met.set(one.item_id, { ...
 /** Forget all titles: another model may have others. */
 export const forgetTitles = () => met.clear();
 
-/**
- * Return the items that ids name, in their order, and the ids that name none.
- * model: what /v1/model says. options: of `ask`.
- */
-export async function itemsOf(ids, model, options) {
+/** Return the items that ids name, in their order, and the ids that name none. options: of `ask`. */
+export async function itemsOf(ids, options) {
   const strange = [...new Set(ids)].filter((id) => !met.has(id));
-  const unknown = new Set();
-  for (let from = 0; from < strange.length; from += model.limits.k) {
-    const part = strange.slice(from, from + model.limits.k);
-    // The best of just these items are these items, with their titles.
-    const only = { k: part.length, exclude_seen: false, unknown: "skip", filters: { allow: part } };
-    const { lists } = await ask("v1/recommend", { ...options, body: { histories: [part], ...only } });
-    lists[0].skipped.forEach((id) => unknown.add(id));
-    meet(lists[0].items.map(({ item_id, title }) => ({ item_id, title })));
+  for (const part of parts(strange)) {
+    const { items } = await ask(`v1/items?${new URLSearchParams(part.map((id) => ["item_id", id]))}`, options);
+    meet(items);
   }
-  // What is recommended no longer may be in a history all the same, and is in no list.
-  const items = ids.filter((id) => !unknown.has(id)).map((id) => ({ item_id: id, title: met.get(id)?.title ?? id }));
-  return { items, unknown: [...unknown] };
+  const items = ids.filter((id) => met.has(id)).map((id) => ({ item_id: id, title: met.get(id).title }));
+  return { items, unknown: strange.filter((id) => !met.has(id)) };
+}
+
+/** Return ids in parts, each as many as an address can hold. */
+function parts(ids) {
+  const found = [];
+  let room = 0;
+  for (const id of ids) {
+    const signs = encodeURIComponent(id).length + "item_id=&".length;
+    if (room < signs || found.at(-1)?.length === MOST_IDS) {
+      found.push([]);
+      room = MOST_SIGNS;
+    }
+    found.at(-1).push(id);
+    room -= signs;
+  }
+  return found;
 }
 
 /** Return the ids of those items that share their title with another one. */
