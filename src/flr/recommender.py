@@ -16,7 +16,7 @@ from flr.catalogue.editing import NewItems
 from flr.catalogue.filters import AllowedItems, ItemFilter
 from flr.compiled import CompiledCatalogue, compile_catalogue
 from flr.config import Config
-from flr.errors import RequestError
+from flr.errors import DataError, RequestError
 from flr.lists import Asked, Recommendation, best_lists
 from flr.live import CatalogueEdit, LiveCatalogue, TitleNotes
 from flr.model import FLRModel
@@ -312,11 +312,19 @@ def _compile(
     config: Config,
     model: FLRModel,
 ) -> CompiledCatalogue:
-    return compile_catalogue(
+    compiled = compile_catalogue(
         catalogue,
         tokenizer,
         likelihood=config.objective.likelihood,
         max_title_tokens=config.text.max_title_tokens,
         lends=None if model.memory is None else model.memory.transitions.popularity > 0,
         before=before,
-    ).to(model.device)
+    )
+    n_places, window = model.backbone.n_places, config.text.window
+    longest = compiled.template.longest(window, model.n_thoughts)
+    if n_places is not None and longest > n_places:
+        raise DataError(
+            f"{window} titles of up to {compiled.template.titles.lengths.max()} tokens make texts of {longest:,} "
+            f"tokens; the backbone has learnt {n_places:,} places; lower text.window or text.max_title_tokens"
+        )
+    return compiled.to(model.device)

@@ -11,11 +11,15 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from flr.backbone.loading import feed_forward_width, pretrained_backbone
+from flr.building import build_reasoner, title_tokenizer
 from flr.config import BackboneConfig, load_config
-from flr.errors import ConfigError
+from flr.errors import ConfigError, DataError
+from flr.model import FLRModel
+from flr.recommender import Recommender
+from flr.records import Histories
 from flr.training.finished import evaluate_run
 from flr.training.run import train_run
-from toy import SHAPE, TINY, prepared_ring, save_pretrained
+from toy import SHAPE, TINY, prepared_ring, save_pretrained, toy_catalogue
 
 ALIKE: dict[str, dict[str, Any]] = {
     "qwen3": {"head_dim": 8},
@@ -78,6 +82,40 @@ def test_what_was_trained_is_what_is_loaded(kind: str, tmp_path: Path) -> None:
     summary = train_run(load_config(None, [*TINY, *brief, *all_layers]), data, tmp_path / "run")
     report = evaluate_run(tmp_path / "run", split="valid")
     assert report.metrics["ndcg@10"] == pytest.approx(summary.valid["ndcg@10"], abs=1e-6)
+
+
+def test_a_decoder_with_learnt_places_reads_texts_that_fill_them_and_no_longer_ones(tmp_path: Path) -> None:
+    def of_places(n_places: int) -> Recommender:
+        save_pretrained(tmp_path, "gpt2", **ALIKE["gpt2"], n_positions=n_places)
+        torch.manual_seed(0)
+        backbone = pretrained_backbone(config.backbone)
+        tokenizer = title_tokenizer(config, catalogue)
+        return Recommender(FLRModel(backbone, build_reasoner(config.reasoner, backbone)), tokenizer, catalogue, config)
+
+    catalogue = toy_catalogue()
+    config = load_config(None, [*TINY, f"backbone.source={tmp_path}", "backbone.n_layers=null", "text.window=7"])
+    roomy = of_places(512)
+    assert roomy.model.backbone.n_places == 512
+    longest = roomy.compiled.template.longest(7, roomy.model.n_thoughts)
+    title = roomy.compiled.template.titles.lengths[catalogue.leaf].argmax()
+    history = [str(catalogue.item_ids[title])] * 7
+    fitting = of_places(longest)
+    (best,) = fitting.recommend([history], k=catalogue.n_items, exclude_seen=False)
+    assert sum(item.probability for item in best) == pytest.approx(1)
+    scores = torch.from_numpy(fitting.snapshot.score(Histories.of([[int(title)] * 7])))
+    assert float(scores.exp().sum()) == pytest.approx(1)
+    with pytest.raises(DataError, match=rf"7 titles .* texts of {longest} tokens; .* {longest - 1} places"):
+        of_places(longest - 1)
+    with pytest.raises(DataError, match=r"lower text\.window or text\.max_title_tokens"):
+        fitting.add_items([{"item_id": "new", "title": "A title that is longer than any other one here " * 2}])
+    assert len(fitting.catalogue.item_ids) == len(catalogue.item_ids)
+
+
+@pytest.mark.parametrize(("kind", "n_places"), [("llama", None), ("opt", 64)])
+def test_only_learnt_places_are_counted(kind: str, n_places: int | None, tmp_path: Path) -> None:
+    others = {"word_embed_proj_dim": 32, "ffn_dim": 48} if kind == "opt" else {}
+    save_pretrained(tmp_path, kind, max_position_embeddings=64, **others)
+    assert pretrained_backbone(BackboneConfig(source=str(tmp_path))).n_places == n_places
 
 
 def test_only_layers_that_are_known_can_be_cut(tmp_path: Path) -> None:

@@ -94,6 +94,10 @@ class Backbone(nn.Module):
         transformer: The decoder without a head.
         output: Weights of an untied output layer, [V, D]; None when they are the input embeddings.
         dropout: Dropout on the input embeddings.
+
+    Attributes:
+        n_places: Tokens of the longest text that a decoder with learnt places can read; None where places are worked
+            out.
     """
 
     _lean_of: tuple[PreTrainedModel, LeanLlama] | None
@@ -105,6 +109,7 @@ class Backbone(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self._lean_of = None
         config = transformer.config
+        self.n_places = _learnt_places(transformer)
         self._logit_scale = float(getattr(config, "logit_scale", None) or 1 / getattr(config, "logits_scaling", 1))
 
     def train(self, mode: bool = True) -> Backbone:
@@ -198,6 +203,8 @@ class Backbone(nn.Module):
         additive.masked_fill_(~mask, torch.finfo(embeddings.dtype).min)
         if (lean := self._lean()) is not None:
             return lean(embeddings, positions, additive, None if past is None else (past.keys, past.values))
+        if self.n_places is not None:  # padding may lie beyond; that texts do not, `flr.Recommender` sees to
+            positions = positions.clamp(max=self.n_places - 1)
         cache = DynamicCache() if past is None else past.as_cache()
         out = self.transformer(
             inputs_embeds=embeddings,
@@ -220,6 +227,13 @@ class Backbone(nn.Module):
         if self._lean_of is None or self._lean_of[0] is not self.transformer:
             self._lean_of = (self.transformer, LeanLlama(self.transformer))
         return self._lean_of[1]
+
+
+def _learnt_places(transformer: PreTrainedModel) -> int | None:
+    most = getattr(transformer.config, "max_position_embeddings", None)
+    words = transformer.get_input_embeddings()
+    tables = [module for module in transformer.modules() if isinstance(module, nn.Embedding) and module is not words]
+    return int(most) if most and any(table.num_embeddings >= most for table in tables) else None
 
 
 def stream_mask(segments: Tensor) -> Tensor:

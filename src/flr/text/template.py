@@ -87,6 +87,11 @@ class PromptTemplate:
         lengths: IntArray = self.n_preamble + total[ends] - total[starts] + self.n_suffix
         return lengths
 
+    def longest(self, window: int, n_thoughts: int) -> int:
+        """Return the most tokens of a prompt of `window` items, its thoughts, and a title but for its last token."""
+        title = int(self.titles.lengths.max())
+        return self.n_preamble + window * title + self.n_suffix + n_thoughts + title - 1
+
     def streams(self, histories: Histories) -> TokenStreams:
         """Return the token streams of histories, whole (cut them to the model's window before)."""
         n_items = histories.lengths
