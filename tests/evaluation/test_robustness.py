@@ -10,7 +10,7 @@ import pytest
 
 from flr.errors import ConfigError
 from flr.evaluation.damage import DamagedScorer, damage
-from flr.evaluation.robustness import hardest, robustness_curves, strained_values
+from flr.evaluation.robustness import hardest, strained_values
 from flr.records import TEST, TRAIN, FloatArray, Histories, UserSequences
 
 N = 40
@@ -102,17 +102,15 @@ def world() -> UserSequences:
     )
 
 
-def test_curves_of_a_model_that_reads_the_last_item() -> None:
-    curves = robustness_curves(
-        NextNumber(), world(), N, strengths={"truncate": (1,), "drop": (0.4, 0.8), "cold": (0.9,)}, metric="ndcg@5"
-    )
-    rows = {(row["strain"], row["strength"]): row for row in curves.to_dicts()}
-    assert rows["none", 0.0]["value"] == 1
-    assert rows["truncate", 1.0]["relative_loss"] > 0.8  # the last item is all it reads
-    assert rows["drop", 0.4]["relative_loss"] < rows["drop", 0.8]["relative_loss"]
-    assert rows["drop", 0.8]["low"] <= rows["drop", 0.8]["relative_loss"] <= rows["drop", 0.8]["high"]
-    assert rows["cold", 0.9]["relative_loss"] == 0
-    assert rows["cold", 0.9]["n_targets"] == 4  # items 31 to 34, taken by 3, 2, 1 and no other users
+def test_values_of_a_model_that_reads_the_last_item() -> None:
+    strengths = {"truncate": (1,), "drop": (0.4, 0.8), "cold": (0.9,)}
+    frame = strained_values(NextNumber(), world(), N, strengths=strengths, metric="ndcg@5")
+    assert frame.columns == ["row", "user_index", "item_index", "none", "truncate 1", "drop 0.4", "drop 0.8"]
+    assert (frame["none"] == 1).all()
+    assert frame["truncate 1"].to_numpy().mean() < 0.2  # the last item is all it reads
+    assert frame["drop 0.4"].to_numpy().mean() > frame["drop 0.8"].to_numpy().mean()
+    coldest = frame.filter(hardest(frame, world(), N, "cold", 0.9))
+    assert sorted(coldest["item_index"]) == [31, 32, 33, 34]  # taken by 3, 2, 1 and no other users
 
 
 def test_only_the_window_is_damaged_and_told() -> None:
@@ -140,7 +138,7 @@ def test_the_hardest_targets() -> None:
 
 def test_an_unknown_strain_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"unknown strains \['rain'\]"):
-        robustness_curves(NextNumber(), world(), N, strengths={"rain": (1,)})
+        strained_values(NextNumber(), world(), N, strengths={"rain": (1,)})
 
 
 def test_older_items_are_told_as_they_are() -> None:
@@ -151,12 +149,3 @@ def test_older_items_are_told_as_they_are() -> None:
     assert len(ten) == 8
     assert set(ten[6:]) < set(TEN[6:])
     assert one == ONE
-
-
-def test_values_per_target_are_what_curves_are_made_of() -> None:
-    strengths = {"truncate": (1,), "cold": (0.9,)}
-    frame = strained_values(NextNumber(), world(), N, strengths=strengths, metric="ndcg@5")
-    assert frame.columns == ["row", "user_index", "item_index", "none", "truncate 1"]
-    curves = robustness_curves(NextNumber(), world(), N, strengths=strengths, metric="ndcg@5")
-    (row,) = curves.filter(pl.col("strain") == "truncate").to_dicts()
-    assert row["value"] == pytest.approx(frame["truncate 1"].mean())

@@ -6,8 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flr.errors import DataError
-from flr.evaluation.slices import change_table, popularity_classes, slice_labels, slice_table, title_commonness
+from flr.evaluation.slices import popularity_classes, slice_labels, slice_masks, title_commonness
 from flr.records import CONTEXT, TEST, TRAIN, Catalogue, UserSequences
 
 TITLES = ["Red House", "red car", "Blue House", "Green!", "Red Green"]
@@ -85,9 +84,9 @@ def test_thirds_of_titles_hold_as_many_targets_each_and_come_in_order() -> None:
     )
     frame = pl.DataFrame({"user_index": 0, "row": range(12, 24), "item_index": range(12), "history_length": 12})
     labels = slice_labels(frame, world, twelve)
-    table = slice_table(np.ones(12), labels.select("row", "user_index", "title"), np.random.default_rng(0))
-    assert table["label"].to_list() == ["all", "rare words", "words in between", "common words"]
-    assert table["n_targets"].to_list() == [12, 6, 3, 3]  # the first six are equally rare
+    masks = slice_masks(labels.select("row", "user_index", "title"))
+    assert [label for _, label, _ in masks] == ["all", "rare words", "words in between", "common words"]
+    assert [int(mask.sum()) for _, _, mask in masks] == [12, 6, 3, 3]  # the first six are equally rare
 
 
 def test_thirds_are_of_interactions() -> None:
@@ -96,30 +95,16 @@ def test_thirds_are_of_interactions() -> None:
     assert popularity_classes(np.zeros(2, dtype=int)).tolist() == ["unseen", "unseen"]
 
 
-def test_a_table_has_the_mean_of_each_label_and_of_all() -> None:
+def test_masks_tell_the_targets_of_all_and_of_each_label() -> None:
     labels = pl.DataFrame({"row": range(5), "user_index": [0, 0, 1, 2, 2], "kind": ["b", "a", "a", "b", "b"]})
-    table = slice_table(np.array([1.0, 0, 1, 0, 0]), labels, np.random.default_rng(0))
-    assert table["label"].to_list() == ["all", "a", "b"]
-    assert table["value"].to_list() == pytest.approx([0.4, 0.5, 1 / 3])
-    assert table["n_targets"].to_list() == [5, 2, 3]
-    assert table["n_users"].to_list() == [3, 2, 2]
-    assert (table["low"] <= table["value"]).all()
-    assert (table["value"] <= table["high"]).all()
+    masks = [(name, label, mask.tolist()) for name, label, mask in slice_masks(labels)]
+    assert masks == [
+        ("all", "all", [True] * 5),
+        ("kind", "a", [False, True, True, False, False]),
+        ("kind", "b", [True, False, False, True, True]),
+    ]
 
 
-def test_a_label_of_one_user_has_no_interval() -> None:
-    labels = pl.DataFrame({"row": [0, 1], "user_index": [0, 1], "length": ["6-10", "1-5"]})
-    table = slice_table(np.array([1.0, 0.0]), labels, np.random.default_rng(0))
-    assert table["label"].to_list() == ["all", "1-5", "6-10"]
-    assert np.isnan(table["low"].to_numpy()).tolist() == [False, True, True]
-
-
-def test_changes_are_paired() -> None:
-    labels = slice_labels(per_target([0, 0, 0]), sequences(), catalogue())
-    before, after = per_target([0.5, 0.5, 0.1]), per_target([0.5, 0.2, 0.1])
-    table = change_table(before, after, "ndcg@10", labels, np.random.default_rng(0))
-    assert table["value"][0] == pytest.approx(-0.1)
-    with pytest.raises(DataError, match="got evaluations of 3 and 2 targets"):
-        change_table(before, after[:2], "ndcg@10", labels, np.random.default_rng(0))
-    with pytest.raises(DataError, match="got 2 values for 3 labelled"):
-        slice_table(np.zeros(2), labels, np.random.default_rng(0))
+def test_labels_that_hold_numbers_come_in_their_order() -> None:
+    labels = pl.DataFrame({"row": [0, 1, 2], "user_index": [0, 1, 2], "length": ["11-20", "6-10", "1-5"]})
+    assert [label for _, label, _ in slice_masks(labels)] == ["all", "1-5", "6-10", "11-20"]

@@ -40,8 +40,6 @@ from flr.errors import ConfigError, DataError
 from flr.evaluation.decoding import BestItems
 from flr.evaluation.metrics import cutoff_of
 from flr.evaluation.protocol import Scorer, asking_order, evaluate
-from flr.evaluation.significance import clustered_bootstrap
-from flr.evaluation.slices import change_table
 from flr.reasoner.memory import items_in_order
 from flr.recommender import Recommender
 from flr.records import SPLITS, USER_INDEX, FloatArray, Histories, IntArray, Thought, UserSequences
@@ -260,49 +258,6 @@ def _sizes(groups: IntArray) -> IntArray:
     return counts[inverse]
 
 
-def intervention_table(
-    recommender: Recommender,
-    records: FactorRecords,
-    sequences: UserSequences,
-    *,
-    interventions: Sequence[Intervention] | None = None,
-    labels: pl.DataFrame | None = None,
-    metric: str = "ndcg@10",
-    seed: int = 0,
-    **options: Any,
-) -> pl.DataFrame:
-    """Return how much each intervention changes a metric, overall and for each slice.
-
-    Args:
-        recommender: The model.
-        records: What it thinks about the targets that are evaluated.
-        sequences: All interactions.
-        interventions: Changes to try; None tries all.
-        labels: From `slice_labels`; None gives overall changes only.
-        metric: Of `evaluate`, with its cutoff.
-        seed: Of interventions and resamples.
-        **options: Passed to `evaluate`: ``split``, ``seen_items``, ``users``, ``batch_size``, ``progress``.
-
-    Returns:
-        ``intervention``, ``metric`` (the changed value over all targets), and the columns of
-        `flr.evaluation.slices.SCHEMA` for the change: below 0 where the model is worse for it.
-    """
-    frame = intervened_values(
-        recommender, records, sequences, interventions=interventions, metric=metric, seed=seed, **options
-    )
-    rng = generator(seed, "intervention intervals")
-    labels = frame.select("row", USER_INDEX) if labels is None else labels
-    tables = []
-    for each in all_interventions(records.n_factors) if interventions is None else interventions:
-        before, after = (frame.select("row", pl.col(name).alias(metric)) for name in ("none", str(each)))
-        about = [
-            pl.lit(str(each)).alias("intervention"),
-            pl.lit(float(np.mean(after[metric].to_numpy()))).alias(metric),
-        ]
-        tables.append(change_table(before, after, metric, labels, rng).select(*about, pl.all()))
-    return pl.concat(tables)
-
-
 def intervened_values(
     recommender: Recommender,
     records: FactorRecords,
@@ -316,7 +271,13 @@ def intervened_values(
     """Return a metric of every target under each intervention, and how much of its list stays.
 
     Args:
-        recommender, records, sequences, interventions, metric, seed, **options: See `intervention_table`.
+        recommender: The model.
+        records: What it thinks about the targets that are evaluated.
+        sequences: All interactions.
+        interventions: Changes to try; None tries all.
+        metric: Of `evaluate`, with its cutoff.
+        seed: Of the interventions.
+        **options: Passed to `evaluate`: ``split``, ``seen_items``, ``users``, ``batch_size``, ``progress``.
 
     Returns:
         ``row``, ``user_index``, the metric of the model as it is as ``none``, and for each intervention a column of its
@@ -354,54 +315,3 @@ def _values(metric: str, plain: pl.DataFrame, changed: Mapping[str, pl.DataFrame
         shared = best.list.set_intersection(results["top_items"].list.head(N_KEPT)).list.len()
         columns[f"kept {name}"] = shared / best.list.len()
     return plain.select("row", USER_INDEX).with_columns(**columns)
-
-
-@dataclass(frozen=True)
-class Oracle:
-    """What choosing the right factor for every target would be worth.
-
-    Attributes:
-        full: The metric of the model as it is.
-        single: Of each factor alone, [K].
-        best: Of the best single factor of every target, known from the answer: no gate that chooses one factor for all
-            steps can do better. One that mixes factors could.
-        gain, low, high: `best` less `full`, with its interval over users. Some of it is luck: the best of K unequal
-            rankings is better than any, even where none knows more than another.
-    """
-
-    full: float
-    single: tuple[float, ...]
-    best: float
-    gain: float
-    low: float
-    high: float
-
-
-def factor_oracle(
-    recommender: Recommender,
-    records: FactorRecords,
-    sequences: UserSequences,
-    *,
-    metric: str = "ndcg@10",
-    seed: int = 0,
-    **options: Any,
-) -> Oracle:
-    """Return the ceiling of choosing one factor: the best of every target; arguments as `intervention_table`."""
-    alone = [Intervention("only", k) for k in range(records.n_factors)]
-    frame = intervened_values(recommender, records, sequences, interventions=alone, metric=metric, seed=seed, **options)
-    return oracle_of(frame, [str(each) for each in alone], generator(seed, "oracle"))
-
-
-def oracle_of(frame: pl.DataFrame, alone: Sequence[str], rng: np.random.Generator) -> Oracle:
-    """Return the ceiling from what `intervened_values` returned, of one run or of several.
-
-    Args:
-        frame: Rows of all runs, one below the other.
-        alone: Its columns of single factors.
-        rng: Draws the resamples over users.
-    """
-    by_factor, full = frame.select(alone).to_numpy(), frame["none"].to_numpy()
-    best = by_factor.max(1)
-    gain = clustered_bootstrap(best - full, frame[USER_INDEX].to_numpy(), rng)
-    single = tuple(float(value) for value in by_factor.mean(0))
-    return Oracle(float(full.mean()), single, float(best.mean()), gain.mean, gain.low, gain.high)

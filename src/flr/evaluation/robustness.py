@@ -30,12 +30,10 @@ from flr.errors import ConfigError
 from flr.evaluation.damage import DAMAGES, DamagedScorer
 from flr.evaluation.metrics import cutoff_of, training_counts
 from flr.evaluation.protocol import Scorer, evaluate
-from flr.evaluation.significance import Interval, clustered_bootstrap
 from flr.records import ITEM_INDEX, TRAIN, USER_INDEX, BoolArray, UserSequences
-from flr.seeding import generator
 
 SELECTIONS: Final = ("shifted", "cold")
-#: Strengths that `robustness_curves` tries.
+#: Strengths that `strained_values` tries.
 STRENGTHS: Final[Mapping[str, Sequence[float]]] = {
     "insert": (0.1, 0.3, 0.5),
     "drop": (0.1, 0.3, 0.5),
@@ -44,56 +42,6 @@ STRENGTHS: Final[Mapping[str, Sequence[float]]] = {
     "shifted": (0.5, 0.75, 0.9),
     "cold": (0.5, 0.75, 0.9),
 }
-#: Columns of `robustness_curves`.
-SCHEMA: Final = {
-    "strain": pl.String,
-    "strength": pl.Float64,
-    "value": pl.Float64,
-    "relative_loss": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "n_targets": pl.Int64,
-}
-
-
-def robustness_curves(
-    scorer: Scorer,
-    sequences: UserSequences,
-    n_items: int,
-    *,
-    strengths: Mapping[str, Sequence[float]] = STRENGTHS,
-    metric: str = "ndcg@10",
-    window: int | None = None,
-    seed: int = 0,
-    n_resamples: int = 2000,
-    **options: Any,
-) -> pl.DataFrame:
-    """Return how much of a metric is lost under each strain, strength by strength.
-
-    Args:
-        scorer: Anything that scores the whole catalogue.
-        sequences: All interactions.
-        n_items: Size of the catalogue N.
-        strengths: Strengths of each strain.
-        metric: Of `evaluate`, with its cutoff.
-        window: Last items that are damaged, see `DamagedScorer`; None: whole histories.
-        seed: Of the damage and the resamples.
-        n_resamples: Bootstrap resamples.
-        **options: Passed to `evaluate`: ``split``, ``seen_items``, ``users``, ``batch_size``, ``progress``.
-
-    Returns:
-        Columns as `SCHEMA` has them; the first row, ``none``, is the undamaged evaluation. ``relative_loss`` is
-        ``1 - value / undamaged value``, below 0 for a gain. The interval of damage is that of the paired differences,
-        that of a selection the one of the mean of the targets that are left; both are taken relative to the undamaged
-        value, which counts as given.
-
-    Raises:
-        ConfigError: A strain is unknown or a strength out of range.
-    """
-    frame = strained_values(
-        scorer, sequences, n_items, strengths=strengths, metric=metric, window=window, seed=seed, **options
-    )
-    return _curves(frame, sequences, n_items, strengths, generator(seed, "robustness"), n_resamples=n_resamples)
 
 
 def strained_values(
@@ -108,10 +56,17 @@ def strained_values(
     seed: int = 0,
     **options: Any,
 ) -> pl.DataFrame:
-    """Return a metric of every target after each damage, what curves are made of.
+    """Return a metric of every target after each damage.
 
     Args:
-        scorer, sequences, n_items, strengths, metric, window, seed, **options: See `robustness_curves`.
+        scorer: Anything that scores the whole catalogue.
+        sequences: All interactions.
+        n_items: Size of the catalogue N.
+        strengths: Strengths of each strain; selections of targets need no scores of their own, see `hardest`.
+        metric: Of `evaluate`, with its cutoff.
+        window: Last items that are damaged, see `DamagedScorer`; None: whole histories.
+        seed: Of the damage.
+        **options: Passed to `evaluate`: ``split``, ``seen_items``, ``users``, ``batch_size``, ``progress``.
         keeps_older: See `DamagedScorer`.
 
     Returns:
@@ -129,36 +84,6 @@ def strained_values(
         damaged = DamagedScorer(scorer, strain, strength, n_items, seed, window, keeps_older)
         columns[f"{strain} {strength:g}"] = evaluate(damaged, sequences, n_items, **options).per_target[metric]
     return plain.select("row", USER_INDEX, ITEM_INDEX).with_columns(**columns)
-
-
-def _curves(
-    frame: pl.DataFrame,
-    sequences: UserSequences,
-    n_items: int,
-    strengths: Mapping[str, Sequence[float]],
-    rng: np.random.Generator,
-    *,
-    n_resamples: int,
-) -> pl.DataFrame:
-    values, users = frame["none"].to_numpy(), frame[USER_INDEX].to_numpy()
-    clean = float(values.mean())
-    rows = [("none", 0.0, clean, 0.0, 0.0, 0.0, len(values))]
-    for strain, each in strengths.items():
-        for strength in each:
-            if strain in DAMAGES:
-                after = frame[f"{strain} {strength:g}"].to_numpy()
-                loss = clustered_bootstrap(values - after, users, rng, n_resamples=n_resamples)
-                value, n = float(after.mean()), len(after)
-            else:
-                kept = hardest(frame, sequences, n_items, strain, strength)
-                left = Interval(float(values[kept].mean()), float("nan"), float("nan"))
-                if len(np.unique(users[kept])) > 1:
-                    left = clustered_bootstrap(values[kept], users[kept], rng, n_resamples=n_resamples)
-                loss = Interval(clean - left.mean, clean - left.high, clean - left.low)
-                value, n = left.mean, int(kept.sum())
-            scale = 1 / clean if clean else float("nan")
-            rows.append((strain, float(strength), value, loss.mean * scale, loss.low * scale, loss.high * scale, n))
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
 def _check_strains(strengths: Mapping[str, Sequence[float]]) -> None:

@@ -1,7 +1,6 @@
 """For whom a model is good: an evaluation cut by what is known of each target before anyone ranks.
 
-A slice is a label per target. `slice_labels` makes four kinds, `slice_table` averages any column over each label, with
-an interval clustered by user; `change_table` does so for the change between two evaluations of the same targets.
+A slice is a label per target: `slice_labels` makes four kinds, `slice_masks` tells the targets of each label.
 """
 
 from __future__ import annotations
@@ -15,9 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from flr.errors import DataError
 from flr.evaluation.metrics import training_counts
-from flr.evaluation.significance import Interval, clustered_bootstrap
 from flr.records import (
     ITEM_INDEX,
     USER_INDEX,
@@ -28,16 +25,6 @@ from flr.records import (
     UserSequences,
 )
 
-#: Columns of `slice_table`.
-SCHEMA: Final = {
-    "slice": pl.String,
-    "label": pl.String,
-    "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "n_targets": pl.Int64,
-    "n_users": pl.Int64,
-}
 _WORD = re.compile(r"\w+")
 _TITLES: Final = ("rare words", "words in between", "common words")
 _ORDER: Final = {name: place for names in (_TITLES, ("tail", "middle", "head")) for place, name in enumerate(names)}
@@ -81,36 +68,6 @@ def slice_labels(
     return per_target.select("row", USER_INDEX).with_columns(**labels)
 
 
-def slice_table(
-    values: FloatArray, labels: pl.DataFrame, rng: np.random.Generator, *, n_resamples: int = 2000
-) -> pl.DataFrame:
-    """Return the mean of a figure over all targets and over each label, with bootstrap intervals over users.
-
-    Args:
-        values: One per target, [n].
-        labels: From `slice_labels`, in the order of the values.
-        rng: Draws the resamples.
-        n_resamples: Bootstrap resamples.
-
-    Returns:
-        Columns as `SCHEMA` has them; the first row is ``all``. A label of one user has no interval (NaN).
-
-    Raises:
-        DataError: There are not as many values as labelled targets.
-    """
-    if len(values) != len(labels):
-        raise DataError(f"got {len(values)} values for {len(labels)} labelled targets; both must be of one evaluation")
-    users = labels[USER_INDEX].to_numpy()
-    table = []
-    for name, label, chosen in slice_masks(labels):
-        n_users = len(np.unique(users[chosen]))
-        found = Interval(float(values[chosen].mean()), float("nan"), float("nan"))
-        if n_users > 1:
-            found = clustered_bootstrap(values[chosen], users[chosen], rng, n_resamples=n_resamples)
-        table.append((name, label, found.mean, found.low, found.high, int(chosen.sum()), n_users))
-    return pl.DataFrame(table, schema=SCHEMA, orient="row")
-
-
 def slice_masks(labels: pl.DataFrame) -> list[tuple[str, str, BoolArray]]:
     """Return every slice with each of its labels and True at its targets, [n]; all targets first.
 
@@ -122,28 +79,6 @@ def slice_masks(labels: pl.DataFrame) -> list[tuple[str, str, BoolArray]]:
         of_targets = labels[name].to_numpy()
         found += [(name, label, of_targets == label) for label in sorted(set(of_targets), key=_natural)]
     return found
-
-
-def change_table(
-    before: pl.DataFrame, after: pl.DataFrame, metric: str, labels: pl.DataFrame, rng: np.random.Generator
-) -> pl.DataFrame:
-    """Return how much a metric changes from one evaluation to another of the same targets, as `slice_table`.
-
-    Args:
-        before, after: `Report.per_target` of both.
-        metric: A column of both, for example ``"ndcg@10"``.
-        labels: From `slice_labels` of either.
-        rng: Draws the resamples.
-
-    Raises:
-        DataError: The evaluations or labels are of other targets.
-    """
-    if not (before["row"].equals(after["row"]) and before["row"].equals(labels["row"])):
-        raise DataError(
-            f"got evaluations of {len(before)} and {len(after)} targets and labels of {len(labels)}, "
-            "expected the same targets in the same order"
-        )
-    return slice_table((after[metric] - before[metric]).to_numpy(), labels, rng)
 
 
 def popularity_classes(counts: IntArray) -> npt.NDArray[np.object_]:

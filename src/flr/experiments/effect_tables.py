@@ -12,10 +12,9 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from flr.diagnostics.interventions import oracle_of
 from flr.evaluation.damage import DAMAGES
 from flr.evaluation.robustness import damages_of, hardest
-from flr.evaluation.significance import Interval, hidden_loss, percentile_interval, resampled_means
+from flr.evaluation.significance import Interval, clustered_bootstrap, hidden_loss, percentile_interval, resampled_means
 from flr.evaluation.slices import slice_masks
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.experiments.pooling import OfSeeds, cells_of, frame_of, tables_by_seed
@@ -111,6 +110,9 @@ def _intervals(columns: FloatArray, users: IntArray, rng: np.random.Generator) -
 def oracle_table(models: Mapping[str, OfSeeds], settings: EvidenceSettings) -> pl.DataFrame:
     """Return what choosing the best single factor of every target, known from the answer, would be worth.
 
+    No gate that chooses one factor for all steps can do better; one that mixes factors could. Some of the gain is luck:
+    the best of K unequal rankings is better than any, even where none knows more than another.
+
     Returns:
         ``model``, ``full``, ``best_fixed`` (one factor alone, in each run the best on the other half of the users),
         ``oracle``, ``gain`` (oracle less full) with ``low`` and ``high``, ``seeds``; means over targets of all runs.
@@ -120,15 +122,14 @@ def oracle_table(models: Mapping[str, OfSeeds], settings: EvidenceSettings) -> p
         parts = []
         for frame in frames.values():
             alone = [name for name in frame.columns if name.startswith("only ")]
-            parts.append(
-                frame.select("none", USER_INDEX, best=pl.max_horizontal(alone), fixed=_cross_fitted(frame, alone))
-            )
+            best, fixed = pl.max_horizontal(alone), _cross_fitted(frame, alone)
+            parts.append(frame.select(USER_INDEX, full="none", best_fixed=fixed, oracle=best))
         pooled = pl.concat(parts)
-        oracle = oracle_of(pooled, ["best"], generator(0, f"evidence oracle {model}"))
-        fixed = float(np.mean(pooled["fixed"].to_numpy()))
+        gains, rng = (pooled["oracle"] - pooled["full"]).to_numpy(), generator(0, f"evidence oracle {model}")
+        gain = clustered_bootstrap(gains, pooled[USER_INDEX].to_numpy(), rng)
+        means = {name: float(np.mean(pooled[name].to_numpy())) for name in ("full", "best_fixed", "oracle")}
         rows.append(
-            {"model": model, "full": oracle.full, "best_fixed": fixed, "oracle": oracle.best}
-            | {"gain": oracle.gain, "low": oracle.low, "high": oracle.high, "seeds": len(parts)}
+            {"model": model, **means, "gain": gain.mean, "low": gain.low, "high": gain.high, "seeds": len(parts)}
         )
     return frame_of(rows)
 
