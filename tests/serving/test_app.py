@@ -263,9 +263,10 @@ def test_a_body_of_another_type_is_refused(given: str, client: TestClient) -> No
 
 def test_paths_and_methods_that_are_not_there(client: TestClient) -> None:
     is_problem(client.get("/v1/nothing"), 404, "not-found")
-    response = client.put("/v1/recommend")
-    is_problem(response, 405, "method-not-allowed")
-    assert "POST" in response.headers["allow"]
+    for path, methods in (("/v1/recommend", "POST"), ("/v1/items", "DELETE, GET, HEAD, POST"), ("/ready", "GET, HEAD")):
+        response = client.put(path)
+        is_problem(response, 405, "method-not-allowed")
+        assert response.headers["allow"] == methods
     is_problem(client.get("/v1/factors"), 404, "no-profiles")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flr import __version__
@@ -152,8 +152,17 @@ class _Heads:
 
 def _route_of(app: FastAPI, scope: Scope) -> str | None:
     """Return the template of a request's path, of one that never reached its route too."""
-    matching = (route for route in app.routes if route.matches(scope)[0] is not Match.NONE)
-    return getattr(scope.get("route") or next(matching, None), "path", None)
+    return getattr(scope.get("route") or next(_routes_at(app, scope), None), "path", None)
+
+
+def _methods_of(app: FastAPI, scope: Scope) -> set[str]:
+    """Return what may be done at a request's path; see `_Heads`."""
+    methods = {method for route in _routes_at(app, scope) for method in getattr(route, "methods", None) or ()}
+    return methods | {"HEAD"} if "GET" in methods else methods
+
+
+def _routes_at(app: FastAPI, scope: Scope) -> Iterator[BaseRoute]:
+    return (route for route in app.routes if route.matches(scope)[0] is not Match.NONE)
 
 
 def _warm_up(service: Service) -> None:
@@ -206,7 +215,10 @@ def _add_errors(app: FastAPI) -> None:
         }
         name = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
         detail = said.get(error.status_code, str(error.detail))
-        problem = ProblemError(error.status_code, name, detail, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # starlette names the methods of one route; a path may have several
+            headers["Allow"] = ", ".join(sorted(_methods_of(app, request.scope)))
+        problem = ProblemError(error.status_code, name, detail, headers)
         return problem.response(request.state.request_id)
 
 
