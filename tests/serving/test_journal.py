@@ -209,6 +209,20 @@ def test_a_journal_that_is_closed_takes_back_what_it_may_have_kept(path: Path, m
     assert found_after_a_crash(path) == [ADD, REMOVE]
 
 
+@pytest.mark.parametrize("is_replaced", [False, True], ids=["moved", "replaced"])
+def test_no_edit_is_written_where_the_next_server_does_not_look(is_replaced: bool, path: Path) -> None:
+    journal = Journal(written(path), "c1")
+    away = path.rename(path.with_name("away"))
+    if is_replaced:
+        shutil.copy(away, path)
+    with pytest.raises(StorageError, match="was moved, replaced or deleted while it was open, so the edit is refused"):
+        journal.append(ADD)
+    away.replace(path)
+    journal.append(ADD)
+    journal.close()
+    assert found_after_a_crash(path) == [ADD, REMOVE, ADD]
+
+
 def test_no_edit_is_taken_behind_the_rest_of_a_refused_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(written(path), "c1")
     disk = Disk(monkeypatch, lambda n: n >= 2)

@@ -78,9 +78,15 @@ class Journal:
         """Put an edit on the disk.
 
         Raises:
-            StorageError: The disk refuses. A server that starts later does not find the edit; where it may, the error
-                says so. No further edit is taken while what is left of one cannot be cut off.
+            StorageError: The disk refuses, or the file is no longer where it was. A server that starts later does not
+                find the edit; where it may, the error says so. No further edit is taken while what is left of one
+                cannot be cut off.
         """
+        if not self._is_in_place():
+            raise StorageError(
+                f"the journal {str(self.path)!r} was moved, replaced or deleted while it was open, so the edit is "
+                "refused: put it back, or start the server again"
+            )
         line, is_ending = _line(record), False
         try:
             self._cut_refused()
@@ -110,6 +116,13 @@ class Journal:
     def _reopen(self) -> None:
         self._file = self.path.open("ab", buffering=0)
         self._end = self._file.seek(0, os.SEEK_END)
+
+    def _is_in_place(self) -> bool:
+        """Whether what is written to is what a server that starts later will read."""
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
+        except OSError:
+            return False
 
     def _put(self, content: bytes) -> None:
         if os.write(self._file.fileno(), content) != len(content):
