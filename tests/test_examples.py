@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import own_baseline
 import own_model
 import own_reasoner
 import own_reward
@@ -48,6 +49,16 @@ def test_a_reasoner_of_ones_own_is_trained_and_loaded(
     told = capsys.readouterr().out
     assert "NDCG@10" in told and "gates of the last step" in told
     assert '"evenness": ' in (tmp_path / "own" / "log.jsonl").read_text()
+
+
+def test_a_baseline_of_ones_own_is_fitted_and_compared(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--run", str(trained / "run"), "--data", str(trained / "data"), "--output", str(tmp_path / "rivals"))
+    own_baseline.main(where)
+    told = capsys.readouterr().out
+    assert "item-vectors: NDCG@10 0." in told and "best of 3 trials" in told
+    assert told.count("the run is better by") == 2
 
 
 def test_a_reward_of_ones_own_is_found_by_name() -> None:

@@ -36,6 +36,7 @@ DOCUMENTED = [
     "profile_factors",
     "read",
     "read_frames",
+    "register_baseline",
     "register_reasoner",
     "run_baselines",
     "run_study",

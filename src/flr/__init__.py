@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from flr.baselines.registry import register_baseline
     from flr.building import register_reasoner
     from flr.bulk import ListSettings, write_lists
     from flr.catalogue.filters import Between, ItemFilter
@@ -73,6 +74,7 @@ _HOMES = {
     "profile_factors": "flr.explanation.profiling",
     "read": "flr.data.readers",
     "read_frames": "flr.data.readers",
+    "register_baseline": "flr.baselines.registry",
     "register_reasoner": "flr.building",
     "run_baselines": "flr.experiments.baselines",
     "run_study": "flr.experiments.study",
@@ -108,6 +110,7 @@ __all__ = [
     "profile_factors",
     "read",
     "read_frames",
+    "register_baseline",
     "register_reasoner",
     "run_baselines",
     "run_study",

@@ -45,7 +45,7 @@ def test_results_are_written_and_not_made_twice(data: Path, tmp_path: Path, monk
 
 
 def test_unknown_names_and_missing_titles(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown baseline 'sasrek': did you mean 'sasrec'"):
+    with pytest.raises(ConfigError, match="there is no baseline 'sasrek'; did you mean 'sasrec'"):
         run_baselines(data, tmp_path, only=["sasrek"])
     with pytest.raises(ConfigError, match="alpharec got nothing that reads titles"):
         run_baselines(data, tmp_path, only=["alpharec"])

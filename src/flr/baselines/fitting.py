@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -13,19 +14,22 @@ import numpy as np
 from flr.baselines.item_neighbours import Ease, ItemNeighbours, NeighbourScorer
 from flr.baselines.neighbours import LastItemMarkov
 from flr.baselines.popularity import Popularity
+from flr.baselines.registry import Rival, registered
 from flr.baselines.sequential import SequenceScorer, build_network, train_network
-from flr.baselines.settings import BaselineName, BaselineSettings, NetworkSettings, trial_settings
+from flr.baselines.settings import BaselineSettings, NetworkSettings
 from flr.baselines.transitions import TransitionMixture
+from flr.baselines.trials import trial_settings
 from flr.devices import default_device, own_random_numbers
 from flr.evaluation.protocol import Scorer, evaluate
 from flr.progress import SILENT, Progress
-from flr.records import FloatArray, UserSequences
+from flr.records import TEST, FloatArray, UserSequences
 from flr.seeding import derive_seed
 
 #: Cutoff of the NDCG that decides.
 _CUTOFF: Final = 10
 
-Baseline = Popularity | LastItemMarkov | NeighbourScorer | TransitionMixture | SequenceScorer
+BuiltIn = Popularity | LastItemMarkov | NeighbourScorer | TransitionMixture | SequenceScorer
+Baseline = BuiltIn | Rival
 #: Baselines that count and have settings to choose.
 _COUNTED: Final[dict[str, type[ItemNeighbours | Ease | TransitionMixture]]] = {
     "item-knn": ItemNeighbours,
@@ -66,14 +70,14 @@ class FittedBaseline:
         best: Number of the best trial.
     """
 
-    name: BaselineName
+    name: str
     scorer: Baseline
     trials: tuple[Trial, ...]
     best: int
 
 
 def fit_baseline(
-    name: BaselineName,
+    name: str,
     sequences: UserSequences,
     n_items: int,
     *,
@@ -85,7 +89,7 @@ def fit_baseline(
     """Fit a baseline to training rows, and choose its settings by NDCG@10 on validation rows.
 
     Args:
-        name: Which one.
+        name: Which one; one of your own after `register_baseline`.
         sequences: All users; test rows are never read.
         n_items: Size of the catalogue N.
         settings: Settings and number of trials; None takes the defaults.
@@ -94,10 +98,10 @@ def fit_baseline(
         progress: Told about trials and epochs.
 
     Raises:
-        ConfigError: alpharec got no title embeddings, or not one for each item.
+        ConfigError: There is no such baseline; or alpharec got no title embeddings, or not one for each item.
         DataError: There is nothing to train on or to validate with.
     """
-    settings = settings or BaselineSettings()
+    settings, own = settings or BaselineSettings(), registered(name)
 
     def validate(scorer: Scorer) -> float:
         report = evaluate(scorer, sequences, n_items, split="valid", cutoffs=(_CUTOFF,), seen_items=settings.seen_items)
@@ -110,8 +114,12 @@ def fit_baseline(
     tried = list[tuple[Baseline, Trial]]()
     for number, chosen in enumerate(trial_settings(name, settings)):
         trial: tuple[Baseline, Trial]
-        if name in _COUNTED:
-            trial = _counted(_COUNTED[name], chosen, sequences, n_items, validate)
+        if own is not None:
+            with own_random_numbers(derive_seed(seed, f"baseline {name}")):
+                fit = partial(own.kind.fit, without_test(sequences), n_items, seed=derive_seed(seed, name), **chosen)
+                trial = _timed(fit, chosen, validate)
+        elif name in _COUNTED:
+            trial = _timed(partial(_COUNTED[name].fit, sequences, n_items, **chosen), chosen, validate)
         else:
             untrained = _untrained(name, sequences, n_items, NetworkSettings(**chosen), seed=seed, titles=titles)
             trial = _trained(untrained, sequences, chosen, validate, seed=seed, progress=progress)
@@ -121,17 +129,22 @@ def fit_baseline(
     return FittedBaseline(name, tried[best][0], tuple(trial for _, trial in tried), best)
 
 
-def _counted(
-    kind: type[ItemNeighbours | Ease | TransitionMixture],
-    chosen: dict[str, Any],
-    sequences: UserSequences,
-    n_items: int,
-    validate: Callable[[Scorer], float],
-) -> tuple[ItemNeighbours | Ease | TransitionMixture, Trial]:
+def _timed(
+    fit: Callable[[], Baseline], chosen: dict[str, Any], validate: Callable[[Scorer], float]
+) -> tuple[Baseline, Trial]:
     started = time.perf_counter()
-    scorer = kind.fit(sequences, n_items, **chosen)
+    scorer = fit()
     valid = validate(scorer)
     return scorer, Trial(chosen, valid, seconds=time.perf_counter() - started)
+
+
+def without_test(sequences: UserSequences) -> UserSequences:
+    """Return the same users without their test rows."""
+    kept = sequences.split != TEST
+    n_rows = np.bincount(sequences.users[kept], minlength=sequences.n_users)
+    offsets = np.concatenate([[0], np.cumsum(n_rows)])
+    rows = (sequences.item_index[kept], sequences.timestamps[kept], sequences.split[kept])
+    return UserSequences(sequences.user_ids, offsets, *rows)
 
 
 def _untrained(

@@ -1,4 +1,4 @@
-"""What baselines are trained with, and the same budget of trials for each of them.
+"""What baselines are trained with, and what else is tried for them.
 
 Not a section of `flr.config.Config`: a run of the model has nothing to say about its rivals. The settings are kept in
 full beside each baseline's results.
@@ -6,7 +6,6 @@ full beside each baseline's results.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
@@ -14,7 +13,6 @@ from pydantic import Field
 
 from flr.config import EaseConfig, NetworkConfig
 from flr.sections import Section
-from flr.seeding import generator
 from flr.transitions import RELATION_WEIGHTS
 
 BaselineName = Literal[
@@ -70,6 +68,9 @@ class BaselineSettings(Section):
     ease: EaseConfig = EaseConfig()
     transitions: TransitionSettings = TransitionSettings()
     network: NetworkSettings = NetworkSettings()
+    own: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Settings of registered baselines by name, where not those of registration."
+    )
 
 
 NEIGHBOUR_GRID: Final[Mapping[str, Sequence[Any]]] = {
@@ -91,43 +92,3 @@ NETWORK_GRID: Final[Mapping[str, Sequence[Any]]] = {
     "dropout": (0.1, 0.3, 0.5),
     "width": (64, 128),
 }
-
-
-def trial_settings(name: BaselineName, settings: BaselineSettings) -> list[dict[str, Any]]:
-    """Return what is tried for a baseline: the settings as given, then points of its grid in a fixed random order.
-
-    The order depends on no seed, so all networks try the same points in every run; there are never more trials than
-    points.
-    """
-    if name in UNTUNED:
-        return [{}]
-    section, grid = _tuned(name)
-    given = getattr(settings, section).model_dump()
-    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    order = generator(0, "baseline grid").permutation(len(points))
-    others = [points[i] for i in order if any(given[key] != value for key, value in points[i].items())]
-    return [given, *({**given, **point} for point in others[: settings.trials - 1])]
-
-
-def settled(name: str, settings: BaselineSettings, chosen: Mapping[str, Any]) -> BaselineSettings:
-    """Return settings whose only trial is one that another seed chose.
-
-    Args:
-        name: Which baseline.
-        settings: What else there is to set.
-        chosen: Settings of the other seed's best trial.
-    """
-    if name in UNTUNED:
-        return settings
-    section, _ = _tuned(name)
-    return BaselineSettings.model_validate(settings.model_dump() | {section: dict(chosen), "trials": 1})
-
-
-def _tuned(name: str) -> tuple[str, Mapping[str, Sequence[Any]]]:
-    """Return the section of the settings that a baseline has, and its grid."""
-    of_name = {
-        "item-knn": ("neighbours", NEIGHBOUR_GRID),
-        "ease": ("ease", EASE_GRID),
-        "transitions": ("transitions", TRANSITION_GRID),
-    }
-    return of_name.get(name, ("network", NETWORK_GRID))

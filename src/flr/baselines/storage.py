@@ -1,8 +1,9 @@
 """Fitted baselines on disk: arrays as safetensors, everything else as JSON.
 
 ==================  ====================================================================
-baseline.json       what it is: layout version, name, catalogue size, settings, seed, trials
+baseline.json       what it is: layout version, name, settings, seed, trials
 arrays.safetensors  counts and weights
+own/                instead, what a baseline of one's own has saved
 ==================  ====================================================================
 """
 
@@ -20,10 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flr.baselines.fitting import Baseline, FittedBaseline, Trial
+from flr.baselines.fitting import Baseline, BuiltIn, FittedBaseline, Trial
 from flr.baselines.item_neighbours import Ease, ItemNeighbours
 from flr.baselines.neighbours import LastItemMarkov
 from flr.baselines.popularity import Popularity
+from flr.baselines.registry import Rival, registered
 from flr.baselines.sequential import SequenceScorer, build_network
 from flr.baselines.settings import NetworkSettings
 from flr.baselines.transitions import TransitionMixture
@@ -35,6 +37,8 @@ from flr.transitions import Transitions
 #: Layout of a saved baseline; raised when older folders become unreadable.
 FORMAT_VERSION: Final = 1
 META_FILE: Final = "baseline.json"
+#: What a baseline of one's own saves goes below it.
+OWN_FOLDER: Final = "own"
 _ARRAYS: Final = "arrays.safetensors"
 _COUNTS, _WEIGHTS, _TRANSITIONS = "popularity.counts", "network.", "transitions."
 
@@ -54,17 +58,20 @@ def save_baseline(
         ArtifactError: The folder exists and `overwrite` is False, or it holds no baseline.
         StorageError: The disk refused; what was there before is untouched.
     """
-    arrays = _arrays(fitted.scorer)
     meta = {
         "format_version": FORMAT_VERSION,
         "name": fitted.name,
-        "n_items": len(arrays[_COUNTS]),
         "best": fitted.best,
         "trials": [asdict(trial) for trial in fitted.trials],
         **(facts or {}),
     }
     with new_folder(path, overwrite=overwrite, marker=META_FILE) as folder:
-        save_file(arrays, folder / _ARRAYS)
+        if isinstance(fitted.scorer, Rival):
+            (folder / OWN_FOLDER).mkdir()
+            fitted.scorer.save(folder / OWN_FOLDER)
+            meta["n_weights"] = getattr(fitted.scorer, "n_weights", None)
+        else:
+            save_file(_arrays(fitted.scorer), folder / _ARRAYS)
         write_json(folder / META_FILE, meta)
 
 
@@ -73,12 +80,16 @@ def load_baseline(path: Path) -> FittedBaseline:
 
     Raises:
         ArtifactError: The folder is missing, half-written, corrupt or of another version.
+        ConfigError: It is one of one's own, which nobody has registered.
     """
     meta = _meta(path)
     try:
-        arrays = load_file(path / _ARRAYS)
         trials = tuple(_trial(trial) for trial in meta["trials"])
-        scorer = _scorer(meta["name"], arrays, trials[meta["best"]].settings)
+        own = registered(meta["name"])
+        if own is not None:
+            scorer: Baseline = own.kind.load(path / OWN_FOLDER)
+        else:
+            scorer = _scorer(meta["name"], load_file(path / _ARRAYS), trials[meta["best"]].settings)
     except (OSError, SafetensorError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(f"cannot read the baseline {str(path)!r}: {error}; fit it again") from error
     return FittedBaseline(meta["name"], scorer, trials, meta["best"])
@@ -107,7 +118,7 @@ def _meta(path: Path) -> dict[str, Any]:
     return meta
 
 
-def _arrays(scorer: Baseline) -> dict[str, Tensor]:
+def _arrays(scorer: BuiltIn) -> dict[str, Tensor]:
     if isinstance(scorer, Popularity):
         return {_COUNTS: torch.from_numpy(scorer.counts.astype(np.int64))}
     counts = _arrays(scorer.popularity)
@@ -120,7 +131,7 @@ def _arrays(scorer: Baseline) -> dict[str, Tensor]:
     return counts | {name: torch.from_numpy(np.ascontiguousarray(getattr(scorer, name))) for name in names}
 
 
-def _scorer(name: str, arrays: Mapping[str, Tensor], settings: dict[str, Any]) -> Baseline:
+def _scorer(name: str, arrays: Mapping[str, Tensor], settings: dict[str, Any]) -> BuiltIn:
     popularity = Popularity(arrays[_COUNTS].numpy())
     if name == Popularity.name:
         return popularity

@@ -14,12 +14,13 @@ from pydantic import ValidationError
 
 from flr.baselines.fitting import fit_baseline
 from flr.baselines.language import title_embeddings
-from flr.baselines.settings import NAMES, BaselineName, BaselineSettings
+from flr.baselines.registry import baseline_names, registered
+from flr.baselines.settings import BaselineName, BaselineSettings
 from flr.baselines.storage import META_FILE, save_baseline
 from flr.catalogue.titles import build_catalogue
 from flr.config import parse_config
 from flr.data.storage import load_prepared
-from flr.errors import ArtifactError, ConfigError, nearest
+from flr.errors import ArtifactError, ConfigError
 from flr.evaluation.protocol import evaluate
 from flr.evaluation.reports import load_report, save_report
 from flr.persistence import file_sha256, read_json
@@ -93,6 +94,8 @@ def run_baselines(
     results = []
     for name in names:
         folder, facts = output / name, common
+        if (own := registered(name)) is not None:
+            facts = common | {"registered": {"settings": own.settings, "grid": own.grid}}
         if name == READS_TITLES and titles_from is not None:
             facts = common | {"titles_from": _who_reads(titles_from, prepared)}
         found = None if overwrite else _finished(folder, name, facts)
@@ -143,12 +146,13 @@ def _reader(titles_from: Path | str, items: pl.DataFrame) -> Recommender:
     return build_recommender(config, build_catalogue(items), torch.device("cpu"))
 
 
-def _chosen(only: Sequence[str], titles_from: Path | str | None) -> list[BaselineName]:
-    if unknown := [name for name in only if name not in NAMES]:
-        raise ConfigError(f"unknown baseline {unknown[0]!r}: {nearest(unknown[0], NAMES)}")
+def _chosen(only: Sequence[str], titles_from: Path | str | None) -> list[str]:
+    for name in only:
+        registered(name)
     if READS_TITLES in only and titles_from is None:
         raise ConfigError("alpharec got nothing that reads titles for it; name a run or a language model (titles_from)")
-    return [name for name in NAMES if (name in only if only else name != READS_TITLES or titles_from is not None)]
+    names = baseline_names()
+    return [name for name in names if (name in only if only else name != READS_TITLES or titles_from is not None)]
 
 
 def _finished(folder: Path, name: str, facts: dict[str, Any]) -> BaselineResult | None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from flr.baselines.settings import NAMES
+from flr.baselines.registry import registered
 from flr.config import Config, load_config
 from flr.errors import ConfigError, nearest
 from flr.experiments.evidence_settings import EvidenceSettings
@@ -125,8 +125,10 @@ class Study(_Part):
             if name in sources and self.variants[name].source is not None:
                 raise ValueError(f"variant {name!r} starts from another one itself; name that one")
         for name in self.baselines:
-            if name not in NAMES:
-                raise ValueError(f"there is no baseline {name!r}; {nearest(name, NAMES)}")
+            try:
+                registered(name)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
         return self
 
     @model_validator(mode="after")

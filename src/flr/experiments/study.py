@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from flr.baselines.settings import BaselineSettings, settled
+from flr.baselines.settings import BaselineSettings
 from flr.baselines.storage import best_settings
+from flr.baselines.trials import settled
 from flr.config import parse_saved
 from flr.data.storage import load_prepared
 from flr.errors import ArtifactError

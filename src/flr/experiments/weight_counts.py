@@ -14,7 +14,9 @@ from typing import Final
 from safetensors import SafetensorError, safe_open
 
 from flr.baselines.item_neighbours import Ease
+from flr.baselines.storage import META_FILE, OWN_FOLDER
 from flr.errors import ArtifactError
+from flr.persistence import read_json
 from flr.training.folder import RunFolder
 
 #: Tensors of an assistant that are no weights, and those of a baseline's network: title embeddings, read not trained.
@@ -45,6 +47,10 @@ def baseline_weights(folder: Path, name: str) -> int | None:
     Raises:
         ArtifactError: The file cannot be read.
     """
+
+    if (folder / OWN_FOLDER).exists():  # a baseline of one's own says so itself, or nothing
+        said = read_json(folder / META_FILE, "saved baseline").get("n_weights")
+        return said if isinstance(said, int) else None
 
     def is_weight(tensor: str) -> bool:
         of_network = tensor.startswith("network.") and tensor != _NOT_OF_NETWORK
