@@ -5,7 +5,7 @@ A request takes one snapshot and keeps to it, so items that come and go meanwhil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,6 +41,8 @@ _NODES_PER_ITEM = 2
 Thinker = Callable[[Histories, IntArray], ThoughtState]
 #: Token streams -> what the model reads there.
 Reader = Callable[[TokenStreams], EncodedStreams]
+#: What was thought -> what might have been.
+_Change = Callable[[ThoughtState], ThoughtState]
 #: Takes histories cut to the window, and their places among all that are scored; returns scores, [n, N].
 _Scored = Callable[[Histories, IntArray], Tensor]
 
@@ -109,6 +111,26 @@ class Snapshot:
 
         n_rows = self._rows_per_forward(histories, _NODES_PER_ITEM * min(k, self.catalogue.n_items))
         return self._score(histories, n_rows, scored)
+
+    def best_under(
+        self,
+        histories: Histories,
+        k: int,
+        changes: Sequence[_Change],
+        *,
+        exclude_seen: bool,
+    ) -> Iterator[tuple[IntArray, list[FloatArray]]]:
+        """Yield places of histories, and what `score_best` would return under each change of what is thought of them.
+
+        Every history is read once. Votes have heard the assistant before they are changed.
+        """
+        n_rows = self._rows_per_forward(histories, _NODES_PER_ITEM * min(k, self.catalogue.n_items))
+        for rows, read in self._batches(histories, n_rows):
+            with torch.inference_mode():
+                banned = self._banned(histories.take(rows), rows, exclude_seen)
+                state = self.think(read).among(self.compiled)
+                scores = [self._best(change(state), banned, k, None).float().cpu().numpy() for change in changes]
+            yield rows, scores
 
     def best_by_factor(
         self, histories: Histories, k: int, *, exclude_seen: bool, allowed: AllowedItems | None = None

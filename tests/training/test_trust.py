@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -14,8 +15,8 @@ from flr.data.storage import load_prepared
 from flr.data.transitions import count_transitions
 from flr.recommender import Recommender
 from flr.training.run import build_recommender
-from flr.training.trust import settle_trust
-from flr.training.validation import Validation
+from flr.training.trust import _gains, _settled, settle_trust
+from flr.training.validation import Validation, ValidationTargets
 from toy import TINY, prepared_ring, small_config
 
 
@@ -39,22 +40,49 @@ def untrained(ring: Path, *overrides: str) -> Recommender:
 
 def bias(recommender: Recommender) -> float:
     assert recommender.model.memory is not None
-    return float(recommender.model.memory.trust.bias)
+    return float(recommender.model.memory.trust.bias.detach())
 
 
-@pytest.mark.parametrize("peak", [-2.0, 0.0, 3.0, 100.0])
-def test_the_trust_goes_where_validation_peaks_and_not_without_end(ring: Path, peak: float) -> None:
-    recommender = untrained(ring, "reasoner.memory=transitions")
-    asked = []
+def gains_of(means: list[float], n: int = 400, noise: float = 0.01) -> np.ndarray:
+    """Return what n targets gain by each move; their noise is the same for all moves, and so is its mean."""
+    rng = np.random.default_rng(0)
+    return np.array(means) + noise * rng.normal(size=(n, 1)) + 1e-3 * rng.normal(size=(n, len(means)))
 
-    def validation(_: Any) -> dict[str, float]:
-        asked.append(bias(recommender))
-        return {"ndcg@10": -abs(bias(recommender) - peak)}
 
-    moved, metrics = settle_trust(recommender, validation, Accelerator(cpu=True), {"ndcg@10": -abs(peak)})  # type: ignore[arg-type]
-    assert moved == bias(recommender) == min(peak, 6.0)
-    assert metrics["ndcg@10"] == -abs(moved - peak)
-    assert len(asked) <= 8
+@pytest.mark.parametrize(
+    ("means", "settled"),
+    [
+        ([0.5, 0.4, 0.3, 0.3, 0.3, 0.3, 0.3], 0.0),
+        ([0.1, 0.2, 0.3, 0.2, 0.1, 0.1, 0.1], 2.0),
+        ([0.1419, 0.1417, 0.1444, 0.144, 0.14, 0.14, 0.14], 2.0),  # a walk uphill would stop at the dip
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], 6.0),
+        ([0.5, 0.1, 0.1, 0.1, 0.1, 0.1, 0.5001], 6.0),  # what lies between two peaks is worse than both
+    ],
+)
+def test_the_trust_goes_where_validation_peaks(means: list[float], settled: float) -> None:
+    moves = [float(move) for move in range(7)]
+    assert _settled(moves, gains_of(means), np.random.default_rng(0)) == settled
+
+
+def test_of_moves_that_are_as_good_it_takes_one_in_between() -> None:
+    """Resamples of few targets choose one or the other."""
+    gains = np.full((60, 7), 0.2)
+    gains[:30, 2], gains[30:, 4], gains[:, 3] = 0.4, 0.4, 0.3
+    assert _settled([0.0, -1.0, -2.0, -3.0, -4.0, -5.0, -6.0], gains, np.random.default_rng(0)) == -3.0
+
+
+@pytest.mark.parametrize("seen_items", ["exclude", "include"])
+def test_each_move_gains_what_validation_says_of_it(ring: Path, seen_items: str) -> None:
+    recommender = untrained(ring, "reasoner.memory=transitions", f"evaluation.seen_items={seen_items}")
+    validation, accelerator = Validation(recommender, load_prepared(ring)), Accelerator(cpu=True)
+    targets = ValidationTargets.of(validation.sequences, validation.users, accelerator)
+    moves = (0.0, 2.0, -3.0)
+    gains = _gains(recommender, targets, moves)
+    assert gains.shape == (48, 3)
+    for move, of_move in zip(moves, gains.mean(0), strict=True):
+        assert recommender.model.memory is not None
+        torch.nn.init.constant_(recommender.model.memory.trust.bias, move)
+        assert of_move == pytest.approx(validation(accelerator)["ndcg@10"])
 
 
 def test_votes_that_know_the_ring_get_the_trust_that_random_titles_lose(ring: Path) -> None:
@@ -64,13 +92,27 @@ def test_votes_that_know_the_ring_get_the_trust_that_random_titles_lose(ring: Pa
     torch.nn.init.constant_(recommender.model.memory.trust.bias, -4.0)
     recommender.model.eval()
     before = validation(accelerator)
-    moved, after = settle_trust(recommender, validation, accelerator, before)
+    moved = settle_trust(recommender, validation, accelerator)
     assert moved > 0
-    assert after["ndcg@10"] > before["ndcg@10"]
-    assert validation(accelerator) == after
+    assert bias(recommender) == -4.0 + moved
+    assert validation(accelerator)["ndcg@10"] > before["ndcg@10"]
+
+
+@pytest.mark.parametrize("peak", [-2.0, 0.0, 3.0, 100.0])
+def test_less_trust_is_tried_where_more_gains_nothing(ring: Path, peak: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender, tried = untrained(ring, "reasoner.memory=transitions"), []
+
+    def gains(_: Recommender, targets: ValidationTargets, moves: Sequence[float]) -> np.ndarray:
+        tried.append(moves)
+        return np.tile([-abs(move - peak) for move in moves], (targets.n, 1))
+
+    monkeypatch.setattr("flr.training.trust._gains", gains)
+    validation = Validation(recommender, load_prepared(ring))
+    assert settle_trust(recommender, validation, Accelerator(cpu=True)) == bias(recommender) == min(peak, 6.0)
+    assert len(tried) == (1 if peak > 0 else 2)
 
 
 def test_a_model_without_a_memory_is_left_alone(ring: Path) -> None:
     recommender = untrained(ring, "reasoner.memory=none")
     validation = Validation(recommender, load_prepared(ring))
-    assert settle_trust(recommender, validation, Accelerator(cpu=True), {"ndcg@10": 0.5}) == (0.0, {"ndcg@10": 0.5})
+    assert settle_trust(recommender, validation, Accelerator(cpu=True)) == 0.0

@@ -30,20 +30,25 @@ from flr.evaluation.metrics import ndcg
 from flr.evaluation.protocol import Scorer, evaluate
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
-from flr.records import VALID, FloatArray, Histories, IntArray, UserSequences
+from flr.records import FloatArray, IntArray, UserSequences
 from flr.seeding import derive_seed, generator
 from flr.sequential.assistant import LEAST, SequenceAssistant, build_assistant, sequence_networks
 from flr.sequential.fitting import fit_network
 from flr.sequential.windows import TrainingWindows
 from flr.training.journey import on_first_process, share_weights
-from flr.training.validation import Validation, summed_over_processes, validation_users
+from flr.training.validation import (
+    Validation,
+    ValidationTargets,
+    best_in_resamples,
+    summed_over_processes,
+    validation_users,
+)
 
 #: What alpha, beta and gamma may be, and what alpha and beta may be together; ties go to the smaller.
 WEIGHTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
 DISCOUNTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 MOST_SAY: Final = 0.8
-#: Resamples of the targets that choose, and steps of what they choose.
-_N_RESAMPLES: Final = 200
+#: Steps of what is chosen.
 _STEP: Final = 0.05
 _CUTOFF: Final = 10
 #: By how many nats an item has to be above another to be there whatever is rounded.
@@ -184,26 +189,21 @@ def train_assistant(
 @torch.no_grad()
 def _best(recommender: Recommender, sequences: UserSequences, users: IntArray, accelerator: Accelerator) -> Say:
     """Return how votes rank the users' validation targets best, in one reading of histories."""
-    owners, rows = sequences.targets(VALID)
-    asked = np.isin(owners, users)
-    owners, rows = owners[asked], rows[asked]
-    mine = np.flatnonzero(np.isin(owners, users[accelerator.process_index :: accelerator.num_processes]))
-    histories = Histories.before(sequences, owners[mine], rows[mine])
-    targets = sequences.item_index[rows[mine]].astype(np.int64)
+    targets = ValidationTargets.of(sequences, users, accelerator)
     assert recommender.model.assistant is not None
     points = _points(len(recommender.model.assistant.weights))
     exponents, corners = (_exponents(says).to(recommender.model.device) for says in (points, _corners(points)))
-    gains = np.zeros((len(rows), len(points)))
-    for places, state in recommender.snapshot.thoughts(histories):
+    gains = np.zeros((targets.n, len(points)))
+    for places, state in recommender.snapshot.thoughts(targets.histories):
         assert state.votes is not None and state.advice is not None
         log_votes = state.votes.probs.clamp(min=LEAST).log()
         if recommender.config.evaluation.seen_items == "exclude":
-            taken = histories.take(places)
+            taken = targets.histories.take(places)
             log_votes[np.repeat(np.arange(len(places)), taken.lengths), taken.item_index] = -torch.inf
         popularity = state.advice.log_popularity.expand_as(log_votes)
         factors = torch.stack([log_votes, *state.advice.opinions, popularity], 1)
         for place, of_user in zip(places, factors, strict=True):
-            gains[mine[place]] = _gains(of_user, int(targets[place]), exponents, corners)
+            gains[targets.mine[place]] = _gains(of_user, int(targets.items[place]), exponents, corners)
     gains = summed_over_processes(torch.from_numpy(gains), accelerator).cpu().numpy()
     return _mean_of_best(points, gains, generator(recommender.config.seed, "resamples for the assistant"))
 
@@ -244,9 +244,7 @@ def _mean_of_best(points: Sequence[Say], gains: FloatArray, rng: np.random.Gener
         gains: What each target gains by each, [n, len(points)].
         rng: Draws the resamples.
     """
-    n = len(gains)
-    best = (rng.multinomial(n, np.full(n, 1 / n), size=_N_RESAMPLES) @ gains).argmax(1)
-    means = np.array([[*say.weights, say.discount] for say in points])[best].mean(0)
+    means = np.array([[*say.weights, say.discount] for say in points])[best_in_resamples(gains, rng)].mean(0)
     *weights, discount = (round(round(mean / _STEP) * _STEP, 2) for mean in means)
     return Say(tuple(weights), discount)
 

@@ -148,16 +148,18 @@ def _advise(journey: Journey, learnt: _Learnt, assistant: SequenceAssistant | No
     facts = {} if memory is None else {LEARNT_TRUST: float(memory.trust.bias.detach())}
     say, valid = give_assistant(recommender, validation, accelerator, progress, trained=assistant), alone
     if say:
+        progress.message(f"assistant has {say}")
+    moved = settle_trust(recommender, validation, accelerator)
+    if say or moved:
         valid = validation(accelerator)
-        progress.message(f"assistant has {say}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
-    moved, valid = settle_trust(recommender, validation, accelerator, valid)
     if say and memory is not None and valid[BEST_METRIC] < alone[BEST_METRIC]:
         progress.message(f"with the assistant valid NDCG@10 is {valid[BEST_METRIC]:.4f}, without it more: left out")
         recommender.model.assistant = None
         with torch.no_grad():
             memory.trust.bias.fill_(facts[LEARNT_TRUST])
-        moved, valid = settle_trust(recommender, validation, accelerator, alone)
-    if moved:
+        moved = settle_trust(recommender, validation, accelerator)
+        valid = validation(accelerator) if moved else alone
+    if memory is not None:
         progress.message(f"trust in votes moved by {moved:+g}: valid NDCG@10 {valid[BEST_METRIC]:.4f}")
     seconds = learnt.summary.train_seconds + time.perf_counter() - started
     return journey.finish(recommender, replace(learnt.summary, valid=valid, train_seconds=seconds), facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +18,13 @@ from flr.evaluation.decoding import BestItems
 from flr.evaluation.protocol import PER_TARGET, evaluate
 from flr.progress import SILENT, Progress, Step
 from flr.recommender import Recommender
-from flr.records import VALID, IntArray, PreparedData, UserSequences
+from flr.records import VALID, FloatArray, Histories, IntArray, PreparedData, UserSequences
 from flr.seeding import generator
 
 #: What decides which weights are kept.
 BEST_METRIC: Final = "ndcg@10"
+#: Resamples of the targets that choose what is settled once the weights are.
+_N_RESAMPLES: Final = 200
 
 
 class Validation:
@@ -92,6 +95,45 @@ def validation_users(
     if most is None or most >= len(users):
         return users
     return np.sort(generator(seed, stream).choice(users, most, replace=False))
+
+
+@dataclass(frozen=True)
+class ValidationTargets:
+    """The validation targets of some users, as far as this process ranks them.
+
+    Attributes:
+        n: How many there are in all processes.
+        mine: Place of each of this process's among them, [m].
+        histories: What came before each, m.
+        items: Item index of each, [m].
+    """
+
+    n: int
+    mine: IntArray
+    histories: Histories
+    items: IntArray
+
+    @classmethod
+    def of(cls, sequences: UserSequences, users: IntArray, accelerator: Accelerator) -> ValidationTargets:
+        """Return those of some users of all."""
+        owners, rows = sequences.targets(VALID)
+        asked = np.isin(owners, users)
+        owners, rows = owners[asked], rows[asked]
+        mine = np.flatnonzero(np.isin(owners, users[accelerator.process_index :: accelerator.num_processes]))
+        histories = Histories.before(sequences, owners[mine], rows[mine])
+        return cls(len(rows), mine, histories, sequences.item_index[rows[mine]].astype(np.int64))
+
+
+def best_in_resamples(gains: FloatArray, rng: np.random.Generator) -> IntArray:
+    """Return which of several ways is best in each of many resamples of the targets; ties go to the first.
+
+    Args:
+        gains: What each target gains by each way, [n, ways].
+        rng: Draws the resamples.
+    """
+    n = len(gains)
+    best: IntArray = (rng.multinomial(n, np.full(n, 1 / n), size=_N_RESAMPLES) @ gains).argmax(1)
+    return best
 
 
 class Reporter(TrainerCallback):  # type: ignore[misc]
