@@ -141,6 +141,7 @@ class Unkept:
     ("name", "cls", "options", "said"),
     [
         ("sasrec", NextPlace, {}, "'sasrec' is built in; choose another name"),
+        ("../x", NextPlace, {}, r"got the name '../x', expected letters"),
         ("unkept", Unkept, {}, r"which has no save\(\)"),
         ("x", NextPlace, {"grid": {"stride": [1]}}, r"grid of 'x' has 'stride', expected settings of its first trial"),
         ("x", NextPlace, {"settings": {"stride": 1}, "grid": {"stride": []}}, "no values of 'stride'; leave it out"),

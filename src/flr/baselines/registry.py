@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ class Registered:
     grid: Mapping[str, Sequence[Any]]
 
 
+_NAME: Final = re.compile(r"\w[\w.-]*")
 _REGISTERED: Final[dict[str, Registered]] = {}
 
 
@@ -69,16 +71,18 @@ def register_baseline(
     Whoever fits, loads or compares it calls this first, a study's script at its top level.
 
     Args:
-        name: Its name.
+        name: Its name, and that of its folders.
         cls: Scores histories, and has ``fit``, ``save`` and ``load``; see `Rival`.
         settings: What ``fit`` is given in the first trial; None gives nothing.
         grid: Values that further trials draw settings from; None: there is nothing to choose, so one trial is all.
 
     Raises:
-        ConfigError: The name is that of a built-in baseline, the class lacks a method, settings cannot be written as
-            JSON, or the grid names what ``settings`` does not, or has no values for it.
+        ConfigError: The name is no name of a folder, or that of a built-in baseline, the class lacks a method, settings
+            cannot be written as JSON, or the grid names what ``settings`` does not, or has no values for it.
     """
     settings, grid = _as_written(settings or {}, name), _as_written(grid or {}, name)
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"a baseline got the name {name!r}, expected letters, digits, '_', '.' and '-'")
     if name in NAMES:
         raise ConfigError(f"{name!r} is built in; choose another name")
     if missing := [method for method in ("score", "fit", "save", "load") if not callable(getattr(cls, method, None))]:
