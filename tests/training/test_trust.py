@@ -68,7 +68,7 @@ def test_of_moves_that_are_as_good_it_takes_one_in_between() -> None:
     """Resamples of few targets choose one or the other."""
     gains = np.full((60, 7), 0.2)
     gains[:30, 2], gains[30:, 4], gains[:, 3] = 0.4, 0.4, 0.3
-    assert _settled([0.0, -1.0, -2.0, -3.0, -4.0, -5.0, -6.0], gains, np.random.default_rng(0)) == -3.0
+    assert _settled([-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0], gains, np.random.default_rng(0)) == -1.0
 
 
 @pytest.mark.parametrize("seen_items", ["exclude", "include"])
@@ -98,18 +98,19 @@ def test_votes_that_know_the_ring_get_the_trust_that_random_titles_lose(ring: Pa
     assert validation(accelerator)["ndcg@10"] > before["ndcg@10"]
 
 
-@pytest.mark.parametrize("peak", [-2.0, 0.0, 3.0, 100.0])
-def test_less_trust_is_tried_where_more_gains_nothing(ring: Path, peak: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender, tried = untrained(ring, "reasoner.memory=transitions"), []
+@pytest.mark.parametrize("peak", [-100.0, -3.0, -2.0, -1.0, 0.0, 3.0, 100.0])
+def test_much_less_trust_is_tried_where_less_gains(ring: Path, peak: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender, tried = untrained(ring, "reasoner.memory=transitions"), list[float]()
 
     def gains(_: Recommender, targets: ValidationTargets, moves: Sequence[float]) -> np.ndarray:
-        tried.append(moves)
+        tried.extend(moves)
         return np.tile([-abs(move - peak) for move in moves], (targets.n, 1))
 
     monkeypatch.setattr("flr.training.trust._gains", gains)
     validation = Validation(recommender, load_prepared(ring))
-    assert settle_trust(recommender, validation, Accelerator(cpu=True)) == bias(recommender) == min(peak, 6.0)
-    assert len(tried) == (1 if peak > 0 else 2)
+    moved = settle_trust(recommender, validation, Accelerator(cpu=True))
+    assert moved == bias(recommender) == max(-6.0, min(peak, 6.0))
+    assert len(tried) == len(set(tried)) == (9 if peak > -2 else 13)
 
 
 def test_a_model_without_a_memory_is_left_alone(ring: Path) -> None:

@@ -3,7 +3,7 @@
 Training rows say too much for written titles: a model learns them by heart, and its trust with them, while votes there
 come from other people only. So the one number b of ``lambda = sigmoid(w . z + b)`` is moved to where validation ranks
 best, as a baseline's settings are chosen. What is best is partly luck, and a walk uphill stops at the first dip, so
-all moves are tried, in resamples of the targets, and the mean of what is best in each is taken, as for an assistant's
+all moves are tried in resamples of the targets, and the mean of what is best in each is taken, as for an assistant's
 say.
 
 Source: ours, docs/equations.md ("mixture"); see `flr.reasoner.memory`.
@@ -29,9 +29,10 @@ from flr.thoughts import ThoughtState
 from flr.training.journey import on_first_process
 from flr.training.validation import Validation, ValidationTargets, best_in_resamples, summed_over_processes
 
-#: Logits that the trust may be moved by: up, and where nothing is gained by that, down.
-_UP: Final = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
-_DOWN: Final = (0.0, -1.0, -2.0, -3.0, -4.0, -5.0, -6.0)
+#: Logits that the trust may be moved by, and those that are tried only where the least of the others is best: titles
+#: that nearly all depends on take long to search.
+_MOVES: Final = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+_LOWER: Final = (-6.0, -5.0, -4.0, -3.0)
 _CUTOFF: Final = 10
 
 
@@ -48,15 +49,21 @@ def settle_trust(recommender: Recommender, validation: Validation, accelerator: 
     if memory is None:
         return 0.0
     targets = ValidationTargets.of(validation.sequences, validation.users, accelerator)
-    rng = generator(recommender.config.seed, "resamples for the trust")
-    moved = 0.0
-    for moves in (_UP, _DOWN):
-        gains = torch.from_numpy(_gains(recommender, targets, moves))
-        mine = _settled(moves, summed_over_processes(gains, accelerator).cpu().numpy(), rng)
+
+    def settled(moves: Sequence[float], gains: FloatArray) -> float:
         # Processors that differ may round to another move, and all must take the same way from here.
-        moved = on_first_process(partial(float, mine))
-        if moved:
-            break
+        mine = _settled(moves, gains, generator(recommender.config.seed, "resamples for the trust"))
+        return on_first_process(lambda: mine)
+
+    def gains_of(moves: Sequence[float]) -> FloatArray:
+        gains = torch.from_numpy(_gains(recommender, targets, moves))
+        of_all: FloatArray = summed_over_processes(gains, accelerator).cpu().numpy()
+        return of_all
+
+    gains = gains_of(_MOVES)
+    moved = settled(_MOVES, gains)
+    if moved == _MOVES[0]:
+        moved = settled((*_LOWER, *_MOVES), np.concatenate([gains_of(_LOWER), gains], 1))
     memory.trust.bias.add_(moved)
     return moved
 
@@ -85,10 +92,10 @@ def _settled(moves: Sequence[float], gains: FloatArray, rng: np.random.Generator
     """Return the mean of the moves that are best in resamples, as one of them; never one that loses to staying.
 
     Args:
-        moves: What was tried, the first 0, by whole steps.
+        moves: What was tried, 0 among it, by whole steps.
         gains: What each target gains by each, [n, len(moves)].
         rng: Draws the resamples.
     """
-    means = gains.mean(0)
+    means, staying = gains.mean(0), moves.index(0.0)
     chosen = round(float(best_in_resamples(gains, rng).mean()))
-    return moves[chosen if means[chosen] >= means[0] else int(means.argmax())]
+    return moves[chosen if means[chosen] >= means[staying] else int(means.argmax())]
