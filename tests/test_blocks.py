@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from flr import blocks
+from flr.backbone.prefixes import PrefixReader
 from flr.backbone.streams import EncodedStreams
-from flr.blocks import BLOCK, by_block, shared_columns
+from flr.blocks import BLOCK, by_block, in_any_company, shared_columns
 from flr.recommender import Recommender
 from flr.records import Histories, IntArray
 from flr.text.template import TokenStreams
@@ -117,4 +119,35 @@ def test_columns_that_rows_share_are_found_out(limit: int, expected: int, monkey
         return attend(query, key, *rest) + (1e-6 if key.shape[2] > limit else 0)
 
     monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", in_parts)
-    assert shared_columns.__wrapped__() == expected
+    assert blocks._most_shared.__wrapped__() == expected
+
+
+def test_where_nobody_compares_last_bits_no_row_is_read_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Titles alone, whose trie is read nearly whole: histories need more columns than rows share."""
+    monkeypatch.setattr("flr.blocks._most_shared", lambda: 64)
+    recommender = make("reasoner.kind=none")
+    histories = Histories.of([[item % len(TITLES) for item in range(start, start + 9)] for start in range(12)])
+    n_calls = 0
+    read = PrefixReader.__call__
+
+    def counted(self: PrefixReader, *given: torch.Tensor) -> torch.Tensor:
+        nonlocal n_calls
+        n_calls += 1
+        return read(self, *given)
+
+    monkeypatch.setattr("flr.backbone.prefixes.PrefixReader.__call__", counted)
+    alone = recommender.score_best(histories, 10, exclude_seen=False)
+    n_alone, n_calls = n_calls, 0
+    with in_any_company():
+        together = recommender.score_best(histories, 10, exclude_seen=False)
+    assert n_calls * 4 < n_alone
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert shared_columns() == 64
+
+
+def test_company_counts_again_after_an_error() -> None:
+    before = shared_columns()
+    with pytest.raises(KeyError), in_any_company():
+        assert shared_columns() > 1_000_000
+        raise KeyError
+    assert shared_columns() == before

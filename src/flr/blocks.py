@@ -17,7 +17,9 @@ rounded otherwise in the last numbers of a tensor, where these do not fill a reg
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ BLOCK: Final = 16
 _QUERIES: Final = 8
 #: What `shared_columns` may be.
 _MOST_SHARED: Final = (384, 192)
+_UNLIMITED: Final = 1 << 40
+_ANY_COMPANY: Final = ContextVar("any company", default=False)
 #: Tokens of a longer stream that are read at once; its last chunk is as long as what is left.
 CHUNK: Final = 128
 #: Entries of a long row that are added at a time.
@@ -45,9 +49,27 @@ def whole_blocks(n: _Counts) -> _Counts:
     return -(-n // BLOCK) * BLOCK
 
 
-@functools.cache
+@contextmanager
+def in_any_company() -> Iterator[None]:
+    """Let last bits depend on what is computed together, where nobody looks at them, as in validation while training.
+
+    No row is read by itself for their sake, which takes several times as long where much of the trie has to be read.
+    """
+    before = _ANY_COMPANY.set(True)
+    try:
+        yield
+    finally:
+        _ANY_COMPANY.reset(before)
+
+
 def shared_columns() -> int:
-    """Return how many columns rows of unlike length may share on this processor; 0 if none.
+    """Return how many columns rows of unlike length may share on this processor; 0 if none."""
+    return _UNLIMITED if _ANY_COMPANY.get() else _most_shared()
+
+
+@functools.cache
+def _most_shared() -> int:
+    """Return it where last bits count.
 
     A product sums over more of them in parts, and how many a part has depends on the processor's registers. So it is
     tried out once, in some 25 ms.

@@ -21,6 +21,7 @@ import torch
 from accelerate import Accelerator
 from torch.nn.functional import logsigmoid
 
+from flr.blocks import in_any_company
 from flr.evaluation.metrics import ndcg, rank_statistics
 from flr.recommender import Recommender
 from flr.records import FloatArray
@@ -74,9 +75,10 @@ def _gains(recommender: Recommender, targets: ValidationTargets, moves: Sequence
     exclude_seen = recommender.config.evaluation.seen_items == "exclude"
     changes = [partial(_moved, by=move) for move in moves]
     found = recommender.snapshot.best_under(targets.histories, _CUTOFF, changes, exclude_seen=exclude_seen)
-    for places, scores in found:
-        for move, of_move in enumerate(scores):
-            gains[targets.mine[places], move] = ndcg(*rank_statistics(of_move, targets.items[places]), _CUTOFF)
+    with in_any_company():
+        for places, scores in found:
+            for move, of_move in enumerate(scores):
+                gains[targets.mine[places], move] = ndcg(*rank_statistics(of_move, targets.items[places]), _CUTOFF)
     return gains
 
 

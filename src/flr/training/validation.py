@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import TrainerCallback
 
+from flr.blocks import in_any_company
 from flr.errors import DataError
 from flr.evaluation.decoding import BestItems
 from flr.evaluation.protocol import PER_TARGET, evaluate
@@ -53,16 +54,17 @@ class Validation:
         sums = torch.zeros(1 + len(names), dtype=torch.float64)
         if len(share):
             exclude_seen = settings.seen_items == "exclude"
-            report = evaluate(
-                BestItems(self.recommender, max(settings.cutoffs), exclude_seen),
-                self.sequences,
-                self.recommender.catalogue.n_items,
-                split="valid",
-                cutoffs=settings.cutoffs,
-                seen_items=settings.seen_items,
-                users=share,
-                progress=self.progress,
-            )
+            with in_any_company():
+                report = evaluate(
+                    BestItems(self.recommender, max(settings.cutoffs), exclude_seen),
+                    self.sequences,
+                    self.recommender.catalogue.n_items,
+                    split="valid",
+                    cutoffs=settings.cutoffs,
+                    seen_items=settings.seen_items,
+                    users=share,
+                    progress=self.progress,
+                )
             n_targets = report.metrics["n_targets"]
             found = [n_targets, *(report.metrics[name] * n_targets for name in names)]
             sums = torch.tensor(found, dtype=torch.float64)
