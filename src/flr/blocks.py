@@ -32,7 +32,8 @@ BLOCK: Final = 16
 _QUERIES: Final = 8
 #: What `shared_columns` may be.
 _MOST_SHARED: Final = (384, 192)
-_UNLIMITED: Final = 1 << 40
+#: More columns than any history has.
+UNLIMITED: Final = 2**31
 _ANY_COMPANY: Final = ContextVar("any company", default=False)
 #: Tokens of a longer stream that are read at once; its last chunk is as long as what is left.
 CHUNK: Final = 128
@@ -64,7 +65,7 @@ def in_any_company() -> Iterator[None]:
 
 def shared_columns() -> int:
     """Return how many columns rows of unlike length may share on this processor; 0 if none."""
-    return _UNLIMITED if _ANY_COMPANY.get() else _most_shared()
+    return UNLIMITED if _ANY_COMPANY.get() else _most_shared()
 
 
 @functools.cache

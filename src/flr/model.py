@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from flr.backbone.streams import (
     item_ends,
     readable_columns,
 )
-from flr.blocks import BLOCK, CHUNK, shared_columns, whole_blocks
+from flr.blocks import BLOCK, CHUNK, UNLIMITED, shared_columns, whole_blocks
 from flr.compiled import CompiledCatalogue
 from flr.devices import without_autocast
 from flr.errors import ConfigError, RequestError
@@ -35,7 +34,6 @@ from flr.sequential.assistant import Advice, SequenceAssistant
 from flr.text.template import TokenStreams
 from flr.thoughts import ThoughtState, feed_thoughts
 
-_UNLIMITED: Final = 2**31
 #: (votes, advice, how many nodes fit) -> the votes among the catalogue, and nodes that a search will probably read.
 Foresight = Callable[[Votes, Advice | None, int], tuple[Votes, GuessedNodes]]
 #: Trie nodes that one call of the backbone reads when it prunes: what fits a processor's caches, or fills a GPU.
@@ -486,7 +484,7 @@ class FLRModel(nn.Module):
             n_leaves=compiled.trie.n_leaves,
             output=self.backbone.output_weight,
             max_nodes=_NODES_PER_CALL[on_cpu],
-            shared_columns=max(0, shared_columns() - n_columns) if on_cpu else _UNLIMITED,
+            shared_columns=max(0, shared_columns() - n_columns) if on_cpu else UNLIMITED,
             wanted=wanted,
             bound=bound,
             known=known,

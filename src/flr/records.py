@@ -121,6 +121,12 @@ class UserSequences:
         rows = np.flatnonzero((self.split == split) & (np.arange(self.n_interactions) > self.offsets[users]))
         return users[rows], rows
 
+    def where(self, kept: BoolArray) -> UserSequences:
+        """Return the same users with some of the rows, True at those to keep, [R]."""
+        n_before = np.concatenate([[0], np.cumsum(kept)])
+        rows = (self.item_index[kept], self.timestamps[kept], self.split[kept])
+        return UserSequences(self.user_ids, n_before[self.offsets], *rows)
+
 
 def ragged_indices(starts: IntArray, lengths: IntArray) -> tuple[IntArray, IntArray]:
     """Return the indices of many runs, concatenated, and the offsets of the runs.

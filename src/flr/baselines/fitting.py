@@ -111,12 +111,13 @@ def fit_baseline(
         return FittedBaseline(name, Popularity.fit(sequences, n_items), (Trial({}, math.nan),), 0)
     if name == "last-item-markov":
         return FittedBaseline(name, LastItemMarkov.fit(sequences, n_items), (Trial({}, math.nan),), 0)
+    without_test = sequences if own is None else sequences.where(sequences.split != TEST)
     tried = list[tuple[Baseline, Trial]]()
     for number, chosen in enumerate(trial_settings(name, settings)):
         trial: tuple[Baseline, Trial]
         if own is not None:
             with own_random_numbers(derive_seed(seed, f"baseline {name}")):
-                fit = partial(own.kind.fit, without_test(sequences), n_items, seed=derive_seed(seed, name), **chosen)
+                fit = partial(own.kind.fit, without_test, n_items, seed=derive_seed(seed, name), **chosen)
                 trial = _timed(fit, chosen, validate)
         elif name in _COUNTED:
             trial = _timed(partial(_COUNTED[name].fit, sequences, n_items, **chosen), chosen, validate)
@@ -136,15 +137,6 @@ def _timed(
     scorer = fit()
     valid = validate(scorer)
     return scorer, Trial(chosen, valid, seconds=time.perf_counter() - started)
-
-
-def without_test(sequences: UserSequences) -> UserSequences:
-    """Return the same users without their test rows."""
-    kept = sequences.split != TEST
-    n_rows = np.bincount(sequences.users[kept], minlength=sequences.n_users)
-    offsets = np.concatenate([[0], np.cumsum(n_rows)])
-    rows = (sequences.item_index[kept], sequences.timestamps[kept], sequences.split[kept])
-    return UserSequences(sequences.user_ids, offsets, *rows)
 
 
 def _untrained(

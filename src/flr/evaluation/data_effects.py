@@ -229,12 +229,5 @@ def _without_repeats(
     if not repeated.any():
         return sequences, (users[:0], rows[:0])
     kept_before = np.concatenate([[0], np.cumsum(~repeated)])
-    first_times = UserSequences(
-        sequences.user_ids,
-        kept_before[sequences.offsets],
-        sequences.item_index[~repeated],
-        sequences.timestamps[~repeated],
-        sequences.split[~repeated],
-    )
     left = ~repeated[rows]
-    return first_times, (users[left], kept_before[rows[left]])
+    return sequences.where(~repeated), (users[left], kept_before[rows[left]])
