@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from flr.baselines.registry import registered
 from flr.baselines.settings import (
@@ -16,6 +16,14 @@ from flr.baselines.settings import (
     BaselineSettings,
 )
 from flr.seeding import generator
+
+#: What is tried, by section of the settings.
+_GRIDS: Final[Mapping[str, Mapping[str, Sequence[Any]]]] = {
+    "neighbours": NEIGHBOUR_GRID,
+    "ease": EASE_GRID,
+    "transitions": TRANSITION_GRID,
+    "network": NETWORK_GRID,
+}
 
 
 def trial_settings(name: str, settings: BaselineSettings) -> list[dict[str, Any]]:
@@ -57,14 +65,6 @@ def _tuned(name: str, settings: BaselineSettings) -> tuple[dict[str, Any], Mappi
         return {**own.settings, **settings.own.get(name, {})}, own.grid
     section = _section(name)
     return getattr(settings, section).model_dump(), _GRIDS[section]
-
-
-_GRIDS: Mapping[str, Mapping[str, Sequence[Any]]] = {
-    "neighbours": NEIGHBOUR_GRID,
-    "ease": EASE_GRID,
-    "transitions": TRANSITION_GRID,
-    "network": NETWORK_GRID,
-}
 
 
 def _section(name: str) -> str:
