@@ -144,16 +144,27 @@ def voter() -> Recommender:
     return recommender_of("reasoner.memory=transitions")
 
 
-def test_a_swapped_thought_brings_its_votes_along(voter: Recommender, sequences: UserSequences) -> None:
+@pytest.mark.parametrize("kind", ["swap", "votes"])
+def test_a_thought_and_what_is_voted_for_are_swapped_one_without_the_other(
+    voter: Recommender, sequences: UserSequences, kind: str
+) -> None:
     records = collect_factors(voter, sequences)
-    scorer = IntervenedScorer(voter, records, Intervention("swap", None), seed=1)
+    scorer = IntervenedScorer(voter, records, Intervention(kind, None), seed=1)
     assert scorer._donors is not None
     with torch.inference_mode():
-        found = scorer._think(records.histories, np.arange(5)).votes
-        own = voter.snapshot.think(records.histories).votes
-    assert found is not None and own is not None
-    np.testing.assert_allclose(found.probs, own.probs[scorer._donors], atol=1e-6)
-    assert abs(found.probs - own.probs).max() > 1e-3
+        found = scorer._think(records.histories, np.arange(5))
+        own = voter.snapshot.think(records.histories)
+    assert found.votes is not None and own.votes is not None
+    changes = [abs(found.votes.probs - own.votes.probs).max(), abs(found.root_hidden - own.root_hidden).max()]
+    assert [change > 1e-3 for change in changes] == [kind == "votes", kind == "swap"]
+    if kind == "votes":
+        np.testing.assert_allclose(found.votes.probs, own.votes.probs[scorer._donors], atol=1e-6)
+
+
+def test_only_factors_that_vote_have_votes_to_swap(recommender: Recommender, records: FactorRecords) -> None:
+    assert Intervention("votes", None) not in all_interventions(4, votes=False)
+    with pytest.raises(ConfigError, match="'swap votes', expected one of"):
+        IntervenedScorer(recommender, records, Intervention("votes", None))
 
 
 def test_a_swapped_factor_brings_its_votes_along(voter: Recommender, sequences: UserSequences) -> None:
@@ -181,7 +192,7 @@ def test_the_best_items_alone_are_scored_as_all_are(
 ) -> None:
     for each in (voter, recommender):
         records = collect_factors(each, sequences)
-        for change in all_interventions(4):
+        for change in all_interventions(4, votes=each is voter):
             exact = IntervenedScorer(each, records, change).score(records.histories)
             best = IntervenedScorer(each, records, change, n_best=3).score(records.histories)
             order = np.argsort(-exact, axis=1)[:, :3]
@@ -303,7 +314,7 @@ def test_all_instruments_on_a_model_that_has_learned(tmp_path: Path) -> None:
 
     plain = evaluate(runs[0], world, runs[0].catalogue.n_items, seen_items="include", cutoffs=(10,))
     assert plain.metrics["ndcg@10"] > 0.8
-    whole = [one for one in all_interventions(4) if one.factor is None]
+    whole = [one for one in all_interventions(4, votes=False) if one.factor is None]
     frame = intervened_values(runs[0], records[0], world, interventions=whole, **options)
     assert frame["none"].to_numpy().mean() == pytest.approx(plain.metrics["ndcg@10"])
     losses = (frame["none"] - frame["swap thought"]).to_numpy()
@@ -347,11 +358,12 @@ def test_a_history_is_read_once_for_all_interventions_that_read_no_other(
         return read(self, streams, past)
 
     monkeypatch.setattr("flr.model.FLRModel.read", counted)
-    unread = [each for each in all_interventions(4) if each.kind != "swap"]
+    possible = all_interventions(4, votes=True)
+    unread = [each for each in possible if each.kind not in ("swap", "votes") or str(each) == "swap thought"]
     intervened_values(voter, records, sequences, interventions=unread)
     assert n_read == 2 * len(records)
     n_read = 0
-    intervened_values(voter, records, sequences)
+    intervened_values(voter, records, sequences, interventions=possible)
     assert n_read == (2 + 5) * len(records)
 
 
@@ -363,7 +375,7 @@ def test_values_are_the_same_however_many_are_read_at_once(
     options = {"metric": "ndcg@3", "seed": 3, "seen_items": "include"}
     monkeypatch.setattr("flr.diagnostics.interventions._N_AT_ONCE", n_at_once)
     frame = intervened_values(voter, records, sequences, **options)
-    for each in all_interventions(4):
+    for each in all_interventions(4, votes=True):
         scorer = IntervenedScorer(voter, records, each, seed=3)  # reads for itself, all at once
         alone = evaluate(
             InTurn(scorer, sequences, records.rows), sequences, 11, seen_items="include", cutoffs=(3, 5)

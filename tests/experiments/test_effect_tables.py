@@ -16,7 +16,7 @@ from flr.experiments.effect_tables import (
     robustness_table,
     slices_table,
 )
-from flr.experiments.evidence_files import EVIDENCE_VERSION, Subject, save_table
+from flr.experiments.evidence_files import VERSIONS, Subject, save_table
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.experiments.factor_tables import disentanglement_table, jackknife
 from flr.persistence import write_json
@@ -41,7 +41,7 @@ def planted(folder: Path, instrument: str, settings: BaseModel, tables: dict[str
     subject = Subject(folder, folder, is_baseline=False, seed=seed, window=6, seen_items="include")
     for name, table in tables.items():
         save_table(subject, name, table)
-    key = {"version": EVIDENCE_VERSION, "settings": settings.model_dump(mode="json")}
+    key = {"version": VERSIONS[instrument], "settings": settings.model_dump(mode="json")}
     write_json(subject.evidence / f"{instrument}.json", key)
     return subject
 
@@ -51,6 +51,7 @@ def intervened(folder: Path, seed: int) -> Subject:
     none, head = plain(seed), np.arange(N) < 20
     columns = {
         "swap thought": none - 0.05,
+        "swap votes": none - 0.07,
         "remove 0": none - 0.1 * head,
         "remove 1": none,
         "only 0": none + np.where(head, 0.02, -0.02),
@@ -69,6 +70,7 @@ def test_effects_of_seeds_are_pooled_and_single_factors_stand_alone(tmp_path: Pa
     swap = rows["all", "swap thought", "all"]
     assert (swap["change"], swap["low"], swap["high"]) == pytest.approx((-0.05, -0.05, -0.05))
     assert (swap["targets"], swap["users"], swap["kept"]) == (2 * N, 30, pytest.approx(0.4))
+    assert rows["all", "swap votes", "all"]["change"] == pytest.approx(-0.07)
     assert swap["full"] == pytest.approx(np.mean([plain(0), plain(1)]))
     # Any factor: half of .1, on the head only.
     assert rows["all", "remove any factor", "head"]["change"] == pytest.approx(-0.05)

@@ -50,10 +50,14 @@ def claims(**tables: pl.DataFrame | list[dict[str, Any]]) -> list[EvidenceClaim]
         (None, None, "undecided"),
     ],
 )
-def test_whether_the_list_depends_on_the_thought(low: float | None, high: float | None, verdict: str) -> None:
-    (claim,) = claims(interventions=[effect("swap thought", low, high)])
+@pytest.mark.parametrize("what", ["thought", "votes"])
+def test_whether_the_list_depends_on_the_thought_and_on_votes(
+    low: float | None, high: float | None, verdict: str, what: str
+) -> None:
+    (claim,) = claims(interventions=[effect(f"swap {what}", low, high)])
     assert (claim.verdict, claim.source) == (verdict, "interventions")
-    assert "with another user's thought" in claim.told.lower()
+    assert f"with another user's {what}" in claim.told.lower()
+    assert claim.claim.endswith("the thought, fed as a vector") == (what == "thought")
     assert "50% of the first five items stay" in claim.told
 
 

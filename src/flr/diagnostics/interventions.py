@@ -18,7 +18,8 @@ Where factors vote (``reasoner.memory``), ``remove`` and ``only`` turn votes off
 other user's votes along; ``mean`` and ``shuffle`` change what a factor says to the thought, and leave its votes, which
 are for what it read. What an assistant says of the user's own history stays: no factor thinks it.
 
-``factor`` None does the same to all of them at once by replacing the thought itself (kinds mean, swap, shuffle).
+``factor`` None replaces the thought itself (kinds mean, swap, shuffle) and leaves the votes, so that it tells what the
+vector is worth; the kind ``votes`` leaves the thought, and takes the votes of all factors from the other user.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ N_KEPT: Final = 5
 #: Targets whose histories are kept as they were read, a megabyte or two each with the compact backbone.
 _N_AT_ONCE: Final = 64
 KINDS: Final = ("remove", "only", "mean", "swap", "shuffle")
+#: Name of the intervention that leaves the thought and takes all votes from another user.
+SWAPPED_VOTES: Final = "swap votes"
+#: Changes of everything at once: of the thought, and of what factors vote for.
+WHOLE: Final = ("mean", "swap", "shuffle", "votes")
 
 
 @dataclass(frozen=True)
@@ -59,19 +64,26 @@ class Intervention:
 
     Attributes:
         kind: See the table on top.
-        factor: Which factor, 0..K-1; None for the whole thought.
+        factor: Which factor, 0..K-1; None for the whole thought, or for all votes.
     """
 
     kind: str
     factor: int | None
 
     def __str__(self) -> str:
-        return f"{self.kind} {'thought' if self.factor is None else self.factor}"
+        if self.factor is not None:
+            return f"{self.kind} {self.factor}"
+        return SWAPPED_VOTES if self.kind == "votes" else f"{self.kind} thought"
 
 
-def all_interventions(n_factors: int) -> list[Intervention]:
-    """Return every intervention on a model of K factors."""
-    whole = [Intervention(kind, None) for kind in ("mean", "swap", "shuffle")]
+def all_interventions(n_factors: int, *, votes: bool) -> list[Intervention]:
+    """Return every intervention on a model of K factors.
+
+    Args:
+        n_factors: K.
+        votes: Whether factors vote.
+    """
+    whole = [Intervention(kind, None) for kind in WHOLE if votes or kind != "votes"]
     return whole + [Intervention(kind, k) for kind in KINDS for k in range(n_factors)]
 
 
@@ -90,7 +102,7 @@ class IntervenedScorer:
         readings: Where histories that were read for another intervention are found; None reads them again.
 
     Raises:
-        ConfigError: The model has no such factor, or the kind is unknown or needs a factor.
+        ConfigError: The model has no such factor or no votes, or the kind is unknown or needs a factor.
         DataError: There is one user only, so nobody to swap with.
     """
 
@@ -106,18 +118,18 @@ class IntervenedScorer:
         readings: Readings | None = None,
     ) -> None:
         kind, factor = intervention.kind, intervention.factor
-        whole = factor is None and kind in ("mean", "swap", "shuffle")
-        if kind not in KINDS or not (whole or (factor is not None and 0 <= factor < records.n_factors)):
+        votes = recommender.model.memory is not None
+        if intervention not in all_interventions(records.n_factors, votes=votes):
             raise ConfigError(
                 f"intervention {str(intervention)!r}, expected one of {KINDS} on a factor 0..{records.n_factors - 1}, "
-                "or mean, swap or shuffle of the whole thought"
+                f"mean, swap or shuffle of the whole thought{', or swapped votes' if votes else ''}"
             )
         self.name = f"{recommender.name} ({intervention})"
         self.recommender, self.records, self.intervention = recommender, records, intervention
         self.n_best, self.exclude_seen, self._readings = n_best, exclude_seen, readings
         rng = generator(seed, "intervention", 0 if factor is None else factor + 1)
-        self._donors = other_users(records, rng) if kind == "swap" else None
-        self._replacements = None if kind in ("remove", "only") else self._replaced(rng)
+        self._donors = other_users(records, rng) if kind in ("swap", "votes") else None
+        self._replacements = None if kind in ("remove", "only", "votes") else self._replaced(rng)
         self._place = {row: place for place, row in enumerate(records.rows.tolist())}
 
     def score(self, histories: Histories, of_rows: IntArray | None = None) -> FloatArray:
@@ -147,6 +159,8 @@ class IntervenedScorer:
             return think(1 - self._one_hot())
         if kind == "only":
             return think(fixed_gates=self._one_hot())
+        if kind == "votes":
+            return self._with_swapped_votes(think(), reading, places)
         assert self._replacements is not None
         replaced = torch.from_numpy(self._replacements[places]).to(self.recommender.model.device)
 
@@ -155,7 +169,9 @@ class IntervenedScorer:
             edited[:, 0, factor] = replaced[:, step].to(factors.dtype)
             return edited
 
-        state = think(vectors=replaced) if factor is None else think(edit=edit)
+        if factor is None:
+            return think(vectors=replaced)
+        state = think(edit=edit)
         if state.votes is None or self._donors is None:
             return state
         return self._with_swapped_votes(state, reading, places)
@@ -287,7 +303,8 @@ def intervened_values(
     k, split, users = cutoff_of(metric), SPLITS.index(options.get("split", "test")), options.pop("users", None)
     options |= {"cutoffs": (k, N_KEPT)}
     n_best, exclude_seen = max(k, N_KEPT), options.get("seen_items", "exclude") == "exclude"
-    chosen = all_interventions(records.n_factors) if interventions is None else interventions
+    votes = recommender.model.memory is not None
+    chosen = all_interventions(records.n_factors, votes=votes) if interventions is None else interventions
     readings = Readings(recommender)
     given = {"seed": seed, "n_best": n_best, "exclude_seen": exclude_seen, "readings": readings}
     scorers = {str(each): IntervenedScorer(recommender, records, each, **given) for each in chosen}

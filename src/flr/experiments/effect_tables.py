@@ -55,7 +55,7 @@ def _pooled(frame: pl.DataFrame) -> pl.DataFrame:
         if factor.isdigit():
             by_kind.setdefault(f"{stem} any factor", []).append(name)
     means = {name: pl.mean_horizontal(columns) for name, columns in by_kind.items() if "only" not in name}
-    whole = [name for name in frame.columns[3:] if name.endswith(" thought")]
+    whole = [name for name in frame.columns[3:] if not name.rpartition(" ")[2].isdigit()]
     return frame.select("row", USER_INDEX, "none", *whole).with_columns(frame.select(**means))
 
 

@@ -27,7 +27,7 @@ from flr.evaluation.decoding import BestItems, ranking_scorer
 from flr.evaluation.metrics import cutoff_of
 from flr.evaluation.protocol import Scorer
 from flr.evaluation.robustness import strained_values
-from flr.experiments.evidence_files import EVIDENCE_VERSION, Subject, is_made, save_records, save_table
+from flr.experiments.evidence_files import VERSIONS, Subject, is_made, save_records, save_table
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.persistence import file_sha256, read_json, write_json
 from flr.recommender import Recommender
@@ -48,7 +48,7 @@ def gather(subject: Subject, settings: EvidenceSettings) -> str:
         StorageError: The disk refused a write.
     """
     bench = _Bench(subject, settings)
-    asked = [(subject.evidence / f"{name}.json", bench.key(of), make) for name, of, make in bench.instruments()]
+    asked = [(subject.evidence / f"{name}.json", bench.key(name, of), make) for name, of, make in bench.instruments()]
     left = [(path, key, make) for path, key, make in asked if not is_made(path, key)]
     for path, *_ in left:  # What was made from other weights is nobody's evidence, and half-written tables are none.
         path.unlink(missing_ok=True)
@@ -66,10 +66,10 @@ class _Bench:
         self.subject, self.settings = subject, settings
         self._thought: dict[bytes, FactorRecords] = {}
 
-    def key(self, settings: BaseModel) -> dict[str, Any]:
+    def key(self, instrument: str, settings: BaseModel) -> dict[str, Any]:
         """Return all that results depend on."""
         return {
-            "version": EVIDENCE_VERSION,
+            "version": VERSIONS[instrument],
             "weights": self._weights,
             "data_hash": self._prepared.manifest["data_hash"],
             "seed": self.subject.seed,
@@ -178,9 +178,8 @@ class _Bench:
         assert settings is not None
         records = self._records(settings.max_targets, self.subject.seed)
         wanted = {*settings.kinds, "only"}
-        chosen: list[Intervention] = [
-            each for each in all_interventions(records.n_factors) if each.factor is None or each.kind in wanted
-        ]
+        possible = all_interventions(records.n_factors, votes=self._recommender.model.memory is not None)
+        chosen: list[Intervention] = [each for each in possible if each.factor is None or each.kind in wanted]
         frame = intervened_values(
             self._recommender,
             records,

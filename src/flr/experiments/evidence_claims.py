@@ -25,6 +25,7 @@ from typing import Any, Final
 import polars as pl
 from scipy import stats
 
+from flr.diagnostics.interventions import SWAPPED_VOTES
 from flr.experiments.effect_tables import ALL_DAMAGES
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.experiments.factor_tables import NEIGHBOURS
@@ -68,7 +69,8 @@ def evidence_claims(data: str, tables: Tables, reference: str, settings: Evidenc
         reference: Name of the reference.
         settings: Names of the variants that are compared.
     """
-    found = [_depends(data, tables, reference), _each_matters(data, tables, reference)]
+    found = [_depends(data, tables, reference, intervention) for intervention in _SWAPPED]
+    found.append(_each_matters(data, tables, reference))
     found.append(_disentangled(data, tables, reference, settings.control))
     found.append(_robust(data, tables, reference, settings.single_vector))
     found.append(_same_factors(data, tables, reference))
@@ -95,16 +97,24 @@ def costs(row: Mapping[str, Any]) -> Verdict:
     return "holds" if row["high"] < 0 else "undecided"
 
 
-def _depends(data: str, tables: Tables, reference: str) -> EvidenceClaim | None:
-    rows = _rows(tables, "interventions", model=reference, seed="all", intervention="swap thought", slice="all")
+#: Interventions that tell what lists depend on -> what that is called, and what takes its place.
+_SWAPPED: Final = {
+    "swap thought": ("the thought, fed as a vector", "thought and their own votes"),
+    SWAPPED_VOTES: ("what its factors read and vote for", "votes and their own thought"),
+}
+
+
+def _depends(data: str, tables: Tables, reference: str, intervention: str) -> EvidenceClaim | None:
+    rows = _rows(tables, "interventions", model=reference, seed="all", intervention=intervention, slice="all")
     if not rows:
         return None
     (row,) = rows
+    called, instead = _SWAPPED[intervention]
     told = (
-        f"with another user's thought NDCG@10 changes by {_interval(row)} from {row['full']:.4f}, and "
+        f"with another user's {instead} NDCG@10 changes by {_interval(row)} from {row['full']:.4f}, and "
         f"{row['kept']:.0%} of the first five items stay ({row['targets']:,} targets)"
     )
-    claim = f"The list of {reference} depends on the thought"
+    claim = f"The list of {reference} depends on {called}"
     return _claim(data, claim, costs(row), told, row=row, source="interventions", value="change")
 
 

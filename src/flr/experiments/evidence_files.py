@@ -34,8 +34,8 @@ from flr.evaluation.protocol import SeenItems
 from flr.persistence import read_json, write_bytes
 from flr.records import Histories
 
-#: Raised when an instrument measures something else than before.
-EVIDENCE_VERSION: Final = 4
+#: Of each instrument, raised when it measures something else than before.
+VERSIONS: Final = {"factors": 4, "information": 4, "interventions": 5, "robustness": 4}
 #: Arrays of `FactorRecords` that no table needs once the headline figures are there.
 _NOT_KEPT: Final = ("vectors", "states")
 
@@ -110,7 +110,7 @@ def load_table(subject: Subject, instrument: str, settings: BaseModel | None, na
 
 
 def _is_made_by(subject: Subject, instrument: str, settings: BaseModel) -> bool:
-    key = {"version": EVIDENCE_VERSION, "settings": settings.model_dump(mode="json")}
+    key = {"version": VERSIONS[instrument], "settings": settings.model_dump(mode="json")}
     return is_made(subject.evidence / f"{instrument}.json", key)
 
 

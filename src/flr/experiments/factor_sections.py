@@ -8,6 +8,7 @@ from typing import Any, Final
 import polars as pl
 from markupsafe import Markup
 
+from flr.diagnostics.interventions import SWAPPED_VOTES
 from flr.experiments.factor_tables import CRITIC, NEIGHBOURS
 from flr.experiments.figures import Lines, Rows, Series, lines_figure, rows_figure
 from flr.experiments.page_parts import BOTH, ENDS, NOTES, Page, Section, known, mark_of, place_name, places_of
@@ -153,7 +154,7 @@ def interventions(page: Page) -> Iterator[Section]:
     described = "; ".join(f"{kind}: {rows[model, kind]['change']:+.4f} ({model})" for model, kind in rows)
     drawing = rows_figure(page.figure_name("effects"), [Rows("change of NDCG@10", kinds, series, zero=True)], described)
     yield Section(
-        "Does the list depend on the thought, and on each factor?",
+        "Does the list depend on the thought, on what factors read, and on each of them?",
         NOTES["interventions"],
         page.claims("interventions"),
         [(drawing, "Change of NDCG@10; left of the line the list is worse for it.")],
@@ -180,7 +181,8 @@ def _single_factors(page: Page, table: pl.DataFrame) -> Iterator[PageTable]:
 
 
 def _effects_by_slice(page: Page, table: pl.DataFrame) -> Iterator[PageTable]:
-    kinds = [kind for kind in ("swap thought", "remove any factor") if kind in table["intervention"].to_list()]
+    told = ("swap thought", SWAPPED_VOTES, "remove any factor")
+    kinds = [kind for kind in told if kind in table["intervention"].to_list()]
     pooled = table.filter((pl.col("seed") == "all") & (pl.col("model") == page.reference))
     rows = {(row["slice"], row["label"], row["intervention"]): row for row in pooled.to_dicts()}
     places = places_of([row[:2] for row in rows])

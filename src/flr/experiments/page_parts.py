@@ -29,9 +29,12 @@ NOTES: Final = {
         "on the factors' bases."
     ),
     "interventions": (
-        "The history is read and titles are written as before; only the thought is changed, at inference. Swapped: "
-        "that of another user; mean: everybody's; shuffled: its own coordinates in another order; removed: its gate "
-        "is 0. Factors have no identity across seeds, so single ones stand by their run. Intervals are over users; "
+        "The history is read and titles are written as before; what is thought of it is changed, at inference. "
+        "Swapped: that of another user; mean: everybody's; shuffled: its own coordinates in another order; removed: "
+        "its gate is 0. A changed thought is the vector alone, and what factors vote for stays; with swapped votes "
+        "the vector stays, and all votes are those of another user's history. A single factor that is removed or "
+        "swapped takes its votes along. What an assistant says of the user's own history stays throughout. "
+        "Factors have no identity across seeds, so single ones stand by their run. Intervals are over users; "
         "where fewer than ten lost anything, the lower end is what so few can hide. Of five stay: the share of the "
         "first five items that is still among them."
     ),
