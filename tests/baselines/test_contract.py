@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from flr.baselines.assisted import AssistedTransitions
 from flr.baselines.fitting import FittedBaseline, fit_baseline
 from flr.baselines.settings import NAMES, BaselineName, BaselineSettings, NetworkSettings
 from flr.baselines.storage import load_baseline, save_baseline
+from flr.config import AssistantConfig
 from flr.evaluation.protocol import Scorer, evaluate
 from flr.records import CONTEXT, TEST, TRAIN, VALID, Histories, UserSequences
+from flr.training.second_opinion import Say
 
 N_ITEMS = 7
 TITLES = np.random.default_rng(0).normal(size=(N_ITEMS, 12)).astype(np.float32)
 SMALL = NetworkSettings(window=3, width=8, learning_rate=0.01, batch_targets=4, max_epochs=3)
+ASSISTANT = AssistantConfig(width=8, batch_targets=4, max_epochs=3)
 Fit = Callable[..., FittedBaseline]
 
 
@@ -48,12 +52,18 @@ def name(request: pytest.FixtureRequest) -> BaselineName:
     return request.param
 
 
+def small(**training: object) -> BaselineSettings:
+    """Return settings of one small trial."""
+    network, assistant = (of.model_copy(update=training) for of in (SMALL, ASSISTANT))
+    return BaselineSettings(trials=1, network=network, assistant=assistant, assistant_window=3)
+
+
 @pytest.fixture
 def fit(name: BaselineName) -> Fit:
     """Fit to the sequences given, with small settings; further arguments go to `fit_baseline`."""
 
     def fitted(data: UserSequences, **options: object) -> FittedBaseline:
-        options = {"settings": BaselineSettings(trials=1, network=SMALL), **options}
+        options = {"settings": small(), **options}
         return fit_baseline(name, data, N_ITEMS, titles=TITLES, **options)
 
     return fitted
@@ -104,13 +114,15 @@ def test_torchs_generator_is_left_alone(fit: Fit) -> None:
 
 def test_held_out_rows_teach_nothing(fit: Fit) -> None:
     # One epoch: validation rows choose how many there are, and nothing else.
-    settings = BaselineSettings(trials=1, network=SMALL.model_copy(update={"max_epochs": 1}))
-    one, other = (fit(sequences(held_out), settings=settings).scorer for held_out in ((4, 5), (5, 6)))
+    one, other = (fit(sequences(held_out), settings=small(max_epochs=1)).scorer for held_out in ((4, 5), (5, 6)))
+    for each in (one, other):
+        if isinstance(each, AssistedTransitions):  # they settle how much the assistant says, too
+            Say((0.3, 0.3), 0.1).give(each.assistant)
     assert np.array_equal(one.score(ASKED), other.score(ASKED))
 
 
 def test_test_rows_choose_nothing(fit: Fit) -> None:
-    settings = BaselineSettings(trials=2, network=SMALL)
+    settings = small().model_copy(update={"trials": 2})
     one, other = (fit(sequences(held_out), settings=settings) for held_out in ((4, 5), (4, 6)))
     assert [trial.valid for trial in one.trials] == pytest.approx([trial.valid for trial in other.trials], nan_ok=True)
     assert np.array_equal(one.scorer.score(ASKED), other.scorer.score(ASKED))
@@ -148,8 +160,7 @@ def test_it_learns_what_follows_what(fit: Fit, name: BaselineName) -> None:
         np.arange(len(users) * 5),
         np.tile(np.array([TRAIN, TRAIN, TRAIN, TRAIN, VALID], dtype=np.int8), len(users)),
     )
-    network = NetworkSettings(width=32, dropout=0.1, learning_rate=0.01, batch_targets=32, max_epochs=90, patience=90)
-    settings = BaselineSettings(trials=1, network=network)
+    settings = small(width=32, dropout=0.1, learning_rate=0.01, batch_targets=32, max_epochs=90, patience=90)
     report = evaluate(fit(ring, settings=settings).scorer, ring, n, split="valid", cutoffs=(1, 3))
     if name == "popularity":  # all of the three unseen items are alike
         assert report.metrics["hr@1"] == pytest.approx(1 / 3)

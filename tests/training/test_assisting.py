@@ -19,10 +19,12 @@ from flr.data.synthetic import pattern_world
 from flr.data.transitions import count_transitions
 from flr.evaluation.metrics import ndcg, rank_statistics
 from flr.prepare_config import PrepareConfig
+from flr.progress import SILENT
 from flr.recommender import Recommender
-from flr.training import assisting
-from flr.training.assisting import DISCOUNTS, MOST_SAY, WEIGHTS, Say, give_assistant
+from flr.training import assisting, second_opinion
+from flr.training.assisting import give_assistant
 from flr.training.run import build_recommender, train_run
+from flr.training.second_opinion import DISCOUNTS, MOST_SAY, WEIGHTS, Say
 from flr.training.validation import Validation
 from toy import TINY, small_config
 
@@ -77,15 +79,15 @@ def test_what_is_best_by_luck_counts_for_little() -> None:
     gains = np.tile([0.2, 0.3, 0.31, 0.3, 0.1], (100, 1)) + np.random.default_rng(0).normal(0, 0.2, (100, 1))
     gains[7] += [0, 0, 0, 0, 24.0]  # one person makes the last point the best, by much
     assert gains.mean(0).argmax() == 4
-    chosen = assisting._mean_of_best(points, gains, np.random.default_rng(1))
+    chosen = second_opinion._mean_of_best(points, gains, np.random.default_rng(1))
     assert chosen.weights[0] == pytest.approx(0.45, abs=0.06)  # without that person, .2 is best
-    assert assisting._mean_of_best(points, np.delete(gains, 7, 0), np.random.default_rng(1)) == Say((0.2,), 0.0)
+    assert second_opinion._mean_of_best(points, np.delete(gains, 7, 0), np.random.default_rng(1)) == Say((0.2,), 0.0)
 
 
 @pytest.mark.parametrize("n_opinions", [1, 2])
 def test_gains_are_those_of_ranking_everything_at_every_point(n_opinions: int) -> None:
-    points = assisting._points(n_opinions)
-    exponents, corners = (assisting._exponents(says) for says in (points, assisting._corners(points)))
+    points = second_opinion._points(n_opinions)
+    exponents, corners = (second_opinion._exponents(says) for says in (points, second_opinion._corners(points)))
     random = torch.Generator().manual_seed(n_opinions)
     of_user = 2 * torch.randn(2 + n_opinions, 400, generator=random)
     of_user[:, 300:] = of_user[:, 300:301]  # a hundred items that nothing tells apart
@@ -94,16 +96,16 @@ def test_gains_are_those_of_ranking_everything_at_every_point(n_opinions: int) -
     for target in [*order[:30:3].tolist(), *order[30:200:40].tolist(), 300, 5]:
         scores = (exponents.double() @ of_user.double()).numpy()
         expected = ndcg(*rank_statistics(scores, np.full(len(points), target)), 10)
-        assert assisting._gains(of_user, target, exponents, corners).tolist() == expected.tolist()
+        assert second_opinion._gains(of_user, target, exponents, corners).tolist() == expected.tolist()
 
 
 def test_one_that_is_wrong_is_sent_away(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recommender, validation = untrained(world, "assistant.networks=[sasrec]")
-    wrong = assisting.train_assistant(recommender, validation.sequences, validation.users)
+    wrong = assisting._trained(recommender, validation, validation.users, SILENT)
     assert wrong is not None
     wrong.networks[0].bias.normal_(std=500)
-    monkeypatch.setattr(assisting, "train_assistant", lambda *_: wrong)
-    monkeypatch.setattr(assisting, "DISCOUNTS", (0.0,))
+    monkeypatch.setattr(assisting, "train_assistant", lambda *_, **__: wrong)
+    monkeypatch.setattr(second_opinion, "DISCOUNTS", (0.0,))
     assert not give_assistant(recommender, validation, Accelerator(cpu=True))
     assert recommender.model.assistant is None
 
@@ -133,7 +135,9 @@ def test_it_is_part_of_the_run_and_comes_out_the_same_twice(world: Path, tmp_pat
 def test_an_assistant_that_validation_loses_by_is_left_out(world: Path, tmp_path: Path, monkeypatch: Any) -> None:
     settings = [*ASSISTED, "assistant.max_epochs=1", "training.max_steps=8", "training.eval_steps=4"]
     alone = train_run(load_config(None, [*settings, "assistant.networks=[]"]), world, tmp_path / "alone")
-    monkeypatch.setattr(assisting, "_best", lambda *_: Say((0.0, 0.0), 5.0))  # what is popular is said to be wrong
+    monkeypatch.setattr(
+        assisting, "settle", lambda *_, **__: Say((0.0, 0.0), 5.0)
+    )  # what is popular is said to be wrong
     advised = train_run(load_config(None, settings), world, tmp_path / "advised")
     assert advised.valid == alone.valid
     assert Recommender.load(tmp_path / "advised").model.assistant is None

@@ -84,7 +84,7 @@ def test_an_assistant_that_is_taken_over_settles_with_the_new_model(
 ) -> None:
     config = config_of("reasoner.n_factors=1")
     train_run(config, data, tmp_path / "whole")
-    monkeypatch.setattr("flr.training.assisting.train_assistant", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("flr.training.assisting.train_assistant", lambda *_, **__: pytest.fail("trained again"))
     train_run(config, data, tmp_path / "taken", assistant_from=run)
     check_same(tmp_path / "taken", tmp_path / "whole")
 
@@ -92,7 +92,7 @@ def test_an_assistant_that_is_taken_over_settles_with_the_new_model(
 def test_where_a_run_settled_on_no_assistant_one_is_trained(
     data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flr.training.assisting._best", lambda *_: Say((0.0, 0.0)))
+    monkeypatch.setattr("flr.training.assisting.settle", lambda *_, **__: Say((0.0, 0.0)))
     train_run(config_of(), data, tmp_path / "without", weights_from=run)
     monkeypatch.undo()
     assert Recommender.load(tmp_path / "without").model.assistant is None

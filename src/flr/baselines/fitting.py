@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from flr.baselines.assisted import AssistedTransitions, assisted_fit
 from flr.baselines.item_neighbours import Ease, ItemNeighbours, NeighbourScorer
 from flr.baselines.neighbours import LastItemMarkov
 from flr.baselines.popularity import Popularity
@@ -28,7 +29,7 @@ from flr.seeding import derive_seed
 #: Cutoff of the NDCG that decides.
 _CUTOFF: Final = 10
 
-BuiltIn = Popularity | LastItemMarkov | NeighbourScorer | TransitionMixture | SequenceScorer
+BuiltIn = Popularity | LastItemMarkov | NeighbourScorer | TransitionMixture | AssistedTransitions | SequenceScorer
 Baseline = BuiltIn | Rival
 #: Baselines that count and have settings to choose.
 _COUNTED: Final[dict[str, type[ItemNeighbours | Ease | TransitionMixture]]] = {
@@ -112,6 +113,7 @@ def fit_baseline(
     if name == "last-item-markov":
         return FittedBaseline(name, LastItemMarkov.fit(sequences, n_items), (Trial({}, math.nan),), 0)
     without_test = sequences if own is None else sequences.where(sequences.split != TEST)
+    counting = _counting(name, sequences, n_items, settings, seed=seed, progress=progress)
     tried = list[tuple[Baseline, Trial]]()
     for number, chosen in enumerate(trial_settings(name, settings)):
         trial: tuple[Baseline, Trial]
@@ -119,8 +121,8 @@ def fit_baseline(
             with own_random_numbers(derive_seed(seed, f"baseline {name}")):
                 fit = partial(own.kind.fit, without_test, n_items, seed=derive_seed(seed, name), **chosen)
                 trial = _timed(fit, chosen, validate)
-        elif name in _COUNTED:
-            trial = _timed(partial(_COUNTED[name].fit, sequences, n_items, **chosen), chosen, validate)
+        elif counting is not None:
+            trial = _timed(partial(counting, **chosen), chosen, validate)
         else:
             untrained = _untrained(name, sequences, n_items, NetworkSettings(**chosen), seed=seed, titles=titles)
             trial = _trained(untrained, sequences, chosen, validate, seed=seed, progress=progress)
@@ -128,6 +130,15 @@ def fit_baseline(
         tried.append(trial)
     best = int(np.argmax([trial.valid for _, trial in tried]))
     return FittedBaseline(name, tried[best][0], tuple(trial for _, trial in tried), best)
+
+
+def _counting(
+    name: str, sequences: UserSequences, n_items: int, settings: BaselineSettings, *, seed: int, progress: Progress
+) -> Callable[..., Baseline] | None:
+    """Return what fits a baseline that has no epochs to a trial's settings; None for the others."""
+    if name == AssistedTransitions.name:
+        return assisted_fit(sequences, n_items, settings, seed, progress)
+    return partial(_COUNTED[name].fit, sequences, n_items) if name in _COUNTED else None
 
 
 def _timed(

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, get_args
 
 from pydantic import Field
 
-from flr.config import EaseConfig, NetworkConfig
+from flr.config import AssistantConfig, EaseConfig, NetworkConfig
 from flr.sections import Section
 from flr.transitions import RELATION_WEIGHTS
 
@@ -21,6 +21,7 @@ BaselineName = Literal[
     "item-knn",
     "ease",
     "transitions",
+    "assisted-transitions",
     "gru4rec",
     "caser",
     "sasrec",
@@ -68,6 +69,8 @@ class BaselineSettings(Section):
     ease: EaseConfig = EaseConfig()
     transitions: TransitionSettings = TransitionSettings()
     network: NetworkSettings = NetworkSettings()
+    assistant: AssistantConfig = AssistantConfig()
+    assistant_window: int = Field(20, ge=1, description="Most recent items of a history that the assistant reads.")
     own: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Settings of registered baselines by name, where not those of registration."
     )

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from flr.baselines.assisted import AssistedTransitions
 from flr.baselines.fitting import Baseline, BuiltIn, FittedBaseline, Trial
 from flr.baselines.item_neighbours import Ease, ItemNeighbours
 from flr.baselines.neighbours import LastItemMarkov
@@ -29,9 +30,11 @@ from flr.baselines.registry import Rival, registered
 from flr.baselines.sequential import SequenceScorer, build_network
 from flr.baselines.settings import NetworkSettings
 from flr.baselines.transitions import TransitionMixture
-from flr.devices import default_device
+from flr.config import AssistantConfig
+from flr.devices import default_device, own_random_numbers
 from flr.errors import ArtifactError
 from flr.persistence import new_folder, read_json, write_json
+from flr.sequential.assistant import build_assistant
 from flr.transitions import Transitions
 
 #: Layout of a saved baseline; raised when older folders become unreadable.
@@ -40,7 +43,7 @@ META_FILE: Final = "baseline.json"
 #: What a baseline of one's own saves goes below it.
 OWN_FOLDER: Final = "own"
 _ARRAYS: Final = "arrays.safetensors"
-_COUNTS, _WEIGHTS, _TRANSITIONS = "popularity.counts", "network.", "transitions."
+_COUNTS, _WEIGHTS, _TRANSITIONS, _ASSISTANT = "popularity.counts", "network.", "transitions.", "assistant."
 
 
 def save_baseline(
@@ -72,6 +75,9 @@ def save_baseline(
             meta["n_weights"] = getattr(fitted.scorer, "n_weights", None)
         else:
             save_file(_arrays(fitted.scorer), folder / _ARRAYS)
+            if isinstance(fitted.scorer, AssistedTransitions):
+                built = {"settings": fitted.scorer.settings.model_dump(mode="json"), "window": fitted.scorer.window}
+                meta["assistant"] = built
         write_json(folder / META_FILE, meta)
 
 
@@ -89,7 +95,7 @@ def load_baseline(path: Path) -> FittedBaseline:
         if own is not None:
             scorer: Baseline = own.kind.load(path / OWN_FOLDER)
         else:
-            scorer = _scorer(meta["name"], load_file(path / _ARRAYS), trials[meta["best"]].settings)
+            scorer = _scorer(meta, load_file(path / _ARRAYS), trials[meta["best"]].settings)
     except (OSError, SafetensorError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(f"cannot read the baseline {str(path)!r}: {error}; fit it again") from error
     return FittedBaseline(meta["name"], scorer, trials, meta["best"])
@@ -125,13 +131,19 @@ def _arrays(scorer: BuiltIn) -> dict[str, Tensor]:
     if isinstance(scorer, SequenceScorer):
         weights = scorer.network.state_dict()
         return counts | {_WEIGHTS + name: tensor.detach().contiguous().cpu() for name, tensor in weights.items()}
+    if isinstance(scorer, AssistedTransitions):
+        weights = scorer.assistant.state_dict()
+        return _arrays(scorer.votes) | {
+            _ASSISTANT + name: tensor.contiguous().cpu() for name, tensor in weights.items()
+        }
     if isinstance(scorer, TransitionMixture):
         return counts | {_TRANSITIONS + name: table for name, table in scorer.transitions.tables().items()}
     names = ("offsets", "followers", "shares") if isinstance(scorer, LastItemMarkov) else ("neighbours", "similarities")
     return counts | {name: torch.from_numpy(np.ascontiguousarray(getattr(scorer, name))) for name in names}
 
 
-def _scorer(name: str, arrays: Mapping[str, Tensor], settings: dict[str, Any]) -> BuiltIn:
+def _scorer(meta: Mapping[str, Any], arrays: Mapping[str, Tensor], settings: dict[str, Any]) -> BuiltIn:
+    name = meta["name"]
     popularity = Popularity(arrays[_COUNTS].numpy())
     if name == Popularity.name:
         return popularity
@@ -141,17 +153,28 @@ def _scorer(name: str, arrays: Mapping[str, Tensor], settings: dict[str, Any]) -
     if name in (ItemNeighbours.name, Ease.name):
         kind = Ease if name == Ease.name else ItemNeighbours
         return kind(popularity, arrays["neighbours"].numpy(), arrays["similarities"].numpy(), settings["decay"])
-    if name == TransitionMixture.name:
-        tables = {key.removeprefix(_TRANSITIONS): value for key, value in arrays.items() if key != _COUNTS}
-        return TransitionMixture(
-            popularity, Transitions.from_tables(tables), settings["decay"], tuple(settings["relations"])
-        )
-    weights = {key.removeprefix(_WEIGHTS): value for key, value in arrays.items() if key.startswith(_WEIGHTS)}
+    if name in (TransitionMixture.name, AssistedTransitions.name):
+        table = Transitions.from_tables(_below(_TRANSITIONS, arrays))
+        votes = TransitionMixture(popularity, table, settings["decay"], tuple(settings["relations"]))
+        if name == TransitionMixture.name:
+            return votes
+        config, window = AssistantConfig(**meta["assistant"]["settings"]), meta["assistant"]["window"]
+        with own_random_numbers(0):  # its weights follow
+            assistant = build_assistant(config, len(popularity.counts), window)
+        assert assistant is not None
+        assistant.load_state_dict(_below(_ASSISTANT, arrays))
+        return AssistedTransitions(votes, assistant.to(default_device()), config, window)
+    weights = _below(_WEIGHTS, arrays)
     titles = weights["titles"].numpy() if "titles" in weights else None
     chosen = NetworkSettings(**settings)
     network = build_network(name, len(popularity.counts), chosen, titles)
     network.load_state_dict(weights)
     return SequenceScorer(name, network.to(default_device()), chosen.window, popularity)
+
+
+def _below(prefix: str, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the arrays whose names have a prefix, without it."""
+    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
 
 
 def _trial(saved: dict[str, Any]) -> Trial:

@@ -24,6 +24,13 @@ _GRIDS: Final[Mapping[str, Mapping[str, Sequence[Any]]]] = {
     "transitions": TRANSITION_GRID,
     "network": NETWORK_GRID,
 }
+#: Sections that baselines have which are no network.
+_SECTIONS: Final = {
+    "item-knn": "neighbours",
+    "ease": "ease",
+    "transitions": "transitions",
+    "assisted-transitions": "transitions",
+}
 
 
 def trial_settings(name: str, settings: BaselineSettings) -> list[dict[str, Any]]:
@@ -69,4 +76,4 @@ def _tuned(name: str, settings: BaselineSettings) -> tuple[dict[str, Any], Mappi
 
 def _section(name: str) -> str:
     """Return the section of the settings that a built-in baseline has."""
-    return {"item-knn": "neighbours", "ease": "ease", "transitions": "transitions"}.get(name, "network")
+    return _SECTIONS.get(name, "network")

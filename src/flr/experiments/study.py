@@ -84,7 +84,13 @@ def study_jobs(study: Study, output: Path) -> Iterator[Job]:
 
 def _baseline_jobs(study: Study, output: Path, reference: Cell) -> Iterator[Job]:
     """Yield the baselines of a seed; the first seed chooses the settings of them all."""
-    settings = BaselineSettings(trials=study.trials, seen_items=reference.config.evaluation.seen_items)
+    config = reference.config
+    settings = BaselineSettings(
+        trials=study.trials,
+        seen_items=config.evaluation.seen_items,
+        assistant=config.assistant,
+        assistant_window=config.text.window,
+    )
     data = study.data[reference.data].folder
     for name in study.baselines:
         folders = baseline_folders(study, output, reference.data, name)

@@ -30,11 +30,7 @@ def assistant_weights(run: Path) -> int | None:
     Raises:
         ArtifactError: The file cannot be read.
     """
-
-    def is_weight(name: str) -> bool:
-        return name.startswith("assistant.") and not name.endswith(_NOT_OF_ASSISTANT)
-
-    return _counted(RunFolder(run).model / "model.safetensors", is_weight)
+    return _counted(RunFolder(run).model / "model.safetensors", _is_assistants)
 
 
 def baseline_weights(folder: Path, name: str) -> int | None:
@@ -54,9 +50,13 @@ def baseline_weights(folder: Path, name: str) -> int | None:
 
     def is_weight(tensor: str) -> bool:
         of_network = tensor.startswith("network.") and tensor != _NOT_OF_NETWORK
-        return of_network or (name == Ease.name and tensor == "similarities")
+        return of_network or (name == Ease.name and tensor == "similarities") or _is_assistants(tensor)
 
     return _counted(folder / "arrays.safetensors", is_weight) or None
+
+
+def _is_assistants(tensor: str) -> bool:
+    return tensor.startswith("assistant.") and not tensor.endswith(_NOT_OF_ASSISTANT)
 
 
 def _counted(path: Path, is_weight: Callable[[str], bool]) -> int | None:

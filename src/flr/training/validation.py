@@ -72,8 +72,10 @@ class Validation:
         return dict(zip(names, (value / total[0] for value in total[1:]), strict=True))
 
 
-def summed_over_processes(sums: Tensor, accelerator: Accelerator) -> Tensor:
-    """Return the sums of all processes' numbers, [n], on the accelerator's device, float64."""
+def summed_over_processes(sums: Tensor, accelerator: Accelerator | None) -> Tensor:
+    """Return the sums of all processes' numbers, [n], on the accelerator's device, float64; as given without one."""
+    if accelerator is None:
+        return sums
     total: Tensor = accelerator.gather(sums[None].to(device=accelerator.device, dtype=torch.float64)).sum(0)
     return total
 
@@ -116,12 +118,13 @@ class ValidationTargets:
     items: IntArray
 
     @classmethod
-    def of(cls, sequences: UserSequences, users: IntArray, accelerator: Accelerator) -> ValidationTargets:
-        """Return those of some users of all."""
+    def of(cls, sequences: UserSequences, users: IntArray, accelerator: Accelerator | None = None) -> ValidationTargets:
+        """Return those of some users of all; without an accelerator there is one process."""
         owners, rows = sequences.targets(VALID)
         asked = np.isin(owners, users)
         owners, rows = owners[asked], rows[asked]
-        mine = np.flatnonzero(np.isin(owners, users[accelerator.process_index :: accelerator.num_processes]))
+        first, step = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
+        mine = np.flatnonzero(np.isin(owners, users[first::step]))
         histories = Histories.before(sequences, owners[mine], rows[mine])
         return cls(len(rows), mine, histories, sequences.item_index[rows[mine]].astype(np.int64))
 
