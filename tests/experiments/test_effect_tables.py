@@ -9,16 +9,11 @@ import polars as pl
 import pytest
 from pydantic import BaseModel
 
-from flr.experiments.effect_tables import (
-    ALL_DAMAGES,
-    effects_table,
-    oracle_table,
-    robustness_table,
-    slices_table,
-)
+from flr.experiments.effect_tables import effects_table, oracle_table, slices_table
 from flr.experiments.evidence_files import VERSIONS, Subject, save_table
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.experiments.factor_tables import disentanglement_table, jackknife
+from flr.experiments.robustness_tables import ALL_DAMAGES, robustness_table
 from flr.persistence import write_json
 from flr.records import UserSequences
 from toy import toy_sequences
@@ -116,10 +111,15 @@ def test_the_best_factor_is_judged_on_other_users_than_it_was_chosen_on(tmp_path
     assert row["oracle"] > 1
 
 
+def ranked(seed: int, items: np.ndarray) -> pl.DataFrame:
+    return pl.DataFrame({"row": np.arange(N), "user_index": USERS, "item_index": items, "ndcg@10": plain(seed)})
+
+
 def damaged(folder: Path, loss: float, seed: int, items: np.ndarray) -> Subject:
-    none = plain(seed)
+    none = plain(seed)[: len(items)]
     columns = {"none": none, "drop 0.2": none * (1 - loss), "drop 0.5": none * (1 - 2 * loss)}
-    frame = pl.DataFrame({"row": np.arange(N), "user_index": USERS, "item_index": items, **columns})
+    n = len(items)
+    frame = pl.DataFrame({"row": np.arange(n), "user_index": USERS[:n], "item_index": items, **columns})
     assert SETTINGS.robustness is not None
     return planted(folder, "robustness", SETTINGS.robustness, {"robustness": frame}, seed)
 
@@ -140,7 +140,8 @@ def test_losses_are_relative_and_compared_on_shared_seeds(tmp_path: Path) -> Non
         "absent": {},
         "stranger": {7: damaged(tmp_path / "stranger", 0.2, 7, items)},
     }
-    table = robustness_table(models, SETTINGS, "flr", popular_world(), 11)
+    reports = {model: {seed: ranked(seed, items) for seed in of_seeds} for model, of_seeds in models.items()}
+    table = robustness_table(models, reports, SETTINGS, "flr", sequences=popular_world(), n_items=11)
     rows = {(row["model"], row["strain"], row["strength"]): row for row in table.to_dicts()}
     assert set(table["model"]) == {"flr", "single"}  # a stranger shares no seed
     assert rows["flr", "drop", 0.5]["loss"] == pytest.approx(0.2)
@@ -154,14 +155,35 @@ def test_losses_are_relative_and_compared_on_shared_seeds(tmp_path: Path) -> Non
     assert rows["flr", "cold", 0.5]["targets"] == 2 * N
 
 
-def test_a_selection_keeps_the_cold_targets(tmp_path: Path) -> None:
+def test_a_selection_keeps_the_cold_targets_of_all_that_were_tested(tmp_path: Path) -> None:
     items = np.where(np.arange(N) < 20, 0, 5)  # item 0 is by far the most taken
-    models = {"flr": {0: damaged(tmp_path, 0.1, 0, items)}}
-    table = robustness_table(models, SETTINGS, "flr", popular_world(), 11)
+    few = np.zeros(4, dtype=np.int64)
+    models = {"flr": {seed: damaged(tmp_path / str(seed), 0.1, seed, few) for seed in (0, 1)}}
+    reports = {"flr": {0: ranked(0, items), 1: ranked(1, items)}}
+    table = robustness_table(models, reports, SETTINGS, "flr", sequences=popular_world(), n_items=11)
     (row,) = table.filter(pl.col("strain") == "cold").to_dicts()
-    assert row["targets"] == 40
-    assert row["value"] == pytest.approx(plain(0)[20:].mean())
-    assert row["loss"] == pytest.approx(1 - plain(0)[20:].mean() / plain(0).mean())
+    assert (row["targets"], row["seeds"]) == (80, 2)
+    cold, everything = (np.mean([plain(seed)[first:].mean() for seed in (0, 1)]) for first in (20, 0))
+    assert row["value"] == pytest.approx(cold)
+    assert row["loss"] == pytest.approx(1 - cold / everything)
+
+
+def test_what_seeds_disagree_on_is_not_known_however_many_users_agree(tmp_path: Path) -> None:
+    """Each user of a seed loses the same, and the three seeds lose .1, .2 and .3 more than the reference."""
+    items = np.zeros(N, dtype=np.int64)
+    models = {
+        "flr": {seed: damaged(tmp_path / f"flr{seed}", 0.1, seed, items) for seed in range(3)},
+        "single": {seed: damaged(tmp_path / f"single{seed}", 0.2 + 0.1 * seed, seed, items) for seed in range(3)},
+    }
+    reports = {model: {seed: ranked(seed, items) for seed in of_seeds} for model, of_seeds in models.items()}
+    table = robustness_table(models, reports, SETTINGS, "flr", sequences=popular_world(), n_items=11)
+    rows = {(row["model"], row["strain"], row["strength"]): row for row in table.to_dicts()}
+    drop = rows["single", "drop", 0.2]
+    assert drop["difference"] == pytest.approx(0.2, abs=0.02)
+    assert drop["difference_low"] < 0  # .2 +- 4.3 * .1 / sqrt(3)
+    assert 0.4 < drop["difference_high"] < 0.5
+    cold = rows["single", "cold", 0.5]
+    assert cold["difference_high"] - cold["difference_low"] == pytest.approx(0, abs=1e-9)
 
 
 def test_slices_are_the_reference_less_the_model() -> None:
@@ -213,6 +235,28 @@ def test_disentanglement_of_models_is_compared_resample_by_resample(tmp_path: Pa
     assert rows["heads", "correlation"]["difference"] is None
     dead = rows["flr", "dead_factors"]
     assert (dead["value"], dead["low"]) == (0.5, None)  # of two seeds there is no interval
+
+
+def test_differences_of_factors_allow_for_other_seeds(tmp_path: Path) -> None:
+    """The model shares less than its control in two seeds and more in the third."""
+    pairs = pl.DataFrame({"statistic": ["correlation"], "step": [1], "part": ["0-1"], "null": [0.01]})
+    nothing = pl.DataFrame({"linear_cka": np.full(5, np.nan)})
+
+    def run(model: str, seed: int, value: float) -> Subject:
+        figures = pl.DataFrame({"correlation": np.full(5, value)})
+        tables = {"figures": figures, "factors": pairs, "alignment": nothing}
+        assert SETTINGS.disentanglement is not None
+        return planted(tmp_path / f"{model}-{seed}", "factors", SETTINGS.disentanglement, tables, seed)
+
+    models = {
+        "flr": {seed: run("flr", seed, value) for seed, value in enumerate((0.3, 0.2, 0.4))},
+        "heads": {seed: run("heads", seed, value) for seed, value in ((2, 0.3), (0, 0.6), (1, 0.6))},
+    }
+    (row,) = disentanglement_table(models, SETTINGS).filter(pl.col("difference").is_not_null()).to_dicts()
+    differences = np.array([-0.3, -0.4, 0.1])
+    reach = 4.3027 * differences.std(ddof=1) / np.sqrt(3)
+    assert row["difference"] == pytest.approx(-0.2)
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx((-0.2 - reach, -0.2 + reach), rel=1e-4)
 
 
 def test_figures_of_factors_are_compared_on_the_seeds_that_both_have(tmp_path: Path) -> None:

@@ -16,7 +16,11 @@ SETTINGS = EvidenceSettings(control="heads", single_vector="single")
 def effect(intervention: str, low: float | None, high: float | None, seed: str = "all", **more: Any) -> dict[str, Any]:
     change = None if low is None or high is None else (low + high) / 2
     row = {"model": "flr", "seed": seed, "intervention": intervention, "slice": "all", "label": "all"}
-    return row | {"change": change or 0.0, "low": low, "high": high, "full": 0.1, "kept": 0.5, "targets": 90} | more
+    return (
+        row
+        | {"change": change or 0.0, "low": low, "high": high, "full": 0.1, "kept": 0.5, "targets": 90, "seeds": 3}
+        | more
+    )
 
 
 def removals(*ends: tuple[float, float]) -> list[dict[str, Any]]:
@@ -97,6 +101,18 @@ def test_whether_factors_are_disentangled(
     assert claim.verdict == verdict
     assert claim.claim == "Factors of flr share less than those of heads on held-out users, and each matters"
     assert "Linear CKA 0.200 (null 0.010), less that of heads" in claim.told
+
+
+def test_models_that_were_compared_on_one_seed_are_not_told_apart() -> None:
+    ours = {"model": "flr", "strain": "all damages", "loss": 0.1, "difference": None, "seeds": 5}
+    ends = {"difference": 0.05, "difference_low": 0.02, "difference_high": 0.1}
+    single = ours | {"model": "single", "seeds": 1, **ends}
+    (robust,) = claims(robustness=[ours | dict.fromkeys(ends), single])
+    table = shared((-0.2, -0.1), (-0.5, -0.3)).with_columns(seeds_compared=pl.lit(1))
+    (_, shares_less) = claims(disentanglement=table, interventions=removals((-0.03, -0.01)))
+    for claim in (robust, shares_less):
+        assert claim.verdict == "undecided"
+        assert "on the 1 seed that both have (which says nothing of others)" in claim.told
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,10 @@ def test_each_verdict(found: DataFindings) -> None:
         "worse": "holds",
         "better": "does not hold",
         "near": "holds",
-        "popularity": "holds",
+        "popularity": "undecided",  # far below, and of one seed
     }
+    (popularity,) = [claim for claim in found.claims if claim.rival == "popularity"]
+    assert (popularity.n_seeds, popularity.corrected < 1e-6) == (1, True)
     assert found.missing == ("absent", "lost")  # there is nothing that the latter could be compared with
 
 

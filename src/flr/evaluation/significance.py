@@ -217,6 +217,33 @@ def half_interval(value: float, halves: FloatArray) -> Interval:
     return Interval(value, value - reach, value + reach)
 
 
+def over_other_seeds(of_users: Interval, by_seed: FloatArray, *, own_users: bool) -> Interval:
+    """Return an interval over users widened by what another few seeds would give.
+
+    What both reach is added in squares (Zou and Donner 2008), ``t_{S - 1} sd / sqrt(S)`` for S seeds. One seed says
+    nothing of others: its interval stays as it is.
+
+    >>> found = over_other_seeds(Interval(0.5, 0.2, 0.8), np.array([0.4, 0.5, 0.6]), own_users=False)
+    >>> round(found.low, 2), round(found.high, 2)
+    (0.11, 0.89)
+
+    Args:
+        of_users: The figure, mean over seeds, with its 95 % interval over users.
+        by_seed: The figure of each seed, [S].
+        own_users: Whether each seed was asked about users of its own: what seeds differ by is users in part then, which
+            are not counted twice.
+    """
+    n = len(by_seed)
+    if n < 2 or np.isnan([of_users.low, of_users.high]).any():
+        return of_users
+    variance, reach = float(by_seed.var(ddof=1)) / n, (of_users.high - of_users.low) / 2
+    if own_users:
+        variance = max(0.0, variance - (reach / stats.norm.ppf(0.975)) ** 2)
+    of_seeds = float(stats.t.ppf(0.975, n - 1)) * variance**0.5
+    low, high = (float(np.hypot(end - of_users.mean, of_seeds)) for end in (of_users.low, of_users.high))
+    return Interval(of_users.mean, of_users.mean - low, of_users.mean + high)
+
+
 def _numbered(clusters: IntArray, values: FloatArray | None = None) -> tuple[npt.NDArray[np.intp], int]:
     """Return clusters as 0..n-1 and their number; checks both arrays."""
     _, cluster = np.unique(clusters, return_inverse=True)

@@ -1,4 +1,4 @@
-"""What interventions, damage and the kind of target do to NDCG@10, pooled over seeds and resampled by user.
+"""What interventions and the kind of target do to NDCG@10, pooled over seeds and resampled by user.
 
 Factors have no identity across seeds, so single factors stand by their run, and only what does not name one ("any
 factor") is pooled.
@@ -12,17 +12,20 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from flr.evaluation.damage import DAMAGES
-from flr.evaluation.robustness import damages_of, hardest
-from flr.evaluation.significance import Interval, clustered_bootstrap, hidden_loss, percentile_interval, resampled_means
+from flr.evaluation.significance import (
+    Interval,
+    clustered_bootstrap,
+    hidden_loss,
+    over_other_seeds,
+    percentile_interval,
+    resampled_means,
+)
 from flr.evaluation.slices import slice_masks
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.experiments.pooling import OfSeeds, cells_of, frame_of, tables_by_seed
-from flr.records import USER_INDEX, FloatArray, IntArray, UserSequences
+from flr.records import USER_INDEX, FloatArray, IntArray
 from flr.seeding import generator
 
-#: Row of `robustness_table` that is the mean over all damages.
-ALL_DAMAGES: Final = "all damages"
 _NAN: Final = float("nan")
 #: With fewer users who lost anything, an interval takes into account what has not been seen.
 _FEW_LOSING: Final = 10
@@ -34,16 +37,19 @@ def effects_table(models: Mapping[str, OfSeeds], settings: EvidenceSettings, lab
     Returns:
         ``model``, ``seed`` ("all" or one), ``intervention``, ``slice``, ``label``, ``change`` of NDCG@10 with ``low``
         and ``high``, ``full`` (the metric as it is), ``kept`` (share of the first five items that stay), ``targets``,
-        ``users``. Where few users lost anything ``low`` is what that can hide, see `hidden_loss`.
+        ``users``, ``seeds``. Where few users lost anything ``low`` is what that can hide, see `hidden_loss`; intervals
+        of all seeds allow for others.
     """
     rows = []
     for model, frames in tables_by_seed(models, "interventions", settings.interventions).items():
         rng = generator(0, f"evidence interventions {model}")
         pooled = pl.concat([_pooled(frame) for frame in frames.values()])
-        rows += _changes(pooled, labels, rng, {"model": model, "seed": "all"})
+        seeds = np.repeat(list(frames), [frame.height for frame in frames.values()])
+        rows += _changes(pooled, labels, rng, {"model": model, "seed": "all"}, seeds)
         for seed, frame in frames.items():
             single = frame.select(pl.all().exclude("^(kept )?only .*$"))
-            rows += _changes(single, labels.select("row", USER_INDEX), rng, {"model": model, "seed": str(seed)})
+            about = {"model": model, "seed": str(seed)}
+            rows += _changes(single, labels.select("row", USER_INDEX), rng, about, np.full(single.height, seed))
     return frame_of(rows)
 
 
@@ -60,9 +66,13 @@ def _pooled(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _changes(
-    frame: pl.DataFrame, labels: pl.DataFrame, rng: np.random.Generator, about: dict[str, Any]
+    frame: pl.DataFrame,
+    labels: pl.DataFrame,
+    rng: np.random.Generator,
+    about: dict[str, Any],
+    seeds: IntArray,
 ) -> list[dict[str, Any]]:
-    """Return a row per intervention and slice."""
+    """Return a row per intervention and slice; `seeds` are those of the targets, [n]."""
     of_rows = frame.select("row").join(labels, on="row", how="left", maintain_order="left")
     masks = slice_masks(of_rows)
     full, users = frame["none"].to_numpy(), frame[USER_INDEX].to_numpy()
@@ -72,17 +82,25 @@ def _changes(
     columns = np.stack([np.where(mask[2], change, _NAN) for change in changes.values() for mask in masks], axis=1)
     found = _intervals(columns, users, rng)
     rows = []
-    for (name, of_slice, label, mask), interval in zip(cells, found, strict=True):
-        change, low, high = cells_of(interval)
+    for (name, of_slice, label, mask), of_users in zip(cells, found, strict=True):
+        of_seeds = _by_seed(changes[name][mask], seeds[mask])
+        change, low, high = cells_of(over_other_seeds(of_users, of_seeds, own_users=True))
         if low is not None:
             low = min(low, -_hidden(changes[name][mask], full[mask], users[mask]))
         rows.append(
             about
             | {"intervention": name, "slice": of_slice, "label": label, "change": change, "low": low, "high": high}
             | {"full": float(full[mask].mean()), "kept": float(frame[f"kept {name}"].to_numpy()[mask].mean())}
-            | {"targets": int(mask.sum()), "users": len(np.unique(users[mask]))}
+            | {"targets": int(mask.sum()), "users": len(np.unique(users[mask])), "seeds": len(of_seeds)}
         )
     return rows
+
+
+def _by_seed(values: FloatArray, seeds: IntArray) -> FloatArray:
+    """Return the mean of each seed's values, [S]."""
+    _, seed = np.unique(seeds, return_inverse=True)
+    means: FloatArray = np.bincount(seed, weights=values) / np.bincount(seed)
+    return means
 
 
 def _hidden(changes: FloatArray, full: FloatArray, users: IntArray) -> float:
@@ -141,74 +159,6 @@ def _cross_fitted(frame: pl.DataFrame, alone: Sequence[str]) -> pl.Series:
     is_first = np.isin(users, drawn[: len(drawn) // 2])
     of_first, of_second = (by_factor[:, by_factor[half].mean(0).argmax()] for half in (~is_first, is_first))
     return pl.Series(np.where(is_first, of_first, of_second))
-
-
-def robustness_table(
-    models: Mapping[str, OfSeeds], settings: EvidenceSettings, reference: str, sequences: UserSequences, n_items: int
-) -> pl.DataFrame:
-    """Return how much of NDCG@10 every model loses, and how much more (above 0) than the reference.
-
-    Returns:
-        ``model``, ``strain``, ``strength``, ``value``, ``loss`` (relative) with ``low`` and ``high``; ``difference``,
-        the model's relative loss less the reference's on the same targets and seeds, with its interval; ``targets``,
-        ``seeds``. The strain `ALL_DAMAGES` is the mean over damages of all strengths.
-    """
-    frames = tables_by_seed(models, "robustness", settings.robustness)
-    if settings.robustness is None or reference not in frames:
-        return pl.DataFrame()
-    strengths = settings.robustness.strengths
-    damages = damages_of(strengths)
-    n_damages = len(damages)
-    selections = [(name, strength) for name, each in strengths.items() if name not in DAMAGES for strength in each]
-    strains = [*damages, *selections]
-    rows = []
-    for model, of_seeds in frames.items():
-        shared = sorted(of_seeds.keys() & frames[reference].keys())
-        if not shared:
-            continue
-        ours, theirs = (
-            pl.concat([by_seed[seed].sort("row") for seed in shared]) for by_seed in (frames[reference], of_seeds)
-        )
-        masks = {each: hardest(theirs, sequences, n_items, *each) for each in selections}
-        rng = generator(0, "evidence robustness")
-        means = [_strained_means(frame, strains, masks) for frame in (theirs, ours)]
-        users = theirs[USER_INDEX].to_numpy()
-        drawn = resampled_means(np.concatenate(means, axis=1), users, rng)
-        n = len(strains) + 1
-        losses, ours_lost = (_losses(part, n_damages) for part in (drawn[:, :n], drawn[:, n:]))
-        exact, ours_exact = (_losses(np.nanmean(part, axis=0)[None], n_damages)[0] for part in means)
-        values = np.nanmean(means[0], axis=0)
-        for place, (strain, strength) in enumerate([*strains, (ALL_DAMAGES, 0.0)]):
-            loss = percentile_interval(float(exact[place]), losses[:, place])
-            more = percentile_interval(float(exact[place] - ours_exact[place]), (losses - ours_lost)[:, place])
-            compared = None if model == reference else more
-            kept = masks.get((strain, strength), np.ones(len(users), dtype=np.bool_))
-            row: dict[str, Any] = {"model": model, "strain": strain, "strength": strength}
-            row |= {"value": float(values[place + 1]) if place < len(strains) else _NAN}
-            row |= dict(zip(("loss", "low", "high"), cells_of(loss), strict=True))
-            row |= dict(zip(("difference", "difference_low", "difference_high"), cells_of(compared), strict=True))
-            rows.append(row | {"targets": int(kept.sum()), "seeds": len(shared)})
-    return frame_of(rows)
-
-
-def _strained_means(
-    frame: pl.DataFrame, strains: Sequence[tuple[str, float]], masks: Mapping[tuple[str, float], Any]
-) -> FloatArray:
-    """Return the metric undamaged, then under each strain, NaN at targets that a selection leaves out, [n, 1 + m]."""
-    clean = frame["none"].to_numpy()
-    columns = [clean]
-    for each in strains:
-        kept = masks.get(each)
-        columns.append(frame[f"{each[0]} {each[1]:g}"].to_numpy() if kept is None else np.where(kept, clean, _NAN))
-    return np.stack(columns, axis=1)
-
-
-def _losses(means: FloatArray, n_damages: int) -> FloatArray:
-    """Return relative losses from means [r, 1 + m]: of each strain, damages first, then their mean, [r, m + 1]."""
-    clean = means[:, :1]
-    losses = 1 - np.divide(means[:, 1:], clean, out=np.full_like(means[:, 1:], _NAN), where=clean > 0)
-    of_damages = losses[:, :n_damages].mean(1, keepdims=True) if n_damages else np.full((len(means), 1), _NAN)
-    return np.concatenate([losses, of_damages], axis=1)
 
 
 def slices_table(

@@ -7,7 +7,7 @@ holds         the interval lies on the side of the claim; where several figures 
 does not      one figure's interval lies on the other side (of single factors, more of them than chance makes in one
 hold          study of twenty); or the effect is shown to be too small to matter: its interval lies within 1 % of
               NDCG@10 (`MARGIN`)
-undecided     everything else: these targets and seeds cannot tell
+undecided     everything else: these targets and seeds cannot tell; two models compared on one seed
 ============  ==========================================================================================================
 
 Small cosines and little shared attention decide nothing: attention to single tokens satisfies the regularisers
@@ -26,10 +26,10 @@ import polars as pl
 from scipy import stats
 
 from flr.diagnostics.interventions import SWAPPED_VOTES
-from flr.experiments.effect_tables import ALL_DAMAGES
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.experiments.factor_tables import NEIGHBOURS
-from flr.experiments.verdicts import MARGIN, Verdict, told_seeds
+from flr.experiments.robustness_tables import ALL_DAMAGES
+from flr.experiments.verdicts import MARGIN, Verdict, by_seeds, shown_seeds, told_seeds
 
 #: Identity (0 random, 1 the same) above which factors of two seeds are called the same.
 SAME: Final = 0.5
@@ -112,7 +112,7 @@ def _depends(data: str, tables: Tables, reference: str, intervention: str) -> Ev
     called, instead = _SWAPPED[intervention]
     told = (
         f"with another user's {instead} NDCG@10 changes by {_interval(row)} from {row['full']:.4f}, and "
-        f"{row['kept']:.0%} of the first five items stay ({row['targets']:,} targets)"
+        f"{row['kept']:.0%} of the first five items stay ({row['targets']:,} targets, {shown_seeds(row['seeds'])})"
     )
     claim = f"The list of {reference} depends on {called}"
     return _claim(data, claim, costs(row), told, row=row, source="interventions", value="change")
@@ -151,7 +151,8 @@ def _disentangled(data: str, tables: Tables, reference: str, control: str | None
     matters = _each_matters(data, tables, reference)
     if not asked or matters is None:
         return None
-    verdicts = [toward(*_negated(row["difference_low"], row["difference_high"])) for row in asked]
+    ends = [(_negated(row["difference_low"], row["difference_high"]), row["seeds_compared"]) for row in asked]
+    verdicts = [by_seeds(toward(*negated), n) for negated, n in ends]
     if len(asked) < 2:
         verdicts.append("undecided")
     figures = [
@@ -186,7 +187,8 @@ def _robust(data: str, tables: Tables, reference: str, single: str | None) -> Ev
     )
     claim = f"{reference} is more robust than {single}"
     main = {"difference": rows[0]["difference"], "low": low, "high": high}
-    return _claim(data, claim, toward(low, high), told, row=main, source="robustness", value="difference")
+    verdict = by_seeds(toward(low, high), rows[0]["seeds"])
+    return _claim(data, claim, verdict, told, row=main, source="robustness", value="difference")
 
 
 def _same_factors(data: str, tables: Tables, reference: str) -> EvidenceClaim | None:

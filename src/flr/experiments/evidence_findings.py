@@ -12,12 +12,13 @@ from flr.data.storage import load_prepared
 from flr.errors import ArtifactError
 from flr.evaluation.reports import load_report
 from flr.evaluation.slices import slice_labels
-from flr.experiments.effect_tables import effects_table, oracle_table, robustness_table, slices_table
+from flr.experiments.effect_tables import effects_table, oracle_table, slices_table
 from flr.experiments.evidence_claims import EvidenceClaim, evidence_claims
 from flr.experiments.evidence_files import Subject, spent_seconds
 from flr.experiments.factor_tables import disentanglement_table, stability_table
 from flr.experiments.matrix import Study
 from flr.experiments.pooling import details_table
+from flr.experiments.robustness_tables import robustness_table
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def evidence_on(study: Study, data: str, of_models: Mapping[str, Mapping[int, Su
         "factor-pairs": details_table(variants, "factors", settings.disentanglement),
         "mutual-information": details_table(variants, "information", settings.mutual_information),
         "oracle": oracle_table(variants, settings),
-        "robustness": robustness_table(of_models, settings, reference, sequences, n_items),
+        "robustness": robustness_table(of_models, reports, settings, reference, sequences=sequences, n_items=n_items),
         "stability": stability_table(variants, settings),
     }
     if reports[reference]:

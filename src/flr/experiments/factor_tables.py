@@ -10,7 +10,7 @@ import polars as pl
 from scipy import stats
 
 from flr.diagnostics.stability import factor_stability
-from flr.evaluation.significance import Interval, half_interval, over_seeds, percentile_interval
+from flr.evaluation.significance import Interval, half_interval, over_other_seeds, over_seeds, percentile_interval
 from flr.experiments.evidence_files import load_records, load_table
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.experiments.pooling import OfSeeds, cells_of, frame_of
@@ -30,7 +30,7 @@ def disentanglement_table(models: Mapping[str, OfSeeds], settings: EvidenceSetti
     Returns:
         ``model``, ``statistic``, ``value`` (mean over seeds), ``low``, ``high`` (over users), ``sd`` (over seeds),
         ``seeds``, ``null``; and, where there is a control, ``difference`` (model less control, on the seeds that both
-        have) with its interval, and ``seeds_compared``.
+        have) with its interval, which allows for other seeds, and ``seeds_compared``.
     """
     drawn = {name: _headlines(of_seeds, settings) for name, of_seeds in models.items()}
     control = drawn.get(settings.control or "", {})
@@ -76,7 +76,7 @@ class _Headline:
 
     def of(self, seeds: Set[int]) -> _Headline:
         """Return the same figure of some of the seeds."""
-        kept = {seed: drawn for seed, drawn in self.drawn.items() if seed in seeds}
+        kept = {seed: self.drawn[seed] for seed in sorted(seeds)}
         return _Headline(kept, self.null, resampled=self.resampled, halves=self.halves)
 
     @property
@@ -98,13 +98,15 @@ class _Headline:
         return Interval(mean, mean - reach, mean + reach)
 
     def less(self, other: _Headline) -> Interval:
-        """Return this figure less another's; both must be of the same seeds."""
-        mean = float(self.values.mean() - other.values.mean())
+        """Return this figure less another's, other seeds allowed for; both must be of the same seeds in order."""
+        by_seed = self.values - other.values
+        mean = float(by_seed.mean())
         if self.resamples is None or other.resamples is None:
             ours, theirs = self.interval, other.interval
             reach = float(np.hypot(ours.high - ours.mean, theirs.high - theirs.mean))
             return Interval(mean, mean - reach, mean + reach)
-        return self._interval(np.array([mean]), self.resamples.mean(0) - other.resamples.mean(0), self.halves)
+        of_users = self._interval(np.array([mean]), self.resamples.mean(0) - other.resamples.mean(0), self.halves)
+        return over_other_seeds(of_users, by_seed, own_users=False)
 
     def row(self) -> dict[str, Any]:
         value, low, high = cells_of(self.interval)

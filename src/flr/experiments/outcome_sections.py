@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from flr.experiments.effect_tables import ALL_DAMAGES
 from flr.experiments.figures import Lines, Rows, Series, lines_figure, rows_figure
 from flr.experiments.page_parts import BOTH, ENDS, NOTES, Page, Section, mark_of, place_name, places_of
 from flr.experiments.page_tables import Cell, PageTable, count, number
+from flr.experiments.robustness_tables import ALL_DAMAGES
 from flr.experiments.verdicts import shown_seeds
 
 #: Models that one figure has room for beside the reference.

@@ -23,7 +23,8 @@ ENDS: Final = ("difference_low", "difference_high")
 NOTES: Final = {
     "disentanglement": (
         "Means over pairs of factors at the last step and over seeds, with 95 % intervals over users (of the "
-        "critic's: over seeds, from three on); differences are on the seeds that both have. The null takes one factor "
+        "critic's: over seeds, from three on); differences are on the seeds that both have, and their intervals allow "
+        "for other seeds. The null takes one factor "
         "from another user: a figure says something beyond it only. Linear CKA is debiased. A small cosine or overlap "
         "is no evidence by itself, as attention to single tokens gives both; CKA and mutual information do not depend "
         "on the factors' bases."
@@ -34,9 +35,9 @@ NOTES: Final = {
         "its gate is 0. A changed thought is the vector alone, and what factors vote for stays; with swapped votes "
         "the vector stays, and all votes are those of another user's history. A single factor that is removed or "
         "swapped takes its votes along. What an assistant says of the user's own history stays throughout. "
-        "Factors have no identity across seeds, so single ones stand by their run. Intervals are over users; "
-        "where fewer than ten lost anything, the lower end is what so few can hide. Of five stay: the share of the "
-        "first five items that is still among them."
+        "Factors have no identity across seeds, so single ones stand by their run. Intervals are over users, and of "
+        "all seeds allow for others; where fewer than ten lost anything, the lower end is what so few can hide. Of "
+        "five stay: the share of the first five items that is still among them."
     ),
     "stability": (
         "Factors of two runs are matched one to one (Hungarian method) on half of the users and compared on the other "
@@ -47,7 +48,8 @@ NOTES: Final = {
     "robustness": (
         "All models are told the same damaged histories; damage falls on the last items, as many as the reference "
         "reads. Losses are relative to the model's own NDCG@10 on whole histories, on the seeds that both it and the "
-        "reference have; intervals are over users, and a loss below 0 is a gain."
+        "reference have; intervals are over users, those of differences allow for other seeds, and a loss below 0 is a "
+        "gain. Unusual targets are selected among all of the test split, damage is tried on some users of each seed."
     ),
     "slices": (
         "Test targets cut by what is known before anyone ranks; two models on the seeds that both have; differences "

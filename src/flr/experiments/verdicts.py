@@ -85,8 +85,8 @@ class Claim:
         """By the corrected p-value; a gain that is shown to be too small to matter does not hold, sure as it is."""
         difference = self.comparison.difference
         if difference.high < MARGIN * self.value:
-            return "does not hold"
-        return "holds" if self.corrected < LEVEL and difference.mean > 0 else "undecided"
+            return by_seeds("does not hold", self.n_seeds)
+        return by_seeds("holds" if self.corrected < LEVEL and difference.mean > 0 else "undecided", self.n_seeds)
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,14 @@ def told_seeds(n: int) -> str:
     """Return what a comparison rests on, in words.
 
     >>> told_seeds(1), told_seeds(5)
-    ('1 seed that both have', '5 seeds that both have')
+    ('1 seed that both have (which says nothing of others)', '5 seeds that both have')
     """
-    return f"{shown_seeds(n)} that both have"
+    return f"{shown_seeds(n)} that both have{' (which says nothing of others)' if n == 1 else ''}"
+
+
+def by_seeds(verdict: Verdict, n: int) -> Verdict:
+    """Return a verdict on two models that were compared on n seeds: one alone decides nothing."""
+    return verdict if n > 1 else "undecided"
 
 
 def shown_seeds(n: int) -> str:
