@@ -159,4 +159,11 @@ def test_nothing_is_claimed_without_figures_or_a_rival() -> None:
     assert claims() == []
     unnamed = EvidenceSettings()
     tables = {"disentanglement": shared((-1, -0.5), (-1, -0.5)), "interventions": pl.DataFrame(removals((-0.3, -0.1)))}
-    assert [claim.source for claim in evidence_claims("toy", tables, "flr", unnamed)] == ["interventions"]
+    damaged = {"model": "flr", "strain": "all damages", "loss": 0.1, "difference": None, "seeds": 5}
+    matters, shares_less, robust = evidence_claims(
+        "toy", tables | {"robustness": pl.DataFrame([damaged])}, "flr", unnamed
+    )
+    assert matters.claim == "Each factor of flr matters"
+    for claim, key in ((shares_less, "evidence.control"), (robust, "evidence.single_vector")):
+        assert (claim.verdict, claim.value) == ("undecided", None)
+        assert claim.told == f"Nobody is named to compare with: set {key}"

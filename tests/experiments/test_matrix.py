@@ -117,6 +117,15 @@ def test_weights_and_assistants_are_taken_where_they_would_be_the_same(tmp_path:
             r"variant 'flr' on 'toy': evaluation.cutoffs = \[1, 10\], expected 5 and 10 among them",
         ),
         ({"settings": {"training.max_steps": 0}}, r"training.max_steps = 0"),
+        (
+            {"data": {"toy": {"folder": "toy", "seeds": {"flr": 0}}}},
+            r"data.toy.seeds.flr: .*greater than or equal to 1",
+        ),
+        ({"variants": {"flr": {}, "two": {}, "two/three": {}}}, r"variant 'two/three' is no name of a folder"),
+        (
+            {"variants": {"flr": {}, "two": {}, "no gate": {}, "no-Gate": {}}},
+            r"variants 'no gate' and 'no-Gate' would share",
+        ),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -182,5 +191,5 @@ def test_the_study_that_the_docs_start_from_is_one(tmp_path: Path) -> None:
     (block,) = re.findall(r"```yaml\n(title:.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "study.yaml").write_text(block)
     study = load_study(tmp_path / "study.yaml")
-    assert (study.reference, study.seeds) == ("flr", (0, 1, 2))
+    assert (study.reference, study.seeds) == ("flr", (0, 1, 2, 3, 4))
     assert study.data["clicks"].folder == (tmp_path / "data" / "clicks").resolve()

@@ -143,14 +143,15 @@ def _each_matters(data: str, tables: Tables, reference: str) -> EvidenceClaim | 
 
 
 def _disentangled(data: str, tables: Tables, reference: str, control: str | None) -> EvidenceClaim | None:
-    if control is None:
-        return None
     rows = {row["statistic"]: row for row in _rows(tables, "disentanglement", model=reference)}
     known = {name: row for name, row in rows.items() if row.get("difference") is not None}
     asked = [known[name] for name in ("linear_cka", NEIGHBOURS) if name in known]
     matters = _each_matters(data, tables, reference)
-    if not asked or matters is None:
+    if not rows or matters is None:
         return None
+    if control is None or not asked:
+        claim = f"Factors of {reference} share less than those of {control or 'a control'}, and each matters"
+        return _unasked(data, claim, control, "evidence.control", "disentanglement")
     ends = [(_negated(row["difference_low"], row["difference_high"]), row["seeds_compared"]) for row in asked]
     verdicts = [by_seeds(toward(*negated), n) for negated, n in ends]
     if len(asked) < 2:
@@ -176,8 +177,11 @@ def _disentangled(data: str, tables: Tables, reference: str, control: str | None
 def _robust(data: str, tables: Tables, reference: str, single: str | None) -> EvidenceClaim | None:
     rows = _rows(tables, "robustness", model=single, strain=ALL_DAMAGES) if single is not None else []
     ours = _rows(tables, "robustness", model=reference, strain=ALL_DAMAGES)
-    if not rows or not ours or rows[0]["difference"] is None:
+    if not ours:
         return None
+    if not rows or rows[0]["difference"] is None:
+        claim = f"{reference} is more robust than {single or 'a single vector'}"
+        return _unasked(data, claim, single, "evidence.single_vector", "robustness")
     low, high = rows[0]["difference_low"], rows[0]["difference_high"]
     both = told_seeds(rows[0]["seeds"])
     alone = (f"{row['model']} loses {row['loss']:.1%} on all of its {row['seeds']}" for row in (ours[0], rows[0]))
@@ -205,6 +209,12 @@ def _same_factors(data: str, tables: Tables, reference: str) -> EvidenceClaim | 
     claim = f"Factors of {reference} are the same across seeds, and more so than before training"
     row = rows[_deciding(verdicts)]
     return _claim(data, claim, _all_of(verdicts), "; ".join(figures), row=row, source="stability", value="identity")
+
+
+def _unasked(data: str, claim: str, rival: str | None, key: str, source: str) -> EvidenceClaim:
+    """Return a claim that nothing could be compared for."""
+    told = f"Nobody is named to compare with: set {key}" if rival is None else f"No run of {rival} shares a seed"
+    return EvidenceClaim(data, claim, "undecided", told, None, None, None, source)
 
 
 #: What statistics are called in sentences.

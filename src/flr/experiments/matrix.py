@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -22,6 +23,8 @@ from flr.training.reuse import assistant_settings, is_of_weights
 MATCHED_WITHIN = 0.01
 #: Cutoffs of the metrics that the report shows.
 CUTOFFS = (5, 10)
+#: What names of data sets and variants look like, as they are those of folders too.
+_NAME: Final = re.compile(r"""\w[^/\\:*?"<>|\x00-\x1f]*""")
 
 
 class _Part(BaseModel):
@@ -33,7 +36,7 @@ class StudyData(_Part):
 
     folder: Path = Field(description="Prepared folder; a relative path starts at the study file.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of every variant on this data.")
-    seeds: dict[str, int] = Field(
+    seeds: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict, description="Variants and baselines with fewer seeds here: name to number."
     )
 
@@ -129,6 +132,20 @@ class Study(_Part):
                 registered(name)
             except ConfigError as error:
                 raise ValueError(str(error)) from None
+        return self
+
+    @model_validator(mode="after")
+    def _check_folders(self) -> Study:
+        for kind, names in (("data set", self.data), ("variant", self.variants)):
+            folders: dict[str, str] = {}
+            for name in names:
+                if not _NAME.fullmatch(name):
+                    raise ValueError(
+                        f"{kind} {name!r} is no name of a folder, expected a letter or digit first, and no slash, "
+                        "colon or quote"
+                    )
+                if (other := folders.setdefault(_folder_name(name).lower(), name)) != name:
+                    raise ValueError(f"{kind}s {other!r} and {name!r} would share a folder; rename one of them")
         return self
 
     @model_validator(mode="after")
@@ -269,7 +286,11 @@ def baseline_folders(study: Study, output: Path, data: str, name: str) -> dict[i
 
 
 def _run_folder(output: Path, data: str, variant: str, seed: int) -> Path:
-    return output / "runs" / data / "-".join(variant.split()) / f"seed-{seed}"
+    return output / "runs" / data / _folder_name(variant) / f"seed-{seed}"
+
+
+def _folder_name(name: str) -> str:
+    return "-".join(name.split())
 
 
 def _config(study: Study, data: str, name: str, seed: int) -> Config:
