@@ -114,6 +114,7 @@ def test_the_report_says_so(report: StudyReport, folder: Path) -> None:
     latex, claims = (folder / "results.tex").read_text(), report.findings[0].claims
     assert latex.count(r"\textbf{") == sum(claim.verdict == "holds" for claim in claims)
     assert latex.count(" & flr & ") == 1 + len(claims)  # itself, and what all others are compared with
+    assert all(f" to {claim.comparison.difference.high:+.4f} & {claim.detectable:.4f} & " in latex for claim in claims)
 
 
 def test_the_report_counts_the_assistant_and_the_baselines(report: StudyReport, folder: Path) -> None:

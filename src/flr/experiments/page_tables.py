@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -93,15 +93,20 @@ def latex(table: PageTable) -> str:
     return "\n".join([*lines, r"\end{tabular}", ""])
 
 
+_ESCAPED: Final = {ord(character): rf"\{character}" for character in "&%$#_{}"} | {
+    ord("\\"): r"\textbackslash{}",
+    ord("^"): r"\textasciicircum{}",
+    ord("~"): r"\textasciitilde{}",
+}
+
+
 def escaped(text: str) -> str:
     r"""Return text for LaTeX.
 
-    >>> escaped("50 % of R&D_1")
-    '50 \\% of R\\&D\\_1'
+    >>> escaped("50 % of R&D_1, K^2")
+    '50 \\% of R\\&D\\_1, K\\textasciicircum{}2'
     """
-    for character in "\\&%$#_{}":
-        text = text.replace(character, rf"\{character}" if character != "\\" else r"\textbackslash ")
-    return text
+    return text.translate(_ESCAPED)
 
 
 def csv_of(tables: dict[str, pl.DataFrame]) -> str | None:

@@ -228,7 +228,8 @@ def _told(claim: Claim) -> dict[str, Any]:
 
 def _facts(output: Path, findings: Sequence[DataFindings], evidence: Sequence[DataEvidence]) -> dict[str, str]:
     """Return how the study was made; what differs between its runs is told of all."""
-    runs = [read_json(path, "run") for path in sorted((output / "runs").glob("*/*/*/run.json"))]
+    paths = sorted((output / "runs").glob("*/*/*/run.json"))
+    runs = [read_json(path, "run") for path in paths]
     names = dict.fromkeys(name for run in runs for name in run["versions"])
     models = [model for found in findings for model in found.models]
     of_baselines = sum(model.hours for model in models if model.is_baseline)
@@ -238,10 +239,24 @@ def _facts(output: Path, findings: Sequence[DataFindings], evidence: Sequence[Da
         "training": f"{of_variants:.2f} hours of all variants and seeds, {of_baselines:.2f} of all trials of baselines",
         "evidence": f"{sum(found.hours for found in evidence):.2f} hours of all models and seeds",
         "machine": _distinct(_machine(run["machine"]) for run in runs),
-        "commit": _distinct((run["commit"] or "")[:12] or "unknown, flr was no git checkout" for run in runs),
+        "commit": _by_commit((path.parent.parent.name, run["commit"]) for path, run in zip(paths, runs, strict=True)),
         "begun": _distinct(sorted(run["started"][:10] for run in runs)),
         **{name: _distinct(str(run["versions"].get(name, "?")) for run in runs) for name in names},
     }
+
+
+def _by_commit(made: Iterable[tuple[str, str | None]]) -> str:
+    """Return the commits that runs were made by, and of which variant where there are several.
+
+    >>> _by_commit([("flr", "a" * 40), ("flr", "b" * 40), ("no-gate", "b" * 40)])
+    'aaaaaaaaaaaa (flr) and bbbbbbbbbbbb (flr, no-gate)'
+    """
+    variants: dict[str, dict[str, None]] = {}
+    for variant, commit in made:
+        variants.setdefault((commit or "")[:12] or "unknown, flr was no git checkout", {})[variant] = None
+    if len(variants) == 1:
+        return next(iter(variants))
+    return " and ".join(f"{commit} ({', '.join(names)})" for commit, names in variants.items())
 
 
 def _distinct(values: Iterable[str]) -> str:
@@ -249,24 +264,29 @@ def _distinct(values: Iterable[str]) -> str:
 
 
 def _machine(facts: Mapping[str, Any]) -> str:
+    processor = f", {facts['processor']}" if facts.get("processor") else ""
     known = {"cores": facts.get("cores"), "GB": facts.get("memory_gb")}
     size = "".join(f", {number} {unit}" for unit, number in known.items() if number)
     gpus = "".join(f", {name}" for name in facts["gpus"])
-    return f"{facts['platform']}{size}{gpus}, {facts['threads']} threads a run"
+    return f"{facts['platform']}{processor}{size}{gpus}, {facts['threads']} threads a run"
 
 
 def _latex(frame: pl.DataFrame) -> str:
     r"""Return the table as a LaTeX tabular; a difference is bold only where the claim holds after correction."""
-    head = r"data & model & NDCG@10 & HR@10 & compared with & difference & $p$ (Holm) \\ \hline"
-    lines = [r"\begin{tabular}{llrrlrr}", head]
+    head = r"data & model & seeds & NDCG@10 & HR@10 & compared with & difference & 95 \% & detectable & $p$ (Holm)"
+    lines = [r"\begin{tabular}{llrrrlrrrr}", rf"{head} \\ \hline"]
     for row in frame.iter_rows(named=True):
-        difference = "" if row["difference"] is None else f"{row['difference']:+.4f}"
+        difference, ends, detectable = "", "", ""
+        if row["difference"] is not None:
+            difference, detectable = f"{row['difference']:+.4f}", f"{row['detectable']:.4f}"
+            ends = f"{row['low']:+.4f} to {row['high']:+.4f}"
         if row["verdict"] == "holds":
             difference = rf"\textbf{{{difference}}}"
         p_value = "" if row["p (Holm)"] is None else f"${shown_p(row['p (Holm)'])}$"
         scores = [_score(row[name], row[f"{name} sd"]) for name in ("ndcg@10", "hr@10")]
         data, model, other = (escaped(row[name] or "") for name in ("data", "model", "compared with"))
-        lines.append(" & ".join([data, model, *scores, other, difference, p_value]) + r" \\")
+        cells = [data, model, str(row["seeds"]), *scores, other, difference, ends, detectable, p_value]
+        lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\end{tabular}", ""])
 
 

@@ -24,6 +24,7 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "machine": {
             "platform": platform.platform(),
+            "processor": _processor(),
             "cores": usable_cores(),
             "memory_gb": None if memory is None else round(memory / 2**30),
             "threads": torch.get_num_threads(),
@@ -49,6 +50,16 @@ def total_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def _processor() -> str | None:
+    """Return what the processor is called, None where the system does not say."""
+    try:
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or None
+    names = [line.partition(":")[2].strip() for line in told.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or None
 
 
 def _commit() -> str | None:
