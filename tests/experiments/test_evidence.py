@@ -35,7 +35,7 @@ SETTINGS = EvidenceSettings.model_validate(
         "robustness": {"max_targets": 30, "strengths": {"drop": [0.5], "cold": [0.5]}},
     }
 )
-ALL = "gathered factors, information, interventions, robustness"
+ALL = "gathered factors, profiles, information, interventions, robustness"
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_a_run_that_ranks_by_a_beam_is_damaged_as_it_ranks(data: Path, tmp_path:
     ("overrides", "told"),
     [
         (["reasoner.kind=none"], "gathered robustness"),
-        (["reasoner.n_factors=1"], "gathered factors, interventions, robustness"),
+        (["reasoner.n_factors=1"], "gathered factors, profiles, interventions, robustness"),
     ],
 )
 def test_a_model_without_a_thought_or_pairs(data: Path, tmp_path: Path, overrides: list[str], told: str) -> None:

@@ -139,7 +139,7 @@ def test_the_report_counts_the_assistant_and_the_baselines(report: StudyReport, 
 def test_every_question_has_a_verdict_and_its_figures(report: StudyReport, folder: Path) -> None:
     (found,) = report.evidence
     claims = {claim.claim: claim for claim in found.claims}
-    assert [claim.partition(" ")[0] for claim in claims] == ["The", "Each", "Factors", "flr", "Factors"]
+    assert [claim.partition(" ")[0] for claim in claims] == ["The", "The", "Each", "Factors", "flr", "Factors"]
     # Two seeds have no interval of their own.
     assert claims["Factors of flr are the same across seeds, and more so than before training"].verdict == "undecided"
     page, text = report.page.read_text(), report.text.read_text()
@@ -148,7 +148,8 @@ def test_every_question_has_a_verdict_and_its_figures(report: StudyReport, folde
         assert f"{claim.claim}: **{claim.verdict}**" in text
         assert f"{claim.claim}: <strong>{claim.verdict}</strong>" in page
     assert page.count("<svg") == 8  # models, pairs, D(r), effects, identity, robustness near and of others, slices
-    assert page.count("<details>") == 3
+    assert page.count("<details>") == 4
+    assert "What does each factor stand for?" in page
 
 
 def test_tables_have_the_numbers_of_their_files(report: StudyReport, folder: Path) -> None:
@@ -175,7 +176,7 @@ def test_tables_have_the_numbers_of_their_files(report: StudyReport, folder: Pat
 
 def test_each_claim_names_the_file_that_holds_its_figures(report: StudyReport, folder: Path) -> None:
     claims = list(csv.DictReader((folder / "claims.csv").open()))
-    assert len(claims) == 5 + len(report.findings[0].claims)
+    assert len(claims) == 6 + len(report.findings[0].claims)
     for claim in claims:
         held = {cell for row in csv.reader((folder / claim["source"]).open()) for cell in row}
         assert claim["value"] in held

@@ -29,6 +29,8 @@ from flr.evaluation.protocol import Scorer
 from flr.evaluation.robustness import strained_values
 from flr.experiments.evidence_files import VERSIONS, Subject, is_made, save_records, save_table
 from flr.experiments.evidence_settings import EvidenceSettings
+from flr.experiments.factor_tables import profile_table
+from flr.explanation.profiling import profiles_from
 from flr.persistence import file_sha256, read_json, write_json
 from flr.recommender import Recommender
 from flr.records import TEST, IntArray, PreparedData, UserSequences
@@ -83,6 +85,8 @@ class _Bench:
         settings, n_factors = self.settings, self._n_factors
         if n_factors and settings.disentanglement is not None:
             yield "factors", settings.disentanglement, self._factors
+        if n_factors and settings.profiles is not None:
+            yield "profiles", settings.profiles, self._profiles
         if n_factors > 1 and settings.mutual_information is not None:
             yield "information", settings.mutual_information, self._information
         if n_factors and settings.interventions is not None:
@@ -152,6 +156,13 @@ class _Bench:
             users = np.unique(records.users)
             before = collect_factors(untrained(self._recommender), self._prepared.sequences, users=users)
             save_records(before, self.subject.evidence / "untrained.npz")
+
+    def _profiles(self) -> None:
+        settings = self.settings.profiles
+        assert settings is not None
+        records = self._records(settings.max_targets, 0)
+        found = profiles_from(self._recommender, records, self._prepared.sequences, split="test")
+        save_table(self.subject, "profiles", profile_table(found))
 
     def _information(self) -> None:
         settings = self.settings.mutual_information

@@ -8,6 +8,7 @@ RUN/evidence/ or BASELINE/evidence/
 ├── factors.parquet         disentanglement, pair by pair
 ├── alignment.parquet       linear CKA, mean over pairs: of all users, then of random halves
 ├── figures.parquet         headline figures of all users, then of resamples
+├── profiles.parquet        what each factor stands for
 ├── information.parquet     mutual information, pair by pair
 ├── halves.parquet          the same, mean over pairs: of all users, then of random halves
 ├── interventions.parquet   NDCG@10 of every target under every intervention
@@ -35,7 +36,7 @@ from flr.persistence import read_json, write_bytes
 from flr.records import Histories
 
 #: Of each instrument, raised when it measures something else than before.
-VERSIONS: Final = {"factors": 4, "information": 4, "interventions": 5, "robustness": 4}
+VERSIONS: Final = {"factors": 4, "profiles": 1, "information": 4, "interventions": 5, "robustness": 4}
 #: Arrays of `FactorRecords` that no table needs once the headline figures are there.
 _NOT_KEPT: Final = ("vectors", "states")
 

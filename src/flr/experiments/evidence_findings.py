@@ -27,8 +27,9 @@ class DataEvidence:
 
     Attributes:
         data: Its name.
-        tables: By name: ``disentanglement``, ``factor-pairs``, ``mutual-information``, ``interventions``, ``oracle``,
-            ``robustness``, ``slices``, ``stability``; empty where an instrument is off or had nothing to look at.
+        tables: By name: ``disentanglement``, ``factor-pairs``, ``profiles``, ``mutual-information``,
+            ``interventions``, ``oracle``, ``robustness``, ``slices``, ``stability``; empty where an instrument is off
+            or had nothing to look at.
         claims: A verdict each.
         hours: That gathering took, all models and seeds together.
     """
@@ -58,6 +59,7 @@ def evidence_on(study: Study, data: str, of_models: Mapping[str, Mapping[int, Su
     tables: dict[str, pl.DataFrame] = {
         "disentanglement": disentanglement_table(variants, settings),
         "factor-pairs": details_table(variants, "factors", settings.disentanglement),
+        "profiles": details_table(variants, "profiles", settings.profiles),
         "mutual-information": details_table(variants, "information", settings.mutual_information),
         "oracle": oracle_table(variants, settings),
         "robustness": robustness_table(of_models, reports, settings, reference, sequences=sequences, n_items=n_items),

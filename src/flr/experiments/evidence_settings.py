@@ -28,6 +28,14 @@ class DisentanglementSettings(_Part):
     n_halves: int = Field(20, ge=5, description="Random halves of users that give the interval of linear CKA.")
 
 
+class ProfileSettings(_Part):
+    """What each factor stands for."""
+
+    max_targets: int = Field(
+        1000, ge=50, description="About how many test targets are thought about, those of random users; all runs'."
+    )
+
+
 class InformationSettings(_Part):
     """Mutual information of factors."""
 
@@ -78,6 +86,7 @@ class EvidenceSettings(_Part):
     """Each instrument takes its settings, true for its defaults, or false for none of it."""
 
     disentanglement: DisentanglementSettings | None = DisentanglementSettings()
+    profiles: ProfileSettings | None = ProfileSettings()
     mutual_information: InformationSettings | None = InformationSettings()
     interventions: InterventionSettings | None = InterventionSettings()
     robustness: RobustnessSettings | None = RobustnessSettings()
@@ -86,7 +95,7 @@ class EvidenceSettings(_Part):
     control: str | None = Field(None, description="Variant of as many factors without regularisers.")
     single_vector: str | None = Field(None, description="Variant of one factor.")
 
-    @field_validator("disentanglement", "mutual_information", "interventions", "robustness", mode="before")
+    @field_validator("disentanglement", "profiles", "mutual_information", "interventions", "robustness", mode="before")
     @classmethod
     def _read_switch(cls, given: Any) -> Any:
         return {} if given is True else None if given is False else given

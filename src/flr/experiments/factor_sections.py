@@ -127,6 +127,40 @@ def _disentanglement_figures(page: Page, with_pairs: Sequence[str], rows: _Rows)
         yield drawing, "Distance of the factors at each refinement step; √2 where they are orthogonal."
 
 
+def profiles(page: Page) -> Iterator[Section]:
+    """Yield the section on what each factor of the reference stands for, run by run."""
+    table = page.table("profiles")
+    if table.is_empty():
+        return
+    of_seeds: dict[int, list[dict[str, Any]]] = {}
+    for row in table.filter(pl.col("model") == page.reference).to_dicts():
+        of_seeds.setdefault(row["seed"], []).append(row)
+    head = ["factor", "called", "votes for", "gate", "recency", "popularity", "reads more", "typical items"]
+    tables = [
+        PageTable(
+            f"Factors of {page.reference}, seed {seed}",
+            head,
+            [
+                [
+                    Cell(str(row["factor"])),
+                    Cell(row["name"]),
+                    Cell(row["votes_for"] or "-"),
+                    number(row, "gate", form=".0%"),
+                    number(row, "recency", ("recency_low", "recency_high"), form="+.2f"),
+                    number(row, "popularity", ("popularity_low", "popularity_high"), form="+.3f"),
+                    Cell(row["reads_more"] or "-"),
+                    Cell(row["items"] or "-"),
+                ]
+                for row in rows
+            ],
+            "evidence-profiles.csv",
+            is_folded=place > 0,
+        )
+        for place, (seed, rows) in enumerate(of_seeds.items())
+    ]
+    yield Section("What does each factor stand for?", NOTES["profiles"], page.claims("profiles"), [], tables)
+
+
 def interventions(page: Page) -> Iterator[Section]:
     """Yield the section on what lists lose when thoughts are changed."""
     table = page.table("interventions")

@@ -14,6 +14,7 @@ from flr.evaluation.significance import Interval, half_interval, over_other_seed
 from flr.experiments.evidence_files import load_records, load_table
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.experiments.pooling import OfSeeds, cells_of, frame_of
+from flr.explanation.profiles import FactorProfiles
 from flr.records import FloatArray, IntArray
 from flr.seeding import generator
 
@@ -22,6 +23,8 @@ NEIGHBOURS, CRITIC = "mutual_information", "mutual_information_critic"
 #: Statistics with a null of permuted (or random) targets, by name in the pairs' table.
 _WITH_NULL: Final = ("absolute_cosine", "correlation", "linear_cka", "top_item_overlap", "voted_overlap")
 _NAN: Final = float("nan")
+#: Typical items told of each factor.
+_N_ITEMS: Final = 4
 
 
 def disentanglement_table(models: Mapping[str, OfSeeds], settings: EvidenceSettings) -> pl.DataFrame:
@@ -162,6 +165,27 @@ def _null_of_pairs(pairs: Sequence[pl.DataFrame], statistic: str) -> float:
 def _mean_of(tables: Sequence[pl.DataFrame], estimator: str, column: str) -> float:
     means = [table.filter(pl.col("estimator") == estimator)[column].to_numpy().mean() for table in tables]
     return float(np.mean(means))
+
+
+def profile_table(found: FactorProfiles) -> pl.DataFrame:
+    """Return what each factor of a run stands for.
+
+    Returns:
+        ``factor`` (from 0), ``name``, ``votes_for`` (a relation, or empty), ``gate``, ``recency`` and ``popularity``
+        with ends, ``spread``, ``reads_more`` and ``reads_less`` (values of attributes whose lift is beyond chance) and
+        ``items`` (typical ones, by title); see `flr.explanation.profiles.FactorProfile`.
+    """
+    rows: list[dict[str, Any]] = []
+    for one in found.factors:
+        row: dict[str, Any] = {"factor": one.factor, "name": one.name, "votes_for": one.relation, "gate": one.gate}
+        for name, interval in (("recency", one.recency), ("popularity", one.popularity)):
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), cells_of(interval), strict=True))
+        sure = [lift for lift in one.attributes if lift.is_sure]
+        told = [(lift.lift > 1, f"{lift.attribute} {lift.value} x{lift.lift:.2f}") for lift in sure]
+        row |= {"spread": one.spread, "reads_more": "; ".join(text for is_more, text in told if is_more)}
+        row |= {"reads_less": "; ".join(text for is_more, text in told if not is_more)}
+        rows.append(row | {"items": "; ".join(item.title for item in one.items[:_N_ITEMS] if item.lift > 1)})
+    return frame_of(rows)
 
 
 def stability_table(models: Mapping[str, OfSeeds], settings: EvidenceSettings) -> pl.DataFrame:

@@ -29,6 +29,12 @@ NOTES: Final = {
         "is no evidence by itself, as attention to single tokens gives both; CKA and mutual information do not depend "
         "on the factors' bases."
     ),
+    "profiles": (
+        "What factors read on held-out users at the last step, against an even look at the same histories: how recent "
+        "(.5 the latest item, -.5 the oldest), how popular (percentiles more or less), values of the items' attributes "
+        "whose lift is beyond what chance gives to all values of all factors at once, and items read more than others. "
+        "Names are made of these. Runs are told one by one, as factors have no identity across seeds."
+    ),
     "interventions": (
         "The history is read and titles are written as before; what is thought of it is changed, at inference. "
         "Swapped: that of another user; mean: everybody's; shuffled: its own coordinates in another order; removed: "

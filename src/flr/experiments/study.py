@@ -119,7 +119,8 @@ def _baseline_jobs(study: Study, output: Path, reference: Cell) -> Iterator[Job]
 def evidence_jobs(study: Study, output: Path) -> Iterator[Job]:
     """Yield a job per model whose evidence is gathered, seed by seed; none where the study asks for nothing."""
     settings = study.evidence
-    parts = (settings.disentanglement, settings.mutual_information, settings.interventions, settings.robustness)
+    of_factors = (settings.disentanglement, settings.profiles, settings.mutual_information, settings.interventions)
+    parts = (*of_factors, settings.robustness)
     of_data = {data: subjects(study, output, data) for data in study.data}
     for seed in study.seeds:
         for data, of_models in of_data.items():

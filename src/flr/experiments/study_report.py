@@ -11,7 +11,7 @@ import polars as pl
 
 from flr.experiments.charts import interval_rows
 from flr.experiments.evidence_findings import DataEvidence
-from flr.experiments.factor_sections import disentanglement, interventions, stability
+from flr.experiments.factor_sections import disentanglement, interventions, profiles, stability
 from flr.experiments.matrix import Study
 from flr.experiments.outcome_sections import robustness, slices
 from flr.experiments.page_parts import Page
@@ -91,7 +91,7 @@ def write_study_report(
 def _evidence_part(study: Study, found: DataFindings, evidence: DataEvidence) -> dict[str, Any]:
     ranked = sorted(found.models, key=lambda model: -model.figures[METRIC].mean)
     page = Page(study, evidence, [model.name for model in ranked])
-    asked = (disentanglement, interventions, stability, robustness, slices)
+    asked = (disentanglement, profiles, interventions, stability, robustness, slices)
     return {"data": found.data, "sections": [section for make in asked for section in make(page)]}
 
 

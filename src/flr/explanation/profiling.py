@@ -59,6 +59,29 @@ def profile_factors(
         DataError: The split has no target with an earlier row, or those of one user only.
     """
     records = collect_factors(recommender, sequences, split=split, progress=progress)
+    return profiles_from(recommender, records, sequences, split=split, min_users=min_users)
+
+
+def profiles_from(
+    recommender: Recommender,
+    records: FactorRecords,
+    sequences: UserSequences,
+    *,
+    split: str,
+    min_users: int = MIN_USERS,
+) -> FactorProfiles:
+    """Return what `profile_factors` does, of what a model thought before.
+
+    Args:
+        recommender: The model.
+        records: What it thought.
+        sequences: All interactions.
+        split: Whose targets the records are of, for the label.
+        min_users: See `profile_factors`.
+
+    Raises:
+        DataError: The records are of fewer than two users.
+    """
     counts = training_counts(sequences, recommender.catalogue.n_items)
     reasoner = recommender.model.reasoner
     return profile_records(
