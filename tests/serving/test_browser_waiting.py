@@ -106,6 +106,69 @@ def test_what_is_compared_is_brought_into_sight_and_nothing_else_moves(site: Sit
     assert page.evaluate("scrollY") == 0
 
 
+def test_a_steered_list_waits_for_no_comparison_and_goes_with_its_history(site: Site, open_page: Open) -> None:
+    page, waiting = open_page(site.url), list[Route]()
+    add(page, HISTORY[0])
+    steer(page, 0, "0")
+
+    def hold(route: Route) -> None:
+        asked = route.request.post_data_json
+        if "factor_weights" in asked or "empty" in asked:
+            route.continue_()
+        else:
+            waiting.append(route)
+
+    page.route("**/v1/recommend", hold)
+    add(page, HISTORY[1])
+    weights = [0.0, 1.0, 1.0, 1.0]
+    titles = [one.title for one in best(site, HISTORY[:2], factor_weights=weights)]
+    expect(page.locator("#list > li > .grow > .title")).to_have_text(titles)
+    assert "Compared" not in page.inner_text("#status")
+    while not waiting:
+        page.wait_for_timeout(50)
+    page.click("#clear")
+    expect(page.locator("#status")).to_contain_text("this is what was taken most often")
+    page.wait_for_timeout(1000)  # longer than an explanation waits for more steering
+    assert "this is what was taken most often" in page.inner_text("#status")
+    assert page.is_hidden("#heat")
+    assert page.inner_text("#heat-problem") == ""
+
+    page.click("#undo")
+    while len(waiting) < 2:
+        page.wait_for_timeout(50)
+    waiting[1].continue_()
+    expect(page.locator("#status")).to_contain_text("Compared with all at 1")
+    expect(page.locator("#list > li > .grow > .title")).to_have_text(titles)
+
+
+def test_work_that_is_ended_ends_and_tells_no_problem(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    ended = page.evaluate(
+        """async () => {
+          const part = (name) => import(new URL(name, document.querySelector("script[type=module]").src));
+          const [{ ask, pause }, { attempt, begin }] = [await part("api.js"), await part("jobs.js")];
+          const nameOf = (work) => work.then(() => "done", (problem) => problem.name);
+          const late = new AbortController();
+          const unread = (signal) =>
+            new Promise((_, fail) => signal.addEventListener("abort", () => fail(signal.reason)));
+          window.fetch = async (path, { signal }) => {
+            return { ok: false, status: 500, headers: new Headers(), json: () => unread(signal) };
+          };
+          const refused = nameOf(ask("v1/model", { signal: late.signal }));
+          await pause(50);
+          late.abort();
+          const place = document.createElement("div");
+          const work = async () => {
+            begin("test");
+            throw new Error("of what is wanted no longer");
+          };
+          await attempt("test", place, work, {});
+          return [await refused, await nameOf(pause(0, late.signal)), place.textContent];
+        }"""
+    )
+    assert ended == ["AbortError", "AbortError", ""]
+
+
 def test_a_message_of_waiting_goes_with_the_wait(site: Site, open_page: Open) -> None:
     page = open_page(site.url)
     add(page, *HISTORY)

@@ -89,7 +89,8 @@ async function send(path, body, signal) {
 async function problemOf(response) {
   try {
     return new Problem({ ...(await response.json()), status: response.status });
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     const { status } = response;
     return new Problem({ title: "Error", detail: `The server answered with status ${status}.`, status });
   }
@@ -97,6 +98,7 @@ async function problemOf(response) {
 
 export function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
     const timer = setTimeout(resolve, milliseconds);
     signal?.addEventListener("abort", () => {
       clearTimeout(timer);

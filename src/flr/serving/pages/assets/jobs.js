@@ -29,7 +29,7 @@ export async function attempt(kind, place, work, { again, failed = () => {} }) {
     place.replaceChildren();
     await work(signal);
   } catch (problem) {
-    if (problem.name === "AbortError") return;
+    if (signal.aborted || problem.name === "AbortError") return;
     const told = problem instanceof Problem ? problem : failure(problem);
     if (told.title === NO_CONNECTION && again) unreached.set(kind, again);
     failed(told);

@@ -11,15 +11,18 @@ export function keepNeutral(body, version, items) {
   kept.set(JSON.stringify([body, version]), items);
 }
 
-/** Return the list of a request without its weights, null where it cannot be had. */
-export async function neutralList({ factor_weights: weights, ...body }, version, signal) {
-  const known = kept.get(JSON.stringify([body, version]));
-  if (known) return known;
+/** Return the list of a request without its weights if it is kept, else null. */
+export const keptNeutral = ({ factor_weights: weights, ...body }, version) =>
+  kept.get(JSON.stringify([body, version])) ?? null;
+
+/** Return the list of a request without its weights from the server, null where it cannot be had. */
+export async function askNeutral({ factor_weights: weights, ...body }, version, signal) {
   try {
     const { items } = (await ask("v1/recommend", { body, signal })).lists[0];
     keepNeutral(body, version, items);
     return items;
-  } catch {
+  } catch (problem) {
+    if (problem.name === "AbortError") throw problem;
     return null; // the list itself says what is wrong
   }
 }
