@@ -74,6 +74,15 @@ def test_a_source_is_left_out_as_if_it_had_no_say(make: Make) -> None:
     assert max(abs(one.contribution) for one in found.sources) > 0.1
 
 
+def test_the_last_factor_that_is_on_takes_the_assistant_with_it(make: Make) -> None:
+    recommender = make("reasoner.memory=transitions")
+    alone, none = (explain(recommender, HISTORY, 8, factor_weights=[on, 0.0, 0.0, 0.0]) for on in (1.0, 0.0))
+    assert [one.weight > 0 for one in alone.sources] == [True] * 3
+    assert [one.weight for one in none.sources] == [1, 0, 0]
+    assert [one.contribution for one in none.sources[1:]] == [0, 0]
+    assert alone.factors[0].without.log_prob == pytest.approx(none.item.log_prob, abs=1e-5)
+
+
 def test_a_model_that_writes_titles_only_has_no_sources_to_tell_apart(make: Make) -> None:
     assert explain(make("reasoner.memory=none"), HISTORY, 8).sources == ()
     sources = explain(make("reasoner.memory=transitions", "assistant.networks=[]"), HISTORY, 8).sources

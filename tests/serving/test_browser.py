@@ -519,6 +519,19 @@ def test_a_model_without_factors_has_no_sliders_and_no_heat_map(open_page: Open)
         page.context.close()  # before its server stops
 
 
+def test_where_all_factors_are_off_nobody_has_their_say(open_page: Open) -> None:
+    with site_of(make_recommender("reasoner.memory=transitions")) as site:
+        page = open_page(site.url)
+        add(page, *HISTORY)
+        expect(page.locator("#factors-share")).to_contain_text("of the say; the rest is a second opinion")
+        for factor in (1, 2, 3, 4):
+            page.get_by_label(f"Factor {factor}", exact=True).focus()
+            page.keyboard.press("Home")
+        expect(page.locator("#factors-share")).to_contain_text("neither factors nor a second opinion have a say")
+        assert "100%" not in page.inner_text("#factors-share")
+        page.context.close()  # before its server stops
+
+
 def test_why_says_where_the_probability_comes_from(open_page: Open) -> None:
     with site_of(make_recommender("reasoner.memory=transitions")) as site:
         page = open_page(site.url)

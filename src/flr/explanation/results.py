@@ -86,7 +86,8 @@ class FactorInfluence:
         name: From the model's profiles; None where there are none.
         gate: Its aggregation weight in the last refinement step, 0..1, times what it is turned up or down by.
         contribution: log-probability of the explained item less that with the factor's gate at 0, in nats: above 0
-            where the factor speaks for the item. Contributions need not add up to anything.
+            where the factor speaks for the item. Contributions need not add up to anything. That of the only factor
+            that is on holds the assistant's too: without any factor nobody votes, so nobody hears a second opinion.
         reads: Share of its attention in the last refinement step that each item of `Explanation.history` gets.
         elsewhere: The share outside all titles (preamble, suffix); with `reads` it adds up to 1.
         without: The list without this factor.

@@ -63,12 +63,16 @@ function allowFactors(isAllowed, isNeutral) {
 }
 
 /** Tell what share factors have in the list. sources: where its probabilities come from, as /v1/explain says. */
-export function tellShare(sources) {
-  const other = sources.find((one) => one.source === "assistant");
-  byId("factors-share").textContent = other
-    ? `After this history, factors have ${portion(1 - other.weight)} of the say; the rest is a second opinion, ` +
-      "which weights do not steer."
-    : "";
+export const tellShare = (sources) => (byId("factors-share").textContent = shareIn(sources));
+
+function shareIn(sources) {
+  const [votes, other] = ["votes", "assistant"].map((name) => sources.find((one) => one.source === name));
+  if (!other) return "";
+  if (votes.weight + other.weight === 0) {
+    return "After this history, neither factors nor a second opinion have a say: titles as written decide alone.";
+  }
+  const share = portion(1 - other.weight);
+  return `After this history, factors have ${share} of the say; the rest is a second opinion, which weights do not steer.`;
 }
 
 function wireFactors(weights, { names, isProfiled, changed }) {
