@@ -91,6 +91,7 @@ def test_only_the_window_of_a_long_history_is_read_but_all_of_it_is_seen(recomme
         ([["i0"], []], {}, RequestError, "history number 1 is empty"),
         ([["i0", "i55"]], {}, UnknownItemError, "no item has the id 'i55'; did you mean 'i5'"),
         ([["Alein (1979)"]], {"by": "title"}, UnknownItemError, "did you mean 'Alien \\(1979\\)'"),
+        ([["Alien (1979)"]], {}, UnknownItemError, r"title of one \(to give titles instead, say by='title'\)"),
         ([["i0"]], {"factor_weights": [1.0]}, RequestError, "got 1 factor weights, this model has 4 factors"),
     ],
 )

@@ -157,7 +157,8 @@ class _Known:
             try:
                 lookup.index(first[HISTORY], by=asked.by)
             except UnknownItemError as error:
-                raise UnknownItemError(f"user {user_ids[first['person']]!r}: {error}; or skip unknown items") from None
+                problem = f"user {user_ids[first['person']]!r}: {error.problem}; or skip unknown items"
+                raise UnknownItemError(problem, error.other) from None
         rows = rows.drop_nulls()
         lengths = np.bincount(rows["person"].to_numpy(), minlength=len(user_ids))
         kept = (lengths > 0) | (asked.empty == "popular")

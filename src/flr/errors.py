@@ -62,7 +62,16 @@ class RequestError(FlrError):
 
 
 class UnknownItemError(RequestError):
-    """An item id or title that is not in the catalogue."""
+    """An item id or title that is not in the catalogue.
+
+    Attributes:
+        problem: The message without what to say instead, which each door has its own words for.
+        other: What items can be given by instead, ``"id"`` or ``"title"``; None where there is no choice.
+    """
+
+    def __init__(self, problem: str, other: str | None = None) -> None:
+        super().__init__(problem if other is None else f"{problem} (to give {other}s instead, say by={other!r})")
+        self.problem, self.other = problem, other
 
 
 class ServiceError(FlrError):

@@ -130,6 +130,8 @@ def test_remarks_on_the_item_and_the_history(run: Run, plain: Path) -> None:
     [
         ([], "got neither --history (repeated) nor --check"),
         (["--history", "i55"], "history number 0: no item has the id 'i55'; did you mean 'i5'"),
+        (["--history", "Heat (1995)"], "it is the title of one (to give titles instead, say --by title)"),
+        (["--by", "title", "--history", "i1"], "it is the id of one (to give ids instead, say --by id)"),
         (["--history", "i1", "--item", "i66"], "error: no item has the id 'i66'; did you mean 'i6'"),
         (["--history", "x", "--unknown", "skip"], "holds unknown items only"),
         (["--history", "i1", "--fidelity"], "orders what is read of a history, got 1 item; expected two"),

@@ -14,6 +14,8 @@ import pytest
 from flr.bulk import ListSettings, WrittenLists
 from flr.catalogue.filters import Between, ItemFilter
 from flr.errors import UnknownItemError
+from flr.recommender import Recommender
+from toy import toy_catalogue, toy_model, toy_tokenizer
 
 from .conftest import Run
 
@@ -228,6 +230,22 @@ def test_people_without_a_known_item_may_have_what_is_popular(
     assert told.stdout.count("what was taken most often") == 2
     assert [call["histories"] for call in calls] == [[[]], [["1"], [], ["NOPE1"]]]
     assert {call["empty"] for call in calls} == {"popular"}
+
+
+def test_an_item_that_is_named_in_the_other_way_is_told_in_the_words_of_the_command(run: Run, tmp_path: Path) -> None:
+    model, compiled, config = toy_model()
+    Recommender(model, toy_tokenizer(compiled.catalogue, config), toy_catalogue(), config).save(tmp_path / "r")
+    asked = ("recommend", "--run", tmp_path / "r")
+    result = run(*asked, "--history", "Heat (1995)")
+    assert result.exit_code == 2
+    assert "--history: no item has the id 'Heat (1995)'; it is the title of one; or leave it out" in result.stderr
+    assert "(to give titles instead, say --by title)" in result.stderr
+    assert "by='title'" not in result.stderr
+    people = tmp_path / "people.jsonl"
+    people.write_text('["Heat (1995)"]\n', encoding="utf-8")
+    result = run(*asked, "--histories", people, "--output", tmp_path / "lists.csv", "--quiet")
+    assert result.exit_code == 2
+    assert "it is the title of one; or skip unknown items (to give titles instead, say --by title)" in result.stderr
 
 
 def test_lines_end_where_lines_do_and_a_byte_order_mark_is_none(

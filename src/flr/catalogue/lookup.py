@@ -112,9 +112,8 @@ class ItemLookup:
 
     def _unknown(self, item: str, by: str, where: str = "") -> UnknownItemError:
         other = "title" if by == "id" else "id"
-        return UnknownItemError(
-            f"{where}no item has the {by} {item!r}; {self._hint(item, by)} (to give {other}s instead, say by={other!r})"
-        )
+        hint = self._hint(item, by) if self.find(item, other) is None else f"it is the {other} of one"
+        return UnknownItemError(f"{where}no item has the {by} {item!r}; {hint}", other)
 
     def _hint(self, item: str, by: str) -> str:
         known = self.index_of_id if by == "id" else self._index_of_title

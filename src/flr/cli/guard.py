@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from flr.cli import console
-from flr.errors import FlrError
+from flr.errors import FlrError, UnknownItemError
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -60,6 +60,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _report(error: Exception) -> int:
+    if isinstance(error, UnknownItemError) and error.other is not None:
+        console.show_error(f"{error.problem} (to give {error.other}s instead, say --by {error.other})")
+        return error.exit_code
     if isinstance(error, FlrError):
         console.show_error(str(error))
         return error.exit_code

@@ -232,7 +232,8 @@ def _looked_up(recommender: Recommender, asked: list[_Asked], by: str, unknown: 
             try:
                 recommender.item_index(item, by=by)
             except UnknownItemError as error:
-                raise UnknownItemError(f"{one.where}: {error}; or leave it out with --unknown skip") from None
+                problem = f"{one.where}: {error.problem}; or leave it out with --unknown skip"
+                raise UnknownItemError(problem, error.other) from None
     return asked
 
 
