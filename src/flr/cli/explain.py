@@ -13,7 +13,7 @@ from flr.cli.steering import Exclude, Weights, Where, read_filters, read_weights
 from flr.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from flr.evaluation.significance import Interval
     from flr.explanation.fidelity import Fidelity
@@ -68,8 +68,11 @@ def explain(
     if not history and check is None:
         raise RequestError("got neither --history (repeated) nor --check; give what is to be explained")
     weights, filters = read_weights(factor_weights), read_filters(where, exclude)
-    if weights is not None and check is not None:
-        raise RequestError("--check tests explanations of lists that nobody steered; leave --factor-weights out")
+    if check is not None:
+        steered = {"--factor-weights": factor_weights, "--where": where, "--exclude": exclude}
+        _refuse_with_check({**steered, "--include-seen": include_seen})
+        if not history:
+            _refuse_without_history({"--item": item, "--fidelity": fidelity})
     import numpy as np
 
     from flr.explanation.attribution import explain as explain_item
@@ -111,6 +114,18 @@ def explain(
         _show_fidelity(curves)
     if checks is not None:
         _show_checks(checks)
+
+
+def _refuse_with_check(given: Mapping[str, object]) -> None:
+    for name, value in given.items():
+        if value:
+            raise RequestError(f"--check tests explanations of lists that nobody steered; leave {name} out")
+
+
+def _refuse_without_history(given: Mapping[str, object]) -> None:
+    for name, value in given.items():
+        if value:
+            raise RequestError(f"got {name} without --history; --check has items of its own, so leave {name} out")
 
 
 def _check(
