@@ -67,6 +67,16 @@ def test_a_removed_item_is_not_recommended_but_still_read() -> None:
     assert np.isneginf(recommender.score(indices)[0, 8])
 
 
+def test_a_frozen_recommender_keeps_to_its_catalogue() -> None:
+    recommender = shop()
+    frozen, before = recommender.frozen(), probabilities(recommender, ["i0"])
+    recommender.add_items([FLY])
+    frozen.remove_items(["i8"])
+    assert frozen.catalogue.n_items == len(before) == recommender.catalogue.n_items - 1
+    assert probabilities(frozen, ["i0"])[8] == 0
+    assert probabilities(recommender, ["i0"])[8] > 0
+
+
 def test_a_title_finds_the_item_that_is_still_there() -> None:
     recommender = shop()
     recommender.remove_items(["i7"])

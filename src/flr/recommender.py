@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 
@@ -56,6 +57,10 @@ class Recommender:
     def snapshot(self) -> Snapshot:
         """The model with the catalogue of this moment, for several questions about one and the same catalogue."""
         return Snapshot(self.model, self.config, self._live)
+
+    def frozen(self) -> Self:
+        """Return the same model with the catalogue of this moment: what is edited here is not seen there."""
+        return copy(self)
 
     @property
     def compiled(self) -> CompiledCatalogue:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,23 @@ def make() -> Make:
         return Recommender(model, toy_tokenizer(compiled.catalogue, config), toy_catalogue(titles), config)
 
     return recommender
+
+
+@pytest.fixture
+def edit_meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recommender], None]:
+    """Let an item come as soon as a recommender begins to read."""
+
+    def edit(recommender: Recommender) -> None:
+        read, n_items = recommender.model.read, recommender.catalogue.n_items
+
+        def edited(*given: Any) -> Any:
+            if recommender.catalogue.n_items == n_items:
+                recommender.add_items([{"item_id": "new", "title": "Brand New (2026)"}])
+            return read(*given)
+
+        monkeypatch.setattr(recommender.model, "read", edited)
+
+    return edit
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -198,6 +199,17 @@ def test_what_is_left_out_of_a_steered_list_is_left_out_under_its_weights(overri
         assert one.influence == pytest.approx(steered - without[8], abs=1e-5)
         assert one.without is not None
         assert one.without.rank == 1 + sum(without[item] > without[8] for item in [1, 2, 4, 10])
+
+
+@pytest.mark.parametrize("overrides", [[], UNSET], ids=["published", "default"])
+def test_an_explanation_keeps_to_the_catalogue_at_its_start(
+    overrides: list[str], make: Make, edit_meanwhile: Callable[[Recommender], None]
+) -> None:
+    recommender, only = make(*overrides), ItemFilter(exclude=["i1"])
+    expected = explain(recommender, HISTORY, filters=only)
+    edit_meanwhile(recommender)
+    assert explain(recommender, HISTORY, filters=only) == expected
+    assert recommender.catalogue.n_items == len(TITLES) + 1
 
 
 def test_an_item_that_filters_leave_out_is_explained_beside_those_that_they_allow(make: Make) -> None:

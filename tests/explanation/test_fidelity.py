@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from flr.explanation.fidelity import fidelity, fidelity_cost
 from flr.explanation.fidelity_checks import FidelityCheck, check_fidelity
 from flr.recommender import Recommender
 from flr.records import TEST, FloatArray, Histories
-from toy import UNSET, toy_sequences
+from toy import TITLES, UNSET, toy_sequences
 
 from .conftest import Make
 
@@ -102,6 +103,14 @@ def test_what_is_steered_is_tested_as_it_is_steered(overrides: list[str], make: 
     assert by_measure["gated"] != pytest.approx(plain[1].importance, abs=1e-4)
     with pytest.raises(RequestError, match="got 2 factor weights, this model has 4 factors"):
         fidelity(recommender, history, np.array([8]), factor_weights=[1.0, 2.0])
+
+
+def test_a_test_keeps_to_the_catalogue_at_its_start(make: Make, edit_meanwhile: Callable[[Recommender], None]) -> None:
+    recommender, history = make(), histories_of([3, 7, 0, 5])
+    expected = fidelity(recommender, history, np.array([8]))
+    edit_meanwhile(recommender)
+    assert fidelity(recommender, history, np.array([8])) == expected
+    assert recommender.catalogue.n_items == len(TITLES) + 1
 
 
 def test_what_says_the_same_of_all_items_explains_nothing(make: Make) -> None:

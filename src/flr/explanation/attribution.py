@@ -12,7 +12,8 @@
    window has no influence. All these histories are rows of one batch.
 4. The candidates stay the same throughout: a purchase that is left out is still not recommended where seen items are
    excluded, so that lists can be compared.
-5. What is steered is explained as it is steered: weights of factors hold for every change, so a factor that is turned
+5. All of it is of the catalogue at the start, whatever is edited meanwhile.
+6. What is steered is explained as it is steered: weights of factors hold for every change, so a factor that is turned
    off contributes nothing, and filters say what lists are made of. A list that is diversified is made of one model per
    factor, and none of these is the model that is explained here.
 """
@@ -84,6 +85,7 @@ def explain(
         UnknownItemError: Filters name an unknown item and `unknown` is ``"error"``.
     """
     check_choice(unknown, "unknown", ("error", "skip"))
+    recommender = recommender.frozen()
     now = recommender.snapshot
     weights = check_factor_weights(factor_weights, now.n_factors, 1)
     allowed = now.live.allowed(filters, 1, unknown=unknown)

@@ -94,6 +94,7 @@ def fidelity(
         RequestError: A history has fewer than two items that are read, `n_random` is below 1, there is not one weight
             per factor, or one is negative or not finite.
     """
+    recommender = recommender.frozen()
     read = histories.window(recommender.config.text.window)
     _check(int(read.lengths.min()), n_random)
     scorer = _Scorer(recommender, factor_weights)

@@ -68,7 +68,7 @@ class Edited:
 
 
 class _Pausing(Recommender):
-    """A recommender with the catalogue of one moment, which pauses before it reads.
+    """A frozen recommender, which pauses before it reads.
 
     Args:
         recommender: The recommender.
@@ -76,7 +76,7 @@ class _Pausing(Recommender):
     """
 
     def __init__(self, recommender: Recommender, pause: Callable[[], None]) -> None:
-        vars(self).update(vars(recommender))
+        vars(self).update(vars(recommender.frozen()))
         self._pause = pause
 
     @property
