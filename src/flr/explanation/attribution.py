@@ -108,7 +108,7 @@ def explain(
     attention = None if thought is None else _reads(recommender, read, thought)
     gates = None if thought is None else thought.gates[-1, 0, 0].float().cpu().numpy()
     return Explanation(
-        item=lists.ranked(item_index, as_it_is),
+        item=lists.ranked(item_index, before.rank, as_it_is),
         is_seen=bool((taken == item_index).any()),
         is_allowed=allowed is None or bool(allowed.masks[0, item_index]),
         n_sharing=int(recommender.compiled.n_sharing[recommender.compiled.leaf[item_index]]),
@@ -244,29 +244,33 @@ class _Lists:
         """Return what the list of scores [N] is, beside the list before."""
         masked = torch.from_numpy(np.where(self.candidates, scores, -np.inf))
         best = top_items(masked[None], self.k).item_index[0]
-        items = tuple(self.ranked(int(item), scores) for item in best if item >= 0)
+        best = best[best >= 0]
+        ranks = self._ranks(np.append(best, self.item_index), scores)
+        items = tuple(self.ranked(int(item), int(rank), scores) for item, rank in zip(best, ranks[:-1], strict=True))
         now, old = ({item.item_index for item in items}, {item.item_index for item in self.before})
         return Change(
             log_prob=float(scores[self.item_index]),
-            rank=self._rank(self.item_index, scores),
+            rank=int(ranks[-1]),
             items=items,
             entered=tuple(item.item_id for item in items if item.item_index not in old),
             left=tuple(item.item_id for item in self.before if item.item_index not in now),
         )
 
-    def ranked(self, item: int, scores: FloatArray) -> RankedItem:
+    def ranked(self, item: int, rank: int, scores: FloatArray) -> RankedItem:
         catalogue = self.recommender.catalogue
         return RankedItem(
             item_index=item,
             item_id=str(catalogue.item_ids[item]),
             title=str(catalogue.titles[item]),
-            rank=self._rank(item, scores),
+            rank=rank,
             probability=float(np.exp(scores[item])),
             log_prob=float(scores[item]),
         )
 
-    def _rank(self, item: int, scores: FloatArray) -> int:
-        return 1 + int(np.count_nonzero(scores[self.candidates] > scores[item]))
+    def _ranks(self, items: IntArray, scores: FloatArray) -> IntArray:
+        """Return one more than the number of candidates above each item."""
+        ordered = np.sort(scores[self.candidates])
+        return 1 + len(ordered) - np.searchsorted(ordered, scores[items], side="right")
 
 
 def _reads(recommender: Recommender, read: Histories, thought: Thought) -> FloatArray:
