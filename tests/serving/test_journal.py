@@ -116,6 +116,43 @@ def test_two_servers_do_not_share_a_journal(path: Path) -> None:
     Journal(path, "c1").close()
 
 
+def linked(path: Path) -> Path:
+    """Return a link to a journal, in another folder."""
+    link = path.parent.with_name("link")
+    link.symlink_to(path)
+    return link
+
+
+def test_two_servers_do_not_share_a_journal_by_a_link(path: Path) -> None:
+    first = Journal(path, "c1")
+    link = linked(path)
+    with pytest.raises(StorageError, match=f"the journal {str(link)!r} is kept by another server"):
+        Journal(link, "c1")
+    first.close()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_stays_a_link_to_what_is_written(is_there: bool, path: Path) -> None:
+    if is_there:
+        written(path)
+    link = linked(path)
+    journal = Journal(link, "c1")
+    journal.compact([REMOVE])
+    journal.append(ADD)
+    journal.close()
+    assert link.readlink() == path
+    assert Journal(path, "c1").records == [REMOVE, ADD]
+
+
+def test_no_edit_is_written_to_what_a_link_led_to_before(path: Path) -> None:
+    link = linked(written(path))
+    journal = Journal(link, "c1")
+    link.unlink()
+    link.symlink_to(shutil.copy(path, path.with_name("other")))
+    with pytest.raises(StorageError, match=f"the journal {str(link)!r} was moved, replaced or deleted"):
+        journal.append(ADD)
+
+
 def test_a_refused_write_leaves_the_journal_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(written(path), "c1")
     before = path.read_bytes()

@@ -45,7 +45,7 @@ class Journal:
     """An open journal.
 
     Args:
-        path: The file; made where there is none.
+        path: The file, or a link to it; made where there is none.
         catalogue: Fingerprint of the catalogue that the edits are made to.
 
     Attributes:
@@ -59,11 +59,14 @@ class Journal:
 
     def __init__(self, path: Path, catalogue: str) -> None:
         self.path, self._catalogue = path, catalogue
+        # What a link leads to is locked and replaced, not the link, so that one file is one journal by any name.
+        self._target = Path(os.path.realpath(path))
         with ExitStack() as unless_opened:
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                self._target.parent.mkdir(parents=True, exist_ok=True)
                 # A file beside it, which is never replaced, so that all lock the same one.
-                self._lock = unless_opened.enter_context(path.with_name(f"{path.name}.lock").open("ab"))
+                lock = self._target.with_name(f"{self._target.name}.lock")
+                self._lock = unless_opened.enter_context(lock.open("ab"))
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self.records, n_compacted = self._open()
                 self.n_edits = n_compacted + len(self.records)
@@ -102,7 +105,7 @@ class Journal:
     def compact(self, records: Sequence[Record]) -> None:
         """Put other records, which come to the same, in the place of all there are; whole or not at all."""
         try:
-            _replace(self.path, [self._head(self.n_edits - len(records)), *records])
+            _replace(self._target, [self._head(self.n_edits - len(records)), *records])
         except OSError as error:
             raise StorageError(f"the journal {str(self.path)!r} was not compacted: {error.strerror}") from error
         self._file.close()
@@ -163,7 +166,7 @@ class Journal:
         if not records:
             if not _line(self._head()).startswith(torn):
                 raise ArtifactError(f"{str(self.path)!r} is no journal; give --journal a file of its own")
-            _replace(self.path, [self._head()])
+            _replace(self._target, [self._head()])
             return [], 0
         self._check(records[0])
         if torn:
