@@ -8,9 +8,11 @@ import logging
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ from flr.recommender import Recommender
 from flr.records import Histories
 from flr.serving.app import create_app
 from flr.serving.contract import MOST_HISTORIES, MOST_HISTORY_ITEMS
-from flr.serving.gate import JsonLines
+from flr.serving.edits import MOST_EDITS
+from flr.serving.gate import Gate, JsonLines
 from flr.serving.pages import add_pages
 from flr.serving.security import new_key
 from flr.serving.service import Service
@@ -392,15 +395,27 @@ def test_items_are_found_by_their_ids_those_removed_too() -> None:
         is_problem(client.get("/v1/items", params={"item_id": ["i0"] * 101}), 422, "validation")
 
 
+def edit_patiently(client: TestClient, number: int) -> int:
+    """Add an item, again where the server is busy, and return the version that this led to."""
+    new = {"items": [{"item_id": f"n{number}", "title": f"Heat {number} (1995)"}]}
+    while (answer := client.post("/v1/items", json=new)).status_code == 429:
+        is_problem(answer, 429, "overloaded")
+        assert answer.headers["retry-after"] == "1"
+        time.sleep(0.2)
+    version: int = answer.json()["catalogue_version"]
+    return version
+
+
 def test_a_hundred_edits_in_parallel_while_people_ask(tmp_path: Path) -> None:
-    settings = ServeSettings(journal=tmp_path / "journal")
-    with served(make_recommender(), settings) as client, ThreadPoolExecutor(12) as pool:
+    settings = ServeSettings(journal=tmp_path / "journal", timeout_seconds=60)
+    with served(make_recommender(), settings) as client, ThreadPoolExecutor(104) as pool:
         stop = threading.Event()
 
-        def keep_asking() -> int:
+        def keep_asking(filters: dict[str, Any] | None) -> int:
             n = 0
             while not stop.is_set():
-                answer = client.post("/v1/recommend", json={"histories": [["i1", "i2"]], "k": 120})
+                asked = {"histories": [["i1", "i2"]], "k": 120, "filters": filters}
+                answer = client.post("/v1/recommend", json=asked)
                 assert answer.status_code == 200
                 total = sum(item["probability"] for item in answer.json()["lists"][0]["items"])
                 assert total < 1.0001
@@ -409,12 +424,9 @@ def test_a_hundred_edits_in_parallel_while_people_ask(tmp_path: Path) -> None:
                 n += 1
             return n
 
-        asking = [pool.submit(keep_asking) for _ in range(4)]
-        edits = [
-            pool.submit(client.post, "/v1/items", json={"items": [{"item_id": f"n{n}", "title": f"Heat {n} (1995)"}]})
-            for n in range(100)
-        ]
-        versions = sorted(edit.result().json()["catalogue_version"] for edit in edits)
+        asking = [pool.submit(keep_asking, filters) for filters in (None, {"exclude": ["i3"]}) for _ in range(2)]
+        edits = [pool.submit(edit_patiently, client, number) for number in range(100)]
+        versions = sorted(edit.result() for edit in edits)
         stop.set()
         assert all(one.result() for one in asking)
         assert versions == list(range(1, 101))
@@ -422,6 +434,47 @@ def test_a_hundred_edits_in_parallel_while_people_ask(tmp_path: Path) -> None:
     with served(make_recommender(), settings) as client:
         assert client.get("/v1/items").json()["total"] == 111
         assert client.get("/v1/model").json()["catalogue_version"] == 100
+
+
+def test_edits_that_wait_hold_up_no_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrived, check, n_refused = threading.Semaphore(0), Gate._check_client, 45 - MOST_EDITS
+    with served(make_recommender(), ServeSettings(timeout_seconds=60)) as client, ThreadPoolExecutor(46) as pool:
+        service: Service = client.app.state.service  # type: ignore[attr-defined]
+        monkeypatch.setattr(Gate, "_check_client", lambda *given: (arrived.release(), check(*given)))
+        with service._edits:
+            new = [{"items": [{"item_id": f"n{number}", "title": f"Heat {number} (1995)"}]} for number in range(45)]
+            edits = [pool.submit(client.post, "/v1/items", json=one) for one in new]
+            assert all(arrived.acquire(timeout=60) for _ in edits)
+            filtered = pool.submit(client.post, "/v1/recommend", json={**ONE, "filters": {"exclude": ["i3"]}})
+            assert filtered.result(30).status_code == 200
+            for refused in islice(as_completed(edits, timeout=60), n_refused):
+                is_problem(refused.result(), 429, "overloaded")
+        assert Counter(edit.result().status_code for edit in edits) == {201: MOST_EDITS, 429: n_refused}
+        assert service.n_items == 11 + MOST_EDITS
+
+
+def test_an_edit_whose_turn_does_not_come_is_given_up_but_not_one_that_is_begun() -> None:
+    with served(make_recommender(), ServeSettings(timeout_seconds=0.2)) as client, ThreadPoolExecutor(2) as pool:
+        service: Service = client.app.state.service  # type: ignore[attr-defined]
+        with service._edits:
+            edits = [pool.submit(client.request, "DELETE", f"/v1/items?item_id={item_id}") for item_id in ("i1", "i2")]
+            late = next(as_completed(edits, timeout=30))
+            assert "was not made; try later" in is_problem(late.result(), 503, "too-late")["detail"]
+        (first,) = set(edits) - {late}
+        assert first.result().json() == {"changed": 1, "notes": [], "catalogue_version": 1}
+        assert service.n_items == 10
+
+
+def test_a_question_that_waits_for_others_to_be_looked_at_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_go_on, look_through = threading.Event(), AttributeIndex._look_through
+    with served(make_recommender(), ServeSettings(timeout_seconds=0.5)) as client, ThreadPoolExecutor(60) as pool:
+        monkeypatch.setattr(AttributeIndex, "_look_through", lambda *given: may_go_on.wait(60) and look_through(*given))
+        filtered = {**ONE, "filters": {"where": {"year": 1990}}}
+        asked = [pool.submit(client.post, "/v1/recommend", json=filtered) for _ in range(60)]
+        try:
+            is_problem(next(as_completed(asked, timeout=30)).result(), 503, "too-late")
+        finally:
+            may_go_on.set()
 
 
 def test_a_version_is_of_one_edit_and_outlives_restarts(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
+from anyio import fail_after
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, StringConstraints
@@ -43,6 +45,7 @@ from flr.serving.contract import (
     State,
 )
 from flr.serving.document import PROBLEM_RESPONSES, complete_document
+from flr.serving.edits import Edits
 from flr.serving.gate import Gate, GateSettings, GoneError
 from flr.serving.metrics import Metrics
 from flr.serving.problems import ProblemError, invalid, problem_of
@@ -226,8 +229,7 @@ def _add_questions(app: FastAPI, service: Service) -> None:
     @app.post("/v1/recommend", response_model=RecommendResponse, tags=["questions"])
     async def recommend(request: Request, asked: RecommendRequest) -> Response:
         """Return the most probable items after each history, best first."""
-        accepted = await _accepted(service.recommend, asked)
-        lists = await _answer(request, accepted.answer, service.settings.timeout_seconds)
+        accepted, lists = await _answered(request, service.recommend, asked, service.settings.timeout_seconds)
         return _json(
             RecommendResponse(
                 lists=[
@@ -241,12 +243,13 @@ def _add_questions(app: FastAPI, service: Service) -> None:
     @app.post("/v1/explain", response_model=ExplainResponse, tags=["questions"])
     async def explain(request: Request, asked: ExplainRequest) -> Response:
         """Explain why an item is recommended: what each purchase and each factor does to it, and whether it is true."""
-        accepted = await _accepted(service.explain, asked)
-        found = await _answer(request, accepted.answer, service.settings.timeout_seconds)
+        accepted, found = await _answered(request, service.explain, asked, service.settings.timeout_seconds)
         return _json(ExplainResponse(**found, skipped=accepted.skipped))
 
 
 def _add_catalogue(app: FastAPI, service: Service) -> None:
+    edits = Edits(service.settings.timeout_seconds)
+
     @app.get("/v1/items", response_model=ItemsResponse, tags=["catalogue"])
     async def items(
         search: Annotated[str, StringConstraints(max_length=200), Query(description="Words of a title.")] = "",
@@ -277,7 +280,7 @@ def _add_catalogue(app: FastAPI, service: Service) -> None:
     @app.post("/v1/items", response_model=EditResponse, status_code=201, tags=["catalogue"])
     async def add(asked: AddItemsRequest) -> Response:
         """Recommend new items from now on, by their titles; all or none. Needs the scope admin."""
-        edited = await run_in_threadpool(service.add_items, asked.items)
+        edited = await edits.make(partial(service.add_items, asked.items))
         changed, notes = len(asked.items), list(edited.notes)
         return _json(EditResponse(changed=changed, notes=notes, catalogue_version=edited.version), 201)
 
@@ -286,7 +289,7 @@ def _add_catalogue(app: FastAPI, service: Service) -> None:
         item_id: Annotated[ItemIds, Query(description="Repeat it for several.")],
     ) -> Response:
         """Recommend items no longer; histories may still hold them. Needs the scope admin."""
-        edited = await run_in_threadpool(service.remove_items, item_id)
+        edited = await edits.make(partial(service.remove_items, item_id))
         return _json(EditResponse(changed=len(set(item_id)), notes=[], catalogue_version=edited.version))
 
 
@@ -350,6 +353,21 @@ def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+async def _answered(
+    request: Request, accept: Callable[[Asked], Accepted[T]], asked: Asked, timeout_seconds: float
+) -> tuple[Accepted[T], T]:
+    """Have a question accepted and wait for its answer, no longer than the time-out in all."""
+    until = time.monotonic() + timeout_seconds
+    try:
+        with fail_after(timeout_seconds):
+            accepted = await _accepted(accept, asked)
+        return accepted, await _answer(request, accepted.answer, until - time.monotonic())
+    except TimeoutError:
+        raise ProblemError(
+            503, "too-late", f"there was no answer within {timeout_seconds:g} s; try later", {"Retry-After": "1"}
+        ) from None
+
+
 async def _accepted(accept: Callable[[Asked], Accepted[T]], asked: Asked) -> Accepted[T]:
     """Have a question accepted: in a thread where titles are cleaned or attributes looked through, which takes time."""
     if asked.by == "id" and asked.filters is None:
@@ -358,7 +376,12 @@ async def _accepted(accept: Callable[[Asked], Accepted[T]], asked: Asked) -> Acc
 
 
 async def _answer(request: Request, future: Future[T], timeout_seconds: float) -> T:
-    """Wait for an answer as long as the client does, and no longer than the time-out."""
+    """Wait for an answer as long as the client does, and no longer than the time-out.
+
+    Raises:
+        GoneError: The client went away.
+        TimeoutError: There was no answer in time.
+    """
     answer = asyncio.wrap_future(future)
     gone = asyncio.ensure_future(_until_gone(request))
     both: set[asyncio.Future[Any]] = {answer, gone}
@@ -366,11 +389,7 @@ async def _answer(request: Request, future: Future[T], timeout_seconds: float) -
         await asyncio.wait(both, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
             return answer.result()
-        if gone.done():
-            raise GoneError
-        raise ProblemError(
-            503, "too-late", f"there was no answer within {timeout_seconds:g} s; try later", {"Retry-After": "1"}
-        )
+        raise GoneError if gone.done() else TimeoutError
     finally:
         gone.cancel()
         answer.cancel()  # drops the question from the queue, if it is still there
