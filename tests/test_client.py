@@ -192,6 +192,20 @@ def test_a_busy_server_is_asked_again_when_it_says(status: int, monkeypatch: pyt
     assert len(seen) == 1
 
 
+def test_a_question_that_took_too_long_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flr.client.time.sleep", lambda _: None)
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url.path)
+        said = {"title": "Service Unavailable", "status": 503, "detail": "no answer within 10 s", "request_id": "r"}
+        return httpx.Response(503, headers={"Retry-After": "1"}, json={"type": "urn:flr:problem:too-late", **said})
+
+    with pytest.raises(BusyError, match="answered 503: no answer within 10 s"):
+        Client("http://x", transport=httpx.MockTransport(answer)).recommend([["i1"]])
+    assert seen == ["/v1/recommend"]
+
+
 def test_an_edit_is_sent_again_only_where_nothing_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flr.client.time.sleep", lambda _: None)
     answer, seen = busy(1, 429)

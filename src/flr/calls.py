@@ -33,6 +33,8 @@ from flr.serving.contract import (
 
 T = TypeVar("T", bound=BaseModel)
 _BUSY: Final = {429, 503}
+#: Of a question that took too long, and would again: it would only keep others waiting.
+_TOO_LATE: Final = "urn:flr:problem:too-late"
 #: Waits longer than this are left to the caller.
 _LONGEST_WAIT_SECONDS: Final = 30.0
 #: Bytes of a query: servers and httpx take URLs of 64 KiB.
@@ -56,7 +58,7 @@ class UnreachableError(RemoteError):
 
 
 class BusyError(RemoteError):
-    """429 or 503, still so after all retries."""
+    """429 or 503, still so after all retries, or no answer within the server's time-out."""
 
 
 class KeyRefusedError(RemoteError):
@@ -124,6 +126,8 @@ class Call(Generic[T]):
     def wait_seconds(self, response: httpx.Response) -> float | None:
         """Return after which time to ask again, None where asking again is no use or not safe."""
         if not self.is_patient or response.status_code not in _BUSY or (self.is_edit and response.status_code != 429):
+            return None
+        if (problem := _problem(response)) is not None and problem.type == _TOO_LATE:
             return None
         given = response.headers.get("Retry-After", "1")
         wait = float(given) if given.isascii() and given.isdigit() else 1.0

@@ -3,13 +3,14 @@
 ```
 RemoteError           what a server answered with a problem, or not at all
 ├── UnreachableError  no server there, or it did not answer in time
-├── BusyError         429 or 503, still so after all retries
+├── BusyError         429 or 503, still so after all retries, or no answer within the server's time-out
 ├── KeyRefusedError   401 or 403: the key is missing, unknown, or of another scope
 ├── RefusedError      other 4xx: the request is wrong, the detail says how
 └── FailedError       5xx: the server failed, its log has the request id
 ```
 
-A question is asked again after 429 and 503, when the server says; an edit after 429 only: then nothing was done.
+A question is asked again after 429 and 503, when the server says, but not after one that took too long (too-late); an
+edit after 429 only: then nothing was done.
 
     >>> from flr.client import Client
     >>> with Client("http://127.0.0.1:8000") as client:  # doctest: +SKIP
