@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from cli.conftest import Run
+from flr.cli.serve import serve
 from flr.errors import ConfigError
 from flr.serving.security import find_key, load_keys
 from flr.serving.settings import ServeSettings
@@ -42,6 +44,10 @@ def test_settings_arrive(
         "int8",
         "--rate",
         5,
+        "--max-history",
+        50,
+        "--max-k",
+        20,
         "--keys",
         tmp_path / "keys.json",
         "--allowed-host",
@@ -54,6 +60,7 @@ def test_settings_arrive(
     (where, settings), (served, same) = calls
     assert (where, served, same) == (tmp_path, service, settings)
     assert (settings.port, settings.threads, settings.weights) == (9000, 2, "int8")
+    assert (settings.max_history, settings.max_k) == (50, 20)
     assert settings.allowed_hosts == ("shop.example",)
     assert (settings.requests_per_second, settings.cors_origins) == (5.0, ("https://shop.example",))
     note = "serving 1,234 items at http://127.0.0.1:9000; int8 weights keep 95.0% of the top 10\n"
@@ -126,6 +133,27 @@ def test_fast_batches_arrive_but_not_with_int8(run: Run, stand_in: Callable[...,
     refused = run(*options, "--weights", "int8")
     assert refused.exit_code == 2
     assert "--weights int8 with --batches fast" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "expected"),
+    [("--max-history", 0, "1,000"), ("--max-history", 1_001, "1,000"), ("--max-k", 0, "200"), ("--max-k", 201, "200")],
+)
+def test_limits_are_not_above_those_of_the_contract(
+    option: str, given: int, expected: str, run: Run, tmp_path: Path
+) -> None:
+    result = run("serve", "--run", tmp_path, option, given)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {option} {given}, expected a number from 1 to {expected}\n"
+
+
+def test_limits_are_those_of_the_contract_unless_told_otherwise(run: Run) -> None:
+    given = {name: one.default for name, one in signature(serve).parameters.items()}
+    settings = ServeSettings()
+    assert (given["max_history"], given["max_k"]) == (settings.max_history, settings.max_k)
+    shown = " ".join(run("serve", "--help").stdout.split())
+    assert "--max-history" in shown
+    assert "--max-k" in shown
 
 
 def test_a_free_port_is_no_problem() -> None:

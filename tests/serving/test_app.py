@@ -572,6 +572,8 @@ def test_lower_limits_of_a_server_hold() -> None:
         assert "holds 4 items, this server takes 3" in is_problem(long, 422, "request")["detail"]
         many = client.post("/v1/recommend", json={**ONE, "k": 6})
         assert "k = 6, this server gives at most 5" in is_problem(many, 422, "request")["detail"]
+        limits = client.get("/v1/model").json()["limits"]
+        assert (limits["history"], limits["k"]) == (3, 5)
 
 
 def test_browsers_of_other_origins_are_let_in_only_where_named() -> None:

@@ -51,6 +51,8 @@ def serve(
         float, typer.Option(min=0, max=1, help="Share of the top 10 that smaller weights must keep.")
     ] = 0.9,
     max_body: Annotated[int, typer.Option(min=1_000, help="Bytes of a body at most.")] = 1_000_000,
+    max_history: Annotated[int, typer.Option(help="Items of a history at most, from 1 to 1,000.")] = 1_000,
+    max_k: Annotated[int, typer.Option(help="Items of a list at most, from 1 to 200.")] = 200,
     rate: Annotated[float, typer.Option(min=0, help="Requests per second of one key or address; 0: no limit.")] = 0.0,
     burst: Annotated[int, typer.Option(min=1, help="Requests it may make at once.")] = 100,
     allowed_host: Annotated[
@@ -99,6 +101,8 @@ def serve(
         max_body_bytes=max_body,
         requests_per_second=rate,
         burst=burst,
+        max_history=max_history,
+        max_k=max_k,
         allowed_hosts=tuple(allowed_host or ()),
         forwarded_allow_ips=tuple(forwarded_allow_ips or ()),
         cors_origins=tuple(cors_origin or ()),

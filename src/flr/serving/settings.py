@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flr.errors import ConfigError
+from flr.serving.contract import MOST_HISTORY_ITEMS, MOST_K
 
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::[0-9]*)?")
 
@@ -35,7 +36,7 @@ class ServeSettings:
         write_seconds: In which a client must have taken an answer that waits for it.
         max_connections: Connections at a time.
         requests_per_second, burst: Of one key, or of one address where there are no keys; 0 sets no limit.
-        max_history, max_k: Lower limits than the contract's.
+        max_history, max_k: Items of a history, and of a list, that may be asked for; at most the contract's.
         allowed_hosts: Names that requests may give this server, beside its own addresses; none: any. Without keys
             there are no others.
         forwarded_allow_ips: Addresses or networks of proxies whose header ``X-Forwarded-For`` says who asks; none: who
@@ -66,8 +67,8 @@ class ServeSettings:
     max_connections: int = 512
     requests_per_second: float = 0.0
     burst: int = 100
-    max_history: int = 1_000
-    max_k: int = 200
+    max_history: int = MOST_HISTORY_ITEMS
+    max_k: int = MOST_K
     allowed_hosts: tuple[str, ...] = ()
     forwarded_allow_ips: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
@@ -79,7 +80,7 @@ class ServeSettings:
 
         Raises:
             ConfigError: Others could reach a server without keys, on its host or by a name, a host is no name, a proxy
-                no address, an origin no origin, or int8 weights were to be fast.
+                no address, an origin no origin, a limit is above the contract's, or int8 weights were to be fast.
         """
         if self.keys is None and not is_loopback(self.host):
             raise ConfigError(
@@ -91,6 +92,12 @@ class ServeSettings:
                 "--weights int8 with --batches fast: int8 scales by the largest number of a batch, so histories of "
                 "others would change an answer by more than rounding; leave one of the two out"
             )
+        for option, given, most in (
+            ("--max-history", self.max_history, MOST_HISTORY_ITEMS),
+            ("--max-k", self.max_k, MOST_K),
+        ):
+            if not 1 <= given <= most:
+                raise ConfigError(f"{option} {given}, expected a number from 1 to {most:,}")
         for name in self.allowed_hosts:
             if host_of(name) != _bare(name):
                 raise ConfigError(f"--allowed-host {name!r}, expected a name without scheme or port: shop.example")
