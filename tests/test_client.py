@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from flr.client import AsyncClient, BusyError, Client, FailedError, KeyRefusedError, RefusedError, UnreachableError
 from flr.recommender import Recommender
-from flr.serving.contract import Filters, NewItem
+from flr.serving.contract import MOST_ITEMS_PER_EDIT, Filters, NewItem
 from flr.serving.security import new_key
 from flr.serving.settings import ServeSettings
 from serving.conftest import SHARED_YEARS, make_recommender, served
@@ -228,6 +228,16 @@ def test_a_time_to_come_back_that_is_no_number_is_a_second(waits: str, monkeypat
 def test_ids_that_no_url_holds_are_refused_before_they_are_sent(client: Client) -> None:
     with pytest.raises(RefusedError, match=r"100 ids take 154,500 bytes .* in parts \(not sent\)"):
         client.remove_items(["ü" * 256] * 100)
+
+
+def test_as_many_items_are_removed_at_once_as_added(client: Client) -> None:
+    item_ids = [f"a-new-film-{number}" for number in range(MOST_ITEMS_PER_EDIT)]
+    assert client.add_items([{"item_id": one, "title": "Heat Two (2025)"} for one in item_ids]).changed == 1_000
+    removed = client.remove_items(item_ids)
+    assert (removed.changed, removed.catalogue_version) == (1_000, 2)
+    assert client.model().n_items == 15
+    with pytest.raises(RefusedError, match="answered 422: query.item_id: List should have at most 1000 items"):
+        client.remove_items([*item_ids, "i1"])
 
 
 def test_what_a_newer_server_says_beside_is_passed_over() -> None:

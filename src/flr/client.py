@@ -152,7 +152,7 @@ class Client(_Base):
         return self._ask(calls.attributes(locals()))
 
     def add_items(self, items: Sequence[NewItem | Mapping[str, Any]]) -> EditResponse:
-        """Recommend new items from now on; all or none.
+        """Recommend new items from now on; all or none, at most 1,000.
 
         Args:
             items: Each with ``item_id`` and ``title``, and what else the catalogue knows of its items under
@@ -161,7 +161,7 @@ class Client(_Base):
         return self._ask(calls.add_items(items))
 
     def remove_items(self, item_ids: Sequence[str]) -> EditResponse:
-        """Recommend items no longer."""
+        """Recommend items no longer; all or none, at most 1,000."""
         return self._ask(calls.remove_items(item_ids))
 
     def model(self) -> ModelResponse:

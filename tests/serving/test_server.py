@@ -23,6 +23,7 @@ from fastapi import FastAPI
 from flr.recommender import Recommender
 from flr.records import Catalogue
 from flr.serving.app import create_app
+from flr.serving.contract import MOST_ITEMS_PER_EDIT
 from flr.serving.server import _Server, limited_protocol
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
@@ -338,6 +339,16 @@ def test_what_is_no_http_is_a_problem_too(sent: bytes, saved: Path) -> None:
         problem = json.loads(body)
         assert (problem["type"], problem["request_id"]) == ("urn:flr:problem:http", headers["x-request-id"])
         assert httpx.get(f"http://127.0.0.1:{port_of(server)}/health").status_code == 200
+
+
+def test_a_url_holds_the_ids_of_a_large_removal(saved: Path) -> None:
+    with limited(Service.load(saved, ServeSettings()), 5.0, 5.0, 10) as server:
+        address = f"http://127.0.0.1:{port_of(server)}/v1/items"
+        item_ids = [f"{number:045}" for number in range(MOST_ITEMS_PER_EDIT)]
+        new = [{"item_id": one, "title": "Heat Two (2025)"} for one in item_ids]
+        assert httpx.post(address, json={"items": new}, timeout=60).status_code == 201
+        removed = httpx.delete(address, params={"item_id": item_ids}, timeout=60)
+        assert removed.json()["changed"] == 1_000
 
 
 @pytest.mark.parametrize("asks_to_close", [False, True])

@@ -42,6 +42,7 @@ from flr.serving.contract import (
     RecommendedList,
     RecommendRequest,
     RecommendResponse,
+    RemovedIds,
     State,
 )
 from flr.serving.document import PROBLEM_RESPONSES, complete_document
@@ -286,7 +287,7 @@ def _add_catalogue(app: FastAPI, service: Service) -> None:
 
     @app.delete("/v1/items", response_model=EditResponse, tags=["catalogue"])
     async def remove(
-        item_id: Annotated[ItemIds, Query(description="Repeat it for several.")],
+        item_id: Annotated[RemovedIds, Query(description="Repeat it for several.")],
     ) -> Response:
         """Recommend items no longer; histories may still hold them. Needs the scope admin."""
         edited = await edits.make(partial(service.remove_items, item_id))

@@ -19,6 +19,7 @@ MOST_LISTED: Final = 1_000
 #: An id or a title; text that is no Unicode (half of a surrogate pair) is refused.
 ItemText = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 ItemIds = Annotated[list[ItemText], Field(min_length=1, max_length=100)]
+RemovedIds = Annotated[list[ItemText], Field(min_length=1, max_length=MOST_ITEMS_PER_EDIT)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
