@@ -236,7 +236,7 @@ def test_as_many_items_are_removed_at_once_as_added(client: Client) -> None:
     removed = client.remove_items(item_ids)
     assert (removed.changed, removed.catalogue_version) == (1_000, 2)
     assert client.model().n_items == 15
-    with pytest.raises(RefusedError, match="answered 422: query.item_id: List should have at most 1000 items"):
+    with pytest.raises(RefusedError, match=r"answered 422: query.item_id: List should have at most 1000 items"):
         client.remove_items([*item_ids, "i1"])
 
 
