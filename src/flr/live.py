@@ -69,6 +69,11 @@ class LiveCatalogue:
     def catalogue(self) -> Catalogue:
         return self.compiled.catalogue
 
+    @property
+    def n_recommended(self) -> int:
+        """Items that are recommended."""
+        return self.catalogue.n_items - self.catalogue.n_retired
+
     def with_items(self, items: NewItems, notes_of: TitleNotes) -> tuple[LiveCatalogue, CatalogueEdit]:
         """Return the catalogue with new items, and what came of it; see `flr.catalogue.editing` for what is raised."""
         frame = read_items(items)

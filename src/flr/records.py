@@ -234,6 +234,11 @@ class Catalogue:
         return len(self.item_ids)
 
     @property
+    def n_retired(self) -> int:
+        """Items that are not recommended any more."""
+        return 0 if self.retired is None else int(self.retired.sum())
+
+    @property
     def n_leaves(self) -> int:
         """Distinct titles that can be recommended."""
         return len(self.leaf_titles) if self.retired is None else int(self.leaf[~self.retired].max()) + 1

@@ -498,6 +498,18 @@ def test_a_version_is_of_one_edit_and_outlives_restarts(tmp_path: Path) -> None:
     assert versions[-6:] == [120, 121, 121, 122, 122, 123]
 
 
+def test_a_model_tells_the_version_that_its_items_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service(make_recommender(), ServeSettings())
+    states = [service.live]
+    service.remove_items(["i1"])
+    states.append(service.live)
+    # An edit is made after the catalogue has been looked at once.
+    monkeypatch.setattr(Service, "live", property(lambda _: states.pop(0) if len(states) > 1 else states[0]))
+    with TestClient(create_app(service, warm_up=False), base_url="http://localhost") as client:
+        found = [client.get("/v1/model").json() for _ in range(2)]
+    assert [(one["n_items"], one["catalogue_version"]) for one in found] == [(11, 0), (10, 1)]
+
+
 def test_keys_and_scopes(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     reader, admin = new_key(path, "read"), new_key(path, "admin")
@@ -728,10 +740,12 @@ def test_metrics_count_what_happened() -> None:
     with served(make_recommender()) as client:
         client.post("/v1/recommend", json=ONE)
         client.post("/v1/recommend", json={})
+        client.request("DELETE", "/v1/items?item_id=i1&item_id=i2")
         text = client.get("/metrics").text
     assert 'flr_http_requests_total{method="POST",route="/v1/recommend",status="200"} 1.0' in text
     assert 'flr_http_requests_total{method="POST",route="/v1/recommend",status="422"} 1.0' in text
-    assert "flr_catalogue_items 11.0" in text
+    assert "flr_catalogue_items 9.0" in text
+    assert "flr_catalogue_removed_items 2.0" in text
     assert "flr_ready 1.0" in text
 
 

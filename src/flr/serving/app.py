@@ -90,7 +90,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = service
-    metrics = Metrics(service.engine, lambda: service.n_items)
+    metrics = Metrics(service.engine)
     _add_errors(app)
     _add_questions(app, service)
     _add_catalogue(app, service)
@@ -300,12 +300,12 @@ def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/v1/model", response_model=ModelResponse, tags=["model"])
     async def model() -> Response:
         """Say what is served, and under which limits."""
-        config = service.recommender.config
+        config, live = service.recommender.config, service.live
         return _json(
             ModelResponse(
                 flr_version=__version__,
                 model_id=service.model_id,
-                n_items=service.n_items,
+                n_items=live.n_recommended,
                 n_factors=service.recommender.snapshot.n_factors,
                 window=config.text.window,
                 backbone=config.backbone.source,
@@ -314,7 +314,7 @@ def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
                 knows_popular=service.recommender.model.memory is not None,
                 batches=settings.batches,
                 exact_batches=service.engine.is_exact,
-                catalogue_version=service.version,
+                catalogue_version=service.version_of(live),
                 limits={
                     "body_bytes": settings.max_body_bytes,
                     "history": settings.max_history,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,11 +17,10 @@ class Metrics:
     """Counts requests, and asks the engine when it is asked itself.
 
     Args:
-        engine: Whose counts are shown.
-        n_items: Items that are recommended now.
+        engine: Whose counts and catalogue are shown.
     """
 
-    def __init__(self, engine: Engine, n_items: Callable[[], int]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "flr_http_requests", "Requests answered.", ("method", "route", "status"), registry=self._registry
@@ -29,7 +28,7 @@ class Metrics:
         self._seconds = Histogram(
             "flr_http_request_seconds", "Time to answer.", ("route",), buckets=_SECONDS, registry=self._registry
         )
-        self._registry.register(_EngineCollector(engine, n_items))
+        self._registry.register(_EngineCollector(engine))
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
@@ -43,15 +42,18 @@ class Metrics:
 
 
 class _EngineCollector(Collector):
-    def __init__(self, engine: Engine, n_items: Callable[[], int]) -> None:
-        self._engine, self._n_items = engine, n_items
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     def collect(self) -> Iterable[Metric]:
         engine = self._engine
-        counts, cache = engine.counts, engine.cache
+        counts, cache, live = engine.counts, engine.cache, engine.recommender.snapshot.live
         yield GaugeMetricFamily("flr_ready", "Whether questions are taken.", float(engine.is_ready))
         yield GaugeMetricFamily("flr_queued_histories", "Histories that wait.", engine.n_queued)
-        yield GaugeMetricFamily("flr_catalogue_items", "Items that are recommended.", self._n_items())
+        yield GaugeMetricFamily("flr_catalogue_items", "Items that are recommended.", live.n_recommended)
+        yield GaugeMetricFamily(
+            "flr_catalogue_removed_items", "Items that were removed and are kept.", live.catalogue.n_retired
+        )
         yield GaugeMetricFamily("flr_cache_tokens", "Tokens whose reading is kept.", cache.n_tokens)
         for name, what, value in (
             ("questions", "Questions computed.", counts.questions),

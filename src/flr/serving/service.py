@@ -135,13 +135,16 @@ class Service:
     @property
     def version(self) -> int:
         """Rises with every edit; where there is a journal it counts all edits ever made."""
-        return self._version_of(self.live)
+        return self.version_of(self.live)
+
+    def version_of(self, live: LiveCatalogue) -> int:
+        """Return the version of one state of the catalogue."""
+        return self._n_earlier + live.version
 
     @property
     def n_items(self) -> int:
         """Items that are recommended now."""
-        catalogue = self.live.catalogue
-        return catalogue.n_items - (0 if catalogue.retired is None else int(catalogue.retired.sum()))
+        return self.live.n_recommended
 
     def recommend(self, asked: RecommendRequest) -> Accepted[Lists]:
         """Return the lists to come, with what is skipped of each history.
@@ -177,7 +180,7 @@ class Service:
         ]
         timeout = self.settings.timeout_seconds
         future = self.engine.ask(questions, snapshot=snapshot, timeout_seconds=timeout)
-        return Accepted(future, [skipped for _, skipped in resolved], self._version_of(snapshot.live))
+        return Accepted(future, [skipped for _, skipped in resolved], self.version_of(snapshot.live))
 
     def explain(self, asked: ExplainRequest) -> Accepted[dict[str, Any]]:
         """Return an `ExplainResponse` to come, as plain values; raises as `recommend`."""
@@ -216,7 +219,7 @@ class Service:
         n_read = min(len(known), frozen.config.text.window)
         size = 1 + n_read + (fidelity_cost(n_read) if asked.fidelity else 0)
         future = self.engine.run(work, timeout_seconds=self.settings.timeout_seconds, size=size)
-        return Accepted(future, skipped, self._version_of(live))
+        return Accepted(future, skipped, self.version_of(live))
 
     def items(self, search: str, offset: int, limit: int) -> tuple[int, list[Item]]:
         """Return how many items match, and some of them."""
@@ -258,9 +261,6 @@ class Service:
             self._closed = True
             if self._journal is not None:
                 self._journal.close()
-
-    def _version_of(self, live: LiveCatalogue) -> int:
-        return self._n_earlier + live.version
 
     def _edit(self, record: Record, edit: Callable[[Callable[[], None]], tuple[str, ...] | None]) -> Edited:
         def commit() -> None:
