@@ -305,6 +305,31 @@ def test_lists_are_answered_while_other_work_pauses(recommender: Recommender) ->
     assert list(engine.counts.batch_sizes) == [2, 2, 1]
 
 
+def test_lists_behind_other_work_are_answered_in_the_same_pause(recommender: Recommender) -> None:
+    engine, done = Engine(recommender, EngineSettings(max_batch=2)), list[str]()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def long_work() -> None:
+        begun.set()
+        assert go_on.wait(10)
+        engine.pause()
+        done.append("first")
+
+    works = [engine.run(long_work, timeout_seconds=60)]
+    assert begun.wait(10)
+    lists = [ask(engine, ["i1"])]
+    works.append(engine.run(lambda: done.append("second"), timeout_seconds=60))
+    lists.append(ask(engine, ["i2"]))
+    for name, future in zip("ab", lists, strict=True):
+        future.add_done_callback(lambda _, name=name: done.append(f"list {name}"))
+    go_on.set()
+    for one in (*works, *lists):
+        one.result(60)
+    engine.close(10)
+    assert done == ["list a", "list b", "first", "second"]
+    assert list(engine.counts.batch_sizes) == [2]
+
+
 def test_work_that_nobody_waits_for_any_more_ends_in_its_pause(engine: Engine) -> None:
     begun, go_on, went_on = threading.Event(), threading.Event(), False
 

@@ -205,8 +205,11 @@ class Engine:
         batch, left = list[Job](), deque[Job]()
         n_rows, is_full = 0, False
         for job in self._queue:
+            if only_lists and not job.is_list:
+                left.append(job)
+                continue
             is_full = is_full or bool(batch and (not job.is_list or n_rows + job.size > self._batches.max_batch))
-            if is_full or (only_lists and not job.is_list):
+            if is_full:
                 left.append(job)
                 continue
             self._waiting[job.is_list] -= job.size
