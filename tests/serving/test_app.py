@@ -598,6 +598,28 @@ def test_browsers_of_other_origins_are_let_in_only_where_named() -> None:
         assert "access-control-allow-origin" not in other.headers
 
 
+def test_a_preflight_that_is_refused_is_a_problem_that_is_logged_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, shop = tmp_path / "keys.json", "https://shop.example"
+    headers = {"X-API-Key": new_key(path, "read")}
+    with served(make_recommender(), ServeSettings(keys=path, cors_origins=(shop,))) as client:
+        for origin, method, said in (
+            ("https://evil.example", "POST", "Disallowed CORS origin: got 'https://evil.example'"),
+            (shop, "PUT", "Disallowed CORS method: got 'https://shop.example'"),
+        ):
+            asked = {"Origin": origin, "Access-Control-Request-Method": method, "X-Request-ID": "abc.1"}
+            with caplog.at_level(logging.INFO, "flr"):
+                refused = client.options("/v1/recommend", headers=asked)
+            assert is_problem(refused, 400, "cors")["detail"].startswith(said)
+            assert refused.headers["x-request-id"] == "abc.1"
+            assert refused.headers["x-content-type-options"] == "nosniff"
+            line = json.loads(JsonLines().format(caplog.records[-1]))
+            assert (line["request_id"], line["route"], line["status"]) == ("abc.1", "/v1/recommend", 400)
+        text = client.get("/metrics", headers=headers).text
+    assert 'flr_http_requests_total{method="OPTIONS",route="/v1/recommend",status="400"} 2.0' in text
+
+
 def test_a_page_of_a_named_origin_can_read_refusals(tmp_path: Path) -> None:
     path, shop = tmp_path / "keys.json", "https://shop.example"
     headers = {"Origin": shop, "Authorization": f"Bearer {new_key(path, 'read')}"}

@@ -20,7 +20,6 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, StringConstraints
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -45,6 +44,7 @@ from flr.serving.contract import (
     RemovedIds,
     State,
 )
+from flr.serving.cors import Cors
 from flr.serving.document import PROBLEM_RESPONSES, complete_document
 from flr.serving.edits import Edits
 from flr.serving.gate import Gate, GateSettings, GoneError
@@ -112,13 +112,8 @@ def create_app(
     app.add_middleware(_Heads)
     app.add_middleware(Gate, settings=gate, metrics=metrics)
     if settings.cors_origins:
-        app.add_middleware(  # outermost, so that a page can read what the gate refuses
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "X-Flr-Model", "Retry-After"],
-        )
+        # Outermost, so that a page can read what the gate refuses.
+        app.add_middleware(Cors, origins=settings.cors_origins, settings=gate, metrics=metrics)
     return app
 
 
