@@ -33,8 +33,13 @@ def test_settings_arrive(
     monkeypatch.setattr("flr.cli.console.is_terminal", lambda: is_terminal)
     calls: list[tuple[Any, ...]] = []
     service = SimpleNamespace(overlap=0.95, n_items=1234)
+
+    def listen(served: object, settings: ServeSettings, on_listening: Callable[[str], None]) -> None:
+        calls.append((served, settings))
+        on_listening("http://[::1]:9001")
+
     stand_in("flr.serving.service", Service=SimpleNamespace(load=lambda *given: calls.append(given) or service))
-    stand_in("flr.serving.server", serve=lambda *given: calls.append(given), log_json=lambda: None)
+    stand_in("flr.serving.server", serve=listen, log_json=lambda: None)
     options = (
         "--port",
         9000,
@@ -63,7 +68,7 @@ def test_settings_arrive(
     assert (settings.max_history, settings.max_k) == (50, 20)
     assert settings.allowed_hosts == ("shop.example",)
     assert (settings.requests_per_second, settings.cors_origins) == (5.0, ("https://shop.example",))
-    note = "serving 1,234 items at http://127.0.0.1:9000; int8 weights keep 95.0% of the top 10\n"
+    note = "serving 1,234 items at http://[::1]:9001; int8 weights keep 95.0% of the top 10\n"
     assert result.stderr == (note if is_terminal else "")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import polars as pl
 import pytest
+import torch
 import uvicorn
 from fastapi import FastAPI
 
@@ -24,7 +25,7 @@ from flr.recommender import Recommender
 from flr.records import Catalogue
 from flr.serving.app import create_app
 from flr.serving.contract import MOST_ITEMS_PER_EDIT
-from flr.serving.server import _Server, limited_protocol
+from flr.serving.server import _Server, limited_protocol, serve
 from flr.serving.service import Service
 from flr.serving.settings import ServeSettings
 from serving.conftest import Start, ask, histories_of, make_recommender
@@ -133,6 +134,61 @@ def test_a_second_interrupt_waits_for_no_thread(monkeypatch: pytest.MonkeyPatch)
         assert not left
         server.handle_exit(number, None)
     assert left == [130]
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as trial:
+            trial.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        pytest.param("::1", "[::1]", marks=pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")),
+    ],
+)
+def test_the_address_that_is_told_is_that_of_the_socket(host: str, shown: str) -> None:
+    told = list[str]()
+
+    def note_and_stop(address: str) -> None:
+        told.append(address)
+        server.should_exit = True
+
+    server = _Server(uvicorn.Config(FastAPI(), host=host, port=0, log_config=None), note_and_stop)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    thread.join(30)
+    (address,) = told
+    assert address.startswith(f"http://{shown}:")
+    assert int(address.rpartition(":")[2]) > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_before_uvicorn_listens_to_it_stops_the_server(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stops = list[bool]()
+
+    def run(server: uvicorn.Server) -> None:
+        signal.raise_signal(number)
+        stops.append(server.should_exit)
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+    settings = ServeSettings(threads=torch.get_num_threads())
+    service = Service(make_recommender(), settings)
+    try:
+        serve(service, settings)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        service.close()
+    assert stops == [True]
 
 
 def test_a_stop_waits_as_long_as_requests_may_take() -> None:

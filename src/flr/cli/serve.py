@@ -119,11 +119,14 @@ def serve(
     log_json()
     signal.signal(signal.SIGTERM, _stop_loading)
     service = Service.load(run, settings)
-    if console.is_terminal():  # elsewhere stderr is a log that programs read
-        note = settings.weights_note(service.overlap)
-        console.show_note(f"serving {service.n_items:,} items at http://{host}:{port}{note}")
+
+    def tell(address: str) -> None:
+        if console.is_terminal():  # elsewhere stderr is a log that programs read
+            note = settings.weights_note(service.overlap)
+            console.show_note(f"serving {service.n_items:,} items at {address}{note}")
+
     try:
-        serve_forever(service, settings)
+        serve_forever(service, settings, tell)
     except KeyboardInterrupt:  # without the note of other commands: the log has said it
         raise typer.Exit(INTERRUPTED) from None
 

@@ -10,7 +10,9 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -119,7 +121,22 @@ def _not_http() -> tuple[h11.Response, h11.Data, h11.EndOfMessage]:
 
 
 class _Server(uvicorn.Server):
-    """A server that a second Ctrl-C ends at once, whatever its threads still compute or write."""
+    """A server that a second Ctrl-C ends at once, whatever its threads still compute or write.
+
+    Args:
+        config: As uvicorn has it.
+        on_listening: Told the address that a browser can ask, once somebody answers there.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[str], None] | None = None) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._on_listening is not None:
+            host, port = self.config.host, self.servers[0].sockets[0].getsockname()[1]
+            self._on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -127,13 +144,18 @@ class _Server(uvicorn.Server):
             _LOG.warning("interrupted before all requests were answered")
             os._exit(INTERRUPTED)
 
+    def stop_soon(self, *_: object) -> None:
+        """Stop once started; nothing more where it has stopped."""
+        self.should_exit = True
 
-def serve(service: Service, settings: ServeSettings) -> None:
+
+def serve(service: Service, settings: ServeSettings, on_listening: Callable[[str], None] | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C; call `log_json` before.
 
     Args:
         service: What is served.
         settings: Where and how.
+        on_listening: Told the address once it can be asked.
     """
     torch.set_num_threads(settings.threads)
     _LOG.info("serving %s items%s", f"{service.n_items:,}", settings.weights_note(service.overlap))
@@ -152,10 +174,12 @@ def serve(service: Service, settings: ServeSettings) -> None:
         timeout_graceful_shutdown=max(1, round(settings.most_drain_seconds)),
         h11_max_incomplete_event_size=64 * 1024,
     )
+    server = _Server(config, on_listening)
     # After the last answer uvicorn raises the signal that stopped it once more; a stop that went well exits with 0.
+    # And one that comes before uvicorn listens to signals is not passed over.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    _Server(config).run()
+        signal.signal(number, server.stop_soon)
+    server.run()
 
 
 def log_json() -> None:
