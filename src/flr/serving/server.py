@@ -134,7 +134,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self._on_listening is not None:
+        if self._on_listening is not None and self.started:  # a start that failed listens nowhere
             host, port = self.config.host, self.servers[0].sockets[0].getsockname()[1]
             self._on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
