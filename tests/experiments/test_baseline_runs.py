@@ -6,16 +6,21 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from flr.baselines.sequential import SequenceScorer
 from flr.baselines.settings import BaselineSettings
 from flr.baselines.storage import load_baseline
 from flr.data.preparation import prepare
 from flr.data.storage import save_prepared
+from flr.data.synthetic import pattern_world
 from flr.errors import ArtifactError, ConfigError
 from flr.experiments.baselines import run_baselines
 from flr.prepare_config import PrepareConfig
-from toy import ring_interactions, save_pretrained
+from flr.recommender import Recommender
+from flr.training.run import train_run
+from toy import TINY, ring_interactions, save_pretrained, small_config
 
 
 @pytest.fixture
@@ -69,3 +74,31 @@ def test_a_language_model_reads_titles_as_it_comes(data: Path, tmp_path: Path) -
         run_baselines(data, tmp_path / "out", only=["alpharec"], titles_from=str(second), settings=settings, seed=1)
     with pytest.raises(ConfigError, match="got 'compact' to read titles"):
         run_baselines(data, tmp_path / "other", only=["alpharec"], titles_from="compact")
+
+
+def test_an_assistant_of_a_run_is_the_one_that_would_be_trained(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    interactions = pattern_world(n_items=17, n_users=100, length=8, order=2).interactions
+    save_prepared(prepare(interactions, PrepareConfig()), data)
+    assistant = ["assistant.max_epochs=8", "assistant.width=16", "assistant.networks=[sasrec, ease]"]
+    config = small_config(*TINY, "reasoner.memory=transitions", "training.max_steps=2", "seed=3", *assistant)
+    run = train_run(config, data, tmp_path / "run").path
+    assert Recommender.load(run).model.assistant is not None
+    settings = BaselineSettings(
+        trials=1,
+        assistant=config.assistant,
+        assistant_window=config.text.window,
+        seen_items=config.evaluation.seen_items,
+    )
+    arrays = []
+    for name, taken in (("trained", None), ("taken", run)):
+        (result,) = run_baselines(
+            data, tmp_path / name, only=["assisted-transitions"], assistant_from=taken, settings=settings, seed=3
+        )
+        arrays.append(load_file(tmp_path / name / result.name / "arrays.safetensors"))
+    assert arrays[0].keys() == arrays[1].keys()
+    with pytest.raises(ConfigError, match="has other settings or another seed than assisted-transitions here"):
+        run_baselines(
+            data, tmp_path / "other", only=["assisted-transitions"], assistant_from=run, settings=settings, seed=4
+        )
+    assert [name for name in arrays[0] if not torch.equal(arrays[0][name], arrays[1][name])] == []

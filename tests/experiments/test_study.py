@@ -252,3 +252,11 @@ def test_alpharec_waits_for_who_reads_titles(tmp_path: Path) -> None:
         of_reader = study.model_copy(update={"titles_from": titles_from})
         (job, *_) = [job for job in study_jobs(of_reader, tmp_path) if "alpharec" in job.name]
         assert [path.parent.name for path in job.after] == ([] if waits_for is None else [waits_for])
+
+
+def test_assisted_transitions_wait_for_the_assistant_of_the_reference(tmp_path: Path) -> None:
+    study = quick_study(tmp_path).model_copy(update={"baselines": ("assisted-transitions",)})
+    for settings, waits_for in (({}, ["flr"]), ({"assistant.networks": []}, [])):
+        of_assistant = study.model_copy(update={"settings": {**study.settings, **settings}})
+        (job, *_) = [job for job in study_jobs(of_assistant, tmp_path) if "assisted-transitions" in job.name]
+        assert [path.parent.name for path in job.after] == waits_for

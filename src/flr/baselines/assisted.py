@@ -81,7 +81,13 @@ class AssistedTransitions:
 
 
 def assisted_fit(
-    sequences: UserSequences, n_items: int, settings: BaselineSettings, seed: int, progress: Progress = SILENT
+    sequences: UserSequences,
+    n_items: int,
+    settings: BaselineSettings,
+    *,
+    seed: int,
+    trained: SequenceAssistant | None = None,
+    progress: Progress = SILENT,
 ) -> Callable[..., AssistedTransitions]:
     """Return what fits it to settings of `TransitionMixture`: all trials share one assistant.
 
@@ -90,6 +96,7 @@ def assisted_fit(
         n_items: Size of the catalogue N.
         settings: Of the assistant.
         seed: Of its weights, batches and dropout.
+        trained: An assistant that these settings, data and seed train, taken instead of training it again.
         progress: Told about epochs.
 
     Raises:
@@ -101,7 +108,7 @@ def assisted_fit(
 
     @cache
     def assistant() -> SequenceAssistant:
-        trained = train_assistant(
+        found = trained or train_assistant(
             settings.assistant,
             sequences,
             n_items,
@@ -112,9 +119,9 @@ def assisted_fit(
             device=default_device(),
             progress=progress,
         )
-        if trained is None:
+        if found is None:
             raise ConfigError(f"{AssistedTransitions.name} got assistant.networks = (), expected one network or more")
-        return trained
+        return found
 
     def fit(**chosen: Any) -> AssistedTransitions:
         votes = TransitionMixture.fit(sequences, n_items, **chosen)

@@ -25,6 +25,7 @@ from flr.evaluation.protocol import Scorer, evaluate
 from flr.progress import SILENT, Progress
 from flr.records import TEST, FloatArray, UserSequences
 from flr.seeding import derive_seed
+from flr.sequential.assistant import SequenceAssistant
 
 #: Cutoff of the NDCG that decides.
 _CUTOFF: Final = 10
@@ -85,6 +86,7 @@ def fit_baseline(
     settings: BaselineSettings | None = None,
     seed: int = 0,
     titles: FloatArray | None = None,
+    assistant: SequenceAssistant | None = None,
     progress: Progress = SILENT,
 ) -> FittedBaseline:
     """Fit a baseline to training rows, and choose its settings by NDCG@10 on validation rows.
@@ -96,6 +98,7 @@ def fit_baseline(
         settings: Settings and number of trials; None takes the defaults.
         seed: Seed of weights, batches and dropout; the points that are tried do not depend on it.
         titles: Language embeddings of the titles, [N, D_title]; alpharec needs them.
+        assistant: For assisted-transitions, one that these settings, data and seed train; None trains it.
         progress: Told about trials and epochs.
 
     Raises:
@@ -113,7 +116,12 @@ def fit_baseline(
     if name == "last-item-markov":
         return FittedBaseline(name, LastItemMarkov.fit(sequences, n_items), (Trial({}, math.nan),), 0)
     without_test = sequences if own is None else sequences.where(sequences.split != TEST)
-    counting = _counting(name, sequences, n_items, settings, seed=seed, progress=progress)
+    if name == AssistedTransitions.name:
+        counting: Callable[..., Baseline] | None = assisted_fit(
+            sequences, n_items, settings, seed=seed, trained=assistant, progress=progress
+        )
+    else:
+        counting = partial(_COUNTED[name].fit, sequences, n_items) if name in _COUNTED else None
     tried = list[tuple[Baseline, Trial]]()
     for number, chosen in enumerate(trial_settings(name, settings)):
         trial: tuple[Baseline, Trial]
@@ -130,15 +138,6 @@ def fit_baseline(
         tried.append(trial)
     best = int(np.argmax([trial.valid for _, trial in tried]))
     return FittedBaseline(name, tried[best][0], tuple(trial for _, trial in tried), best)
-
-
-def _counting(
-    name: str, sequences: UserSequences, n_items: int, settings: BaselineSettings, *, seed: int, progress: Progress
-) -> Callable[..., Baseline] | None:
-    """Return what fits a baseline that has no epochs to a trial's settings; None for the others."""
-    if name == AssistedTransitions.name:
-        return assisted_fit(sequences, n_items, settings, seed, progress)
-    return partial(_COUNTED[name].fit, sequences, n_items) if name in _COUNTED else None
 
 
 def _timed(

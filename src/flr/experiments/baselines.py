@@ -12,13 +12,14 @@ import polars as pl
 import torch
 from pydantic import ValidationError
 
+from flr.baselines.assisted import AssistedTransitions
 from flr.baselines.fitting import fit_baseline
 from flr.baselines.language import title_embeddings
 from flr.baselines.registry import baseline_names, registered
 from flr.baselines.settings import BaselineName, BaselineSettings
 from flr.baselines.storage import META_FILE, save_baseline
 from flr.catalogue.titles import build_catalogue
-from flr.config import parse_config
+from flr.config import parse_config, parse_saved
 from flr.data.storage import load_prepared
 from flr.errors import ArtifactError, ConfigError
 from flr.evaluation.protocol import evaluate
@@ -27,6 +28,7 @@ from flr.persistence import file_sha256, read_json
 from flr.progress import SILENT, Progress
 from flr.recommender import Recommender
 from flr.records import FloatArray, PreparedData, Report
+from flr.sequential.assistant import SequenceAssistant
 from flr.training.finished import finished_on
 from flr.training.folder import RunFolder
 from flr.training.run import build_recommender
@@ -57,6 +59,7 @@ def run_baselines(
     *,
     only: Sequence[str] = (),
     titles_from: Path | str | None = None,
+    assistant_from: Path | None = None,
     settings: BaselineSettings | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -70,13 +73,16 @@ def run_baselines(
         only: Names of baselines; empty takes all, alpharec only where `titles_from` is given.
         titles_from: Who reads the titles for alpharec: the backbone of a run (its folder), or a language model as it
             comes (`BackboneConfig.source`).
+        assistant_from: Finished run whose assistant assisted-transitions takes, where it has one: of the same settings
+            of the assistant and the same seed; None trains it, to the same.
         settings: Settings and number of trials; None takes the defaults.
         seed: Seed of every random stream.
         overwrite: Replace what other data or settings left in the folder.
         progress: Told about trials, epochs and targets.
 
     Raises:
-        ConfigError: A name is unknown, or alpharec is asked for and nobody reads titles for it.
+        ConfigError: A name is unknown, alpharec is asked for and nobody reads titles for it, or `assistant_from` was
+            trained with other settings or another seed.
         ArtifactError: The folder holds a baseline of other data, settings or titles and `overwrite` is False; or
             `titles_from` is a run that is not finished or not on this data, or names no language model.
         FetchError: The language model is neither in the cache nor reachable.
@@ -103,8 +109,18 @@ def run_baselines(
             if name == READS_TITLES and titles_from is not None and titles is None:
                 titles = title_embeddings(_reader(titles_from, prepared.items))
             n_items = prepared.items.height
+            assistant = None
+            if name == AssistedTransitions.name and assistant_from is not None:
+                assistant = _assistant(assistant_from, prepared, settings, seed)
             fitted = fit_baseline(
-                name, prepared.sequences, n_items, settings=settings, seed=seed, titles=titles, progress=progress
+                name,
+                prepared.sequences,
+                n_items,
+                settings=settings,
+                seed=seed,
+                titles=titles,
+                assistant=assistant,
+                progress=progress,
             )
             save_baseline(fitted, folder, facts=facts, overwrite=True)
             for split in ("valid", "test"):
@@ -120,6 +136,18 @@ def run_baselines(
             found = _load(folder, name, len(fitted.trials))
         results.append(found)
     return results
+
+
+def _assistant(run: Path, prepared: PreparedData, settings: BaselineSettings, seed: int) -> SequenceAssistant | None:
+    """Return a run's assistant, None where it has none."""
+    config = parse_saved(finished_on(run, prepared)["config"])
+    asked = (settings.assistant, settings.assistant_window, settings.seen_items, seed)
+    if (config.assistant, config.text.window, config.evaluation.seen_items, config.seed) != asked:
+        raise ConfigError(
+            f"the assistant of {str(run)!r} has other settings or another seed than {AssistedTransitions.name} here; "
+            "leave assistant_from out, or set what the run has"
+        )
+    return Recommender.load(run).model.assistant
 
 
 def _is_run(titles_from: Path | str) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from flr.baselines.assisted import AssistedTransitions
 from flr.baselines.settings import BaselineSettings
 from flr.baselines.storage import best_settings
 from flr.baselines.trials import settled
@@ -98,17 +99,19 @@ def _baseline_jobs(study: Study, output: Path, reference: Cell) -> Iterator[Job]
             continue
         folder, first = folders[reference.seed], next(iter(folders.values()))
         reader = reference.folder if name == READS_TITLES and study.titles_from is None else None
+        trainer = reference.folder if name == AssistedTransitions.name and config.is_assisted else None
         chooser = None if folder == first else first
         yield Job(
             f"{reference.data}, {name}, seed {reference.seed}",
             folder,
-            tuple(path for path in (reader, chooser) if path is not None),
+            tuple(path for path in (reader, trainer, chooser) if path is not None),
             partial(
                 _fit,
                 name,
                 data,
                 folder,
                 titles_from=reader or study.titles_from,
+                assistant_from=trainer,
                 chooser=chooser,
                 settings=settings,
                 seed=reference.seed,
@@ -173,13 +176,22 @@ def _fit(
     folder: Path,
     *,
     titles_from: Path | str | None,
+    assistant_from: Path | None,
     chooser: Path | None,
     settings: BaselineSettings,
     seed: int,
 ) -> str:
     if chooser is not None:
         settings = settled(name, settings, best_settings(chooser))
-    (result,) = run_baselines(data, folder.parent, only=[name], titles_from=titles_from, settings=settings, seed=seed)
+    (result,) = run_baselines(
+        data,
+        folder.parent,
+        only=[name],
+        titles_from=titles_from,
+        assistant_from=assistant_from,
+        settings=settings,
+        seed=seed,
+    )
     return f"test NDCG@10 {result.test.metrics['ndcg@10']:.4f}"
 
 
