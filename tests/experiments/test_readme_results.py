@@ -19,6 +19,7 @@ NAMES = {
     "item-kNN, recency-weighted": "item-knn",
     "EASE, recency-weighted": "ease",
     "transitions: what followed each item, by age": "transitions",
+    "the same, and flr's assistant: no language model": "assisted-transitions",
     "SASRec": "sasrec",
     "GRU4Rec": "gru4rec",
     "Caser": "caser",
@@ -34,6 +35,7 @@ NAMES = {
     "flr without a thought, memory and assistant (titles alone)": "no thought",
     "D3: titles alone, found by a beam, and a text-free guide": "D3",
     "flr without memory and assistant (the published method)": "no memory",
+    "flr, K = 1, without memory and assistant (LatentR3; beside the row above)": "single vector, no memory",
 }
 
 

@@ -104,6 +104,7 @@ def test_the_report_says_so(report: StudyReport, folder: Path) -> None:
         for claim in report.findings[0].claims:
             assert f"{claim.model} is better than {claim.rival}" in part
         assert "whether flr is better than the baselines: " in part
+        assert "compared on fewer than 5 seeds: single vector (2), " in part
         assert found_hash(report)[:16] in part
     assert "<script src" not in page
     assert "http" not in page.split("</head>")[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -19,6 +19,9 @@ from flr.experiments.page_tables import csv_of, escaped, latex
 from flr.experiments.report import template
 from flr.experiments.verdicts import LEVEL, METRIC, Claim, DataFindings, ModelFigures, shown_seeds, told_seeds
 from flr.persistence import read_json, write_text
+
+#: Seeds below which a report says how many there were: few show large differences only.
+_ENOUGH_SEEDS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,9 @@ def _summary(study: Study, found: DataFindings) -> list[str]:
             if any(claim.verdict == verdict for claim in claims)
         ]
         sentences.append(f"{on}, whether {study.reference} is better than {name}: {'; '.join(told)}.")
+    few = [f"{claim.rival} ({claim.n_seeds})" for claim in found.claims if claim.n_seeds < _ENOUGH_SEEDS]
+    if few:
+        sentences.append(f"{on}, compared on fewer than {_ENOUGH_SEEDS} seeds: {', '.join(few)}.")
     if found.missing:
         sentences.append(f"{on}, no finished run to compare of: {', '.join(found.missing)}.")
     return sentences
