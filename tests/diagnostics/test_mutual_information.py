@@ -40,8 +40,8 @@ def test_the_critic_recovers_gaussians(d: int, correlation: float) -> None:
     assert infonce(x, y) == pytest.approx(expected, rel=0.1)
 
 
-@pytest.mark.parametrize("nats", [1.0, 2.0, 3.0])
-@pytest.mark.parametrize("n", [500, 943, 1723])
+@pytest.mark.parametrize("nats", [1.0, 2.0, 3.0, 5.7])
+@pytest.mark.parametrize("n", [280, 500, 943, 1723])
 def test_neighbours_recover_gaussians_that_share_as_much_as_factors_do(n: int, nats: float) -> None:
     correlation = float(np.sqrt(1 - np.exp(-2 * nats / 3)))
     found = [neighbours(*gaussians(n, 3, correlation, seed)[:2]) for seed in range(4)]
