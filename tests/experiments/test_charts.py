@@ -70,3 +70,10 @@ def test_drawings_are_well_formed_and_escaped() -> None:
         root = ElementTree.fromstring(drawing)
         assert name in root.attrib["aria-label"]
         assert not root.findall(".//b")
+
+
+def test_long_names_have_room() -> None:
+    name = "single vector, no assistant"
+    drawing = interval_rows(["flr", name], [0.06, 0.05], [math.nan, 0.01], "NDCG@10")
+    (end,) = re.findall(rf'<text class="name other" x="([\d.]+)"[^>]*>{name}</text>', drawing)
+    assert float(end) > 7 * len(name)

@@ -19,6 +19,8 @@ WIDTH, LEFT, RIGHT, TOP = 640, 56, 16, 34
 #: Above this share of full colour the text on a heat cell is light (dark mode: dark); there both have contrast 4.5.
 STRONG = 0.65
 MAX_POINTS = 320
+#: Pixels that a character of a name takes, at most on average.
+_CHARACTER = 7.5
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def interval_rows(
     """
     spread = 2 * np.nan_to_num(np.asarray(errors, dtype=float))
     ticks = nice_ticks(0, max(float((np.asarray(values) + spread).max()), 1e-9), 4)
-    left, row, height = 176, 28, 28 * len(names)
+    longest = max(map(len, names), default=0)
+    left, row, height = max(176, round(_CHARACTER * longest) + 20), 28, 28 * len(names)
     to_x = _scale(0, ticks[-1], left, WIDTH - RIGHT)
     parts = []
     for tick in ticks:

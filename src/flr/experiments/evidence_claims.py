@@ -157,7 +157,7 @@ def _disentangled(data: str, tables: Tables, reference: str, control: str | None
     if len(asked) < 2:
         verdicts.append("undecided")
     figures = [
-        f"{_NAMES[row['statistic']]} {row['value']:.3f} (null {row['null']:.3f}), less that of {control} "
+        f"{_NAMES[row['statistic']]} {row['value']:.3f} (null {row['null']:z.3f}), less that of {control} "
         f"{row['difference']:+.3f} [{_signed(row['difference_low'], 3)}, {_signed(row['difference_high'], 3)}] on the "
         f"{told_seeds(row['seeds_compared'])}"
         for row in asked

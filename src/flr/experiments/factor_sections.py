@@ -143,13 +143,13 @@ def profiles(page: Page) -> Iterator[Section]:
             [
                 [
                     Cell(str(row["factor"])),
-                    Cell(row["name"]),
-                    Cell(row["votes_for"] or "-"),
+                    Cell(row["name"], is_prose=True),
+                    Cell(row["votes_for"] or "-", is_prose=True),
                     number(row, "gate", form=".0%"),
                     number(row, "recency", ("recency_low", "recency_high"), form="+.2f"),
                     number(row, "popularity", ("popularity_low", "popularity_high"), form="+.3f"),
-                    Cell(row["reads_more"] or "-"),
-                    Cell(row["items"] or "-"),
+                    Cell(row["reads_more"] or "-", is_prose=True),
+                    Cell(row["items"] or "-", is_prose=True),
                 ]
                 for row in rows
             ],

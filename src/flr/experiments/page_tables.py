@@ -17,10 +17,12 @@ class Cell:
     Attributes:
         text: The figure.
         beside: Its interval or spread, in small print; empty where there is none.
+        is_prose: Whether these are words, which begin at the left and wrap.
     """
 
     text: str
     beside: str = ""
+    is_prose: bool = False
 
     def __str__(self) -> str:
         return f"{self.text} ({self.beside})" if self.beside else self.text
@@ -61,7 +63,11 @@ def number(
     '+0.50'
     >>> str(number({"x": 0.5, "low": 0.25, "high": 0.75}, "x", ("low", "high"), form=".0f", scale=100))
     '50 (25 to 75)'
+    >>> str(number({"x": -1e-9}, "x"))
+    '0.0000'
     """
+    if not form.startswith("+"):
+        form = f"z{form}"  # what is rounded to nothing has no sign
     value = row.get(name)
     if value is None or math.isnan(value):
         return Cell("-")
