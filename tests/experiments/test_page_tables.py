@@ -22,7 +22,7 @@ def test_latex_escapes_what_it_would_read() -> None:
     table = PageTable("t", ["a&b", "c"], [[Cell("50 %"), Cell("x_1", "0 to 1")]], "t.csv")
     assert r"a\&b & c \\ \hline" in latex(table)
     assert r"50 \% & x\_1 (0 to 1) \\" in latex(table)
-    assert escaped("a\\b") == r"a\textbackslash b"
+    assert escaped("a\\b^c~") == r"a\textbackslash{}b\textasciicircum{}c\textasciitilde{}"
 
 
 def test_tables_of_data_sets_go_into_one_file() -> None:
