@@ -18,7 +18,7 @@ from flr.evaluation.robustness import damages_of, hardest
 from flr.evaluation.significance import over_other_seeds, percentile_interval, resampled_means
 from flr.experiments.evidence_settings import EvidenceSettings
 from flr.experiments.pooling import OfSeeds, cells_of, frame_of, tables_by_seed
-from flr.records import USER_INDEX, FloatArray, IntArray, UserSequences
+from flr.records import USER_INDEX, BoolArray, FloatArray, IntArray, UserSequences
 from flr.seeding import generator
 
 #: Row of the table that is the mean over all damages.
@@ -76,10 +76,9 @@ def robustness_table(
         model: {seed: _damaged(frame, damages) for seed, frame in of_seeds.items()}
         for model, of_seeds in frames.items()
     }
-    selected = {
-        model: {seed: _selected(report, selections, sequences, n_items) for seed, report in reports[model].items()}
-        for model in frames
-    }
+    tested = next(iter(reports[reference].values())).sort("row")  # the same targets for all
+    masks = [hardest(tested, sequences, n_items, *each) for each in selections]
+    selected = {model: {seed: _selected(report, masks) for seed, report in reports[model].items()} for model in frames}
     rows: list[dict[str, Any]] = []
     for model, of_seeds in frames.items():
         if of_seeds.keys() & frames[reference].keys():
@@ -94,10 +93,10 @@ def _damaged(frame: pl.DataFrame, damages: Sequence[_Strain]) -> _Asked:
     return _Asked(ordered.select(columns).to_numpy(), ordered[USER_INDEX].to_numpy())
 
 
-def _selected(report: pl.DataFrame, selections: Sequence[_Strain], sequences: UserSequences, n_items: int) -> _Asked:
+def _selected(report: pl.DataFrame, masks: Sequence[BoolArray]) -> _Asked:
     ordered = report.sort("row")
     values = ordered[_METRIC].to_numpy()
-    kept = (np.where(hardest(ordered, sequences, n_items, *each), values, _NAN) for each in selections)
+    kept = (np.where(mask, values, _NAN) for mask in masks)
     return _Asked(np.stack([values, *kept], axis=1), ordered[USER_INDEX].to_numpy())
 
 
